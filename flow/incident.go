@@ -1,0 +1,149 @@
+package flow
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// State is where an incident stands.
+type State string
+
+// The states of an incident. Only the controller moves it from one to the next.
+const (
+	StateOpen       State = "open"              // recorded; no act follows (observe, or below the act's tier)
+	StateNotified   State = "notified"          // customer and staff were written to; no act
+	StateHeld       State = "held"              // an act was due, a safety held it back; Reason says which
+	StateApproval   State = "awaiting_approval" // an act is due and waits for a human
+	StateSuspending State = "suspending"        // intent stored; the call is under way or being retried
+	StateSuspended  State = "suspended"         // the hypervisor reads back as cut; traffic not yet seen at zero
+	StateVerified   State = "verified"          // cut and outbound flows are zero
+	StateUnverified State = "unverified"        // cut by read-back but flows go on: a human must look
+	StateFailed     State = "failed"            // the act could not be done; Reason says why
+	StateReleasing  State = "releasing"         // restore intent stored
+	StateReleased   State = "released"          // network given back
+	StateClosed     State = "closed"            // ended without an act
+)
+
+// Live reports whether the incident still takes up new findings.
+func (s State) Live() bool { return s != StateReleased && s != StateClosed }
+
+// Cut reports whether the tenant's network is, or is about to be, cut by us.
+func (s State) Cut() bool {
+	switch s {
+	case StateSuspending, StateSuspended, StateVerified, StateUnverified, StateReleasing:
+		return true
+	}
+	return false
+}
+
+// Incident is one tenant's abuse from the first finding to the release. It is
+// the fold of its Events.
+type Incident struct {
+	ID        string     `json:"id"`
+	Tenant    netip.Addr `json:"tenant"`
+	Holder    Holder     `json:"holder"`
+	Rules     []Rule     `json:"rules"`
+	Tier      Tier       `json:"tier"`
+	State     State      `json:"state"`
+	Reason    string     `json:"reason,omitempty"` // why it is in this state, for people
+	Opened    time.Time  `json:"opened"`
+	Updated   time.Time  `json:"updated"`
+	Findings  []Finding  `json:"findings"` // the strongest per rule, port and remote
+	Action    *Action    `json:"action,omitempty"`
+	Statement string     `json:"statement,omitempty"` // the customer's, given at release
+	Seq       uint64     `json:"-"`                   // of its last event
+}
+
+// Action is one call to a hypervisor, from intent to outcome.
+type Action struct {
+	Key      string    `json:"key"`  // idempotency key, stable over restarts
+	Kind     string    `json:"kind"` // suspend or restore
+	Adapter  string    `json:"adapter"`
+	NICs     []NIC     `json:"nics"`
+	Receipts []Receipt `json:"receipts,omitempty"`
+	Intent   time.Time `json:"intent"`
+	Called   time.Time `json:"called,omitzero"`
+	Done     time.Time `json:"done,omitzero"`     // read back as wanted
+	Verified time.Time `json:"verified,omitzero"` // outbound flows seen at zero
+	Attempts int       `json:"attempts"`
+	Error    string    `json:"error,omitempty"`
+}
+
+// Event is one line of the append-only log. Replayed in order of Seq it gives
+// every incident again.
+type Event struct {
+	Seq      uint64          `json:"seq"`
+	Time     time.Time       `json:"time"`
+	Incident string          `json:"incident"`
+	Kind     string          `json:"kind"`
+	Actor    string          `json:"actor"` // "detector", "controller", or the name of an API token
+	Reason   string          `json:"reason,omitempty"`
+	Body     json.RawMessage `json:"body,omitempty"`
+}
+
+// Mark is what we leave at the hypervisor on a NIC that we cut.
+type Mark struct {
+	Incident string    `json:"incident"`
+	Key      string    `json:"key"`
+	By       string    `json:"by"`
+	Reason   string    `json:"reason"`
+	At       time.Time `json:"at"`
+}
+
+// LinkState is a NIC's link as a hypervisor reports it.
+type LinkState string
+
+// The link states.
+const (
+	LinkUp      LinkState = "up"
+	LinkDown    LinkState = "down"
+	LinkUnknown LinkState = "unknown"
+)
+
+// NICStatus is what a hypervisor says of a NIC. Config is the state that the
+// next power-on will have.
+type NICStatus struct {
+	Live    LinkState `json:"live"`
+	Config  LinkState `json:"config"`
+	Running bool      `json:"running"`
+	Mark    *Mark     `json:"mark,omitempty"` // ours, if it carries one
+}
+
+// Cut reports whether no packet can leave the NIC now or after a power cycle.
+func (s NICStatus) Cut() bool { return s.Config == LinkDown && (!s.Running || s.Live == LinkDown) }
+
+// Receipt is what a suspender did and what it found before, so that exactly
+// that can be restored.
+type Receipt struct {
+	NIC    NIC       `json:"nic"`
+	Before NICStatus `json:"before"`
+	After  NICStatus `json:"after"`
+	Node   string    `json:"node,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+// ErrClass says what a caller may do about a hypervisor's error.
+type ErrClass string
+
+// The classes of hypervisor errors.
+const (
+	ErrNotFound    ErrClass = "not_found"   // resolve again
+	ErrLocked      ErrClass = "locked"      // retry later
+	ErrConflict    ErrClass = "conflict"    // read again, retry
+	ErrDenied      ErrClass = "denied"      // no retry, a human must look
+	ErrTransient   ErrClass = "transient"   // retry
+	ErrUnsupported ErrClass = "unsupported" // no retry
+)
+
+// ActError is an error of a suspender with its class.
+type ActError struct {
+	Class ErrClass
+	Err   error
+}
+
+// Error returns the class and what was tried.
+func (e *ActError) Error() string { return string(e.Class) + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ActError) Unwrap() error { return e.Err }

@@ -1,0 +1,96 @@
+package flow
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Range is a half-open interval of event time: From ≤ t < To.
+type Range struct{ From, To time.Time }
+
+// Seconds is the length of the range.
+func (r Range) Seconds() float64 { return r.To.Sub(r.From).Seconds() }
+
+// ServiceStat is the sum of the ServiceWindows of one tenant, protocol and
+// service port with the tenant as client, over a Range.
+type ServiceStat struct {
+	Tenant  netip.Addr
+	IPProto uint8
+	SvcPort uint16
+	Counts
+	Classes
+	Attempts uint64
+	Distinct uint64  // exact number of distinct destinations among the attempts
+	Rate     float64 // effective sampling rate Σw²/Σw over the attempts
+}
+
+// PairStat is the sum of the PairWindows of one tenant, remote and protocol.
+type PairStat struct {
+	Tenant  netip.Addr
+	Remote  netip.Addr
+	IPProto uint8
+	Counts
+	Classes
+	SYNPackets, EstOutPackets, RSTInPackets uint64
+	Ports                                   uint64 // distinct remote ports of outgoing SYNs
+	Rate                                    float64
+	// First and Last are the starts of the first and last window with
+	// outgoing packets; persistence is judged by them.
+	First, Last time.Time
+	Windows     uint64 // distinct windows with outgoing packets
+}
+
+// HostStat is the sum of the HostWindows of one tenant.
+type HostStat struct {
+	Tenant netip.Addr
+	Counts
+	Classes
+	UDPOutPackets, ICMPOutPackets, ICMPErrOut, BogonOut, SpoofOut uint64
+	Rate                                                          float64
+}
+
+// SeriesPoint is one step of a tenant's time series, scaled by the sampling rate.
+type SeriesPoint struct {
+	Time          time.Time `json:"time"`
+	EstOutPackets uint64    `json:"est_out_packets"`
+	EstInPackets  uint64    `json:"est_in_packets"`
+	EstOutBytes   uint64    `json:"est_out_bytes"`
+	EstInBytes    uint64    `json:"est_in_bytes"`
+	OutRecords    uint64    `json:"out_records"`
+	InRecords     uint64    `json:"in_records"`
+	SYNOut        uint64    `json:"syn_out"`
+	Attempts      uint64    `json:"attempts"`
+}
+
+// TopRow is one tenant in a top list, scaled by the sampling rate.
+type TopRow struct {
+	Tenant        netip.Addr `json:"tenant"`
+	EstOutPackets uint64     `json:"est_out_packets"`
+	EstInPackets  uint64     `json:"est_in_packets"`
+	EstOutBytes   uint64     `json:"est_out_bytes"`
+	EstInBytes    uint64     `json:"est_in_bytes"`
+	OutRecords    uint64     `json:"out_records"`
+	SYNOut        uint64     `json:"syn_out"`
+}
+
+// FlowQuery selects stored flow rows of one tenant, newest last.
+type FlowQuery struct {
+	Tenant   netip.Addr
+	Range    Range
+	Dir      Direction  // 0: both
+	Remote   netip.Addr // invalid: all
+	IPProto  uint8      // 0: all
+	SvcPort  int        // -1: all
+	Class    Class      // meaningful when HasClass
+	HasClass bool
+	Limit    int // 0: 1000
+}
+
+// Outbound is what a tenant sent since a moment of event time.
+type Outbound struct {
+	Packets uint64    // unscaled
+	Last    time.Time // end of the last window with outgoing packets; zero if none
+	// FleetLast is the end of the last window in which any tenant sent
+	// anything: silence of one means nothing while all are silent.
+	FleetLast time.Time
+}

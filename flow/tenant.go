@@ -1,0 +1,38 @@
+package flow
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Holder is who held an address at a moment.
+type Holder struct {
+	Prefix     netip.Prefix `json:"prefix,omitzero"`  // the entry that matched
+	Tenant     string       `json:"tenant,omitempty"` // customer id
+	VDS        string       `json:"vds,omitempty"`
+	Hypervisor string       `json:"hypervisor,omitempty"` // name of an adapter in the configuration
+	NICs       []string     `json:"nics,omitempty"`       // MACs, lower case with colons; the one that owns the prefix
+	Contact    string       `json:"contact,omitempty"`    // mail address
+	Language   string       `json:"language,omitempty"`   // en or ru
+	Tags       []string     `json:"tags,omitempty"`
+	From       time.Time    `json:"from,omitzero"` // validity; zero: always
+	To         time.Time    `json:"to,omitzero"`   // exclusive; zero: still
+}
+
+// Tagged reports whether the holder carries tag.
+func (h Holder) Tagged(tag string) bool {
+	for _, t := range h.Tags {
+		if t == tag {
+			return true
+		}
+	}
+	return false
+}
+
+// NIC names a network interface of a VDS at its hypervisor.
+type NIC struct {
+	VDS        string     `json:"vds"`
+	Hypervisor string     `json:"hypervisor"`
+	MAC        string     `json:"mac"`
+	IP         netip.Addr `json:"ip"`
+}
