@@ -1,0 +1,245 @@
+// Package config reads flowcordon's configuration: a YAML file, environment
+// variables over it, and secrets from files. It reports everything that is
+// wrong at once, each with its place and what to write instead. It owns no
+// goroutine and does no I/O but reading the files that the configuration names.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Config is the file's shape. Load returns it checked, with defaults filled in.
+type Config struct {
+	Listen     []Listen   `yaml:"listen"`
+	Exporters  Exporters  `yaml:"exporters"`
+	Networks   Networks   `yaml:"networks"`
+	DataDir    string     `yaml:"data_dir"`
+	ClickHouse ClickHouse `yaml:"clickhouse"`
+	Store      Store      `yaml:"store"`
+	HTTP       HTTP       `yaml:"http"`
+	API        API        `yaml:"api"`
+	Collector  Collector  `yaml:"collector"`
+	Detect     Detect     `yaml:"detect"`
+	Respond    Respond    `yaml:"respond"`
+	Inventory  Inventory  `yaml:"inventory"`
+	Log        Log        `yaml:"log"`
+}
+
+// Listen is one UDP socket address. Protocol netflow takes v5, v9 and IPFIX mixed.
+type Listen struct {
+	Protocol string `yaml:"protocol"` // netflow or sflow
+	Address  string `yaml:"address"`  // host:port
+}
+
+// Exporters says who may send to us and how they sample.
+type Exporters struct {
+	Allow    []Prefix       `yaml:"allow"`
+	Sampling []SamplingRule `yaml:"sampling"`
+}
+
+// SamplingRule is a rate for an exporter; Override wins over what it says
+// itself, Default is used where it says nothing.
+type SamplingRule struct {
+	Exporter Prefix `yaml:"exporter"`
+	Default  uint32 `yaml:"default"`
+	Override uint32 `yaml:"override"`
+}
+
+// Networks tells our addresses from the rest of the world.
+type Networks struct {
+	Internal         []Prefix     `yaml:"internal"`
+	IPv6TenantPrefix int          `yaml:"ipv6_tenant_prefix"`
+	Bogons           *[]Prefix    `yaml:"bogons"` // nil: the IANA special-purpose registries
+	External         []Interfaces `yaml:"external"`
+}
+
+// Interfaces are an exporter's interfaces (ifIndex) that face the outside.
+type Interfaces struct {
+	Exporter   netip.Addr `yaml:"exporter"`
+	Interfaces []uint32   `yaml:"interfaces"`
+}
+
+// ClickHouse is where rows are kept; no Addr means the embedded engine in data_dir.
+type ClickHouse struct {
+	Addr         []string `yaml:"addr"`
+	Database     string   `yaml:"database"`
+	User         string   `yaml:"user"`
+	PasswordFile string   `yaml:"password_file"`
+	TLS          TLS      `yaml:"tls"`
+	EngineLib    string   `yaml:"engine_lib"` // path of libchdb.so; empty: looked for
+	MaxMemory    int64    `yaml:"max_memory"` // bytes, embedded engine
+
+	Password string `yaml:"-"`
+}
+
+// TLS is a client's TLS.
+type TLS struct {
+	Enabled    bool   `yaml:"enabled"`
+	CAFile     string `yaml:"ca_file"`
+	CertFile   string `yaml:"cert_file"`
+	KeyFile    string `yaml:"key_file"`
+	ServerName string `yaml:"server_name"`
+}
+
+// Store is what is kept and for how long.
+type Store struct {
+	FlowPolicy    string        `yaml:"flow_policy"` // all, attempts, off
+	FlowTTL       time.Duration `yaml:"flow_ttl"`
+	WindowTTL     time.Duration `yaml:"window_ttl"`
+	SpoolMaxBytes int64         `yaml:"spool_max_bytes"`
+}
+
+// HTTP is the API's and dashboard's listener.
+type HTTP struct {
+	Address string `yaml:"address"`
+}
+
+// API is who may call it.
+type API struct {
+	Tokens      []Token `yaml:"tokens"`
+	MetricsOpen *bool   `yaml:"metrics_open"` // /metrics without a token; default: on
+}
+
+// Token is one bearer token: from a file, or as the SHA-256 of its text.
+type Token struct {
+	Name        string `yaml:"name"`
+	Role        string `yaml:"role"`
+	TokenFile   string `yaml:"token_file"`
+	TokenSHA256 string `yaml:"token_sha256"`
+
+	Secret string `yaml:"-"` // what TokenFile holds
+}
+
+// Collector tunes the receiving side.
+type Collector struct {
+	Workers       int           `yaml:"workers"`
+	ReadBuffer    int           `yaml:"read_buffer"` // bytes per socket
+	FlushInterval time.Duration `yaml:"flush_interval"`
+	Lateness      time.Duration `yaml:"lateness"`
+	MaxAge        time.Duration `yaml:"max_age"`
+	MaxKeys       int           `yaml:"max_keys"`
+}
+
+
+// Respond is what may be done, and to whom never.
+type Respond struct {
+	MaxPerHour      int           `yaml:"max_per_hour"`
+	CallTimeout     time.Duration `yaml:"call_timeout"`
+	ApprovalTimeout time.Duration `yaml:"approval_timeout"`
+	VerifyAfter     time.Duration `yaml:"verify_after"`
+	VerifyFor       time.Duration `yaml:"verify_for"`
+	VerifyDeadline  time.Duration `yaml:"verify_deadline"`
+	EvidenceRows    int           `yaml:"evidence_rows"`
+	Protected       Protected     `yaml:"protected"`
+	Exempt          []Exemption   `yaml:"exempt"`
+	Suspenders      []Suspender   `yaml:"suspenders"`
+	Notify          Notify        `yaml:"notify"`
+	TemplateDir     string        `yaml:"template_dir"`
+}
+
+// Protected is never acted on, whatever is found.
+type Protected struct {
+	Prefixes []Prefix `yaml:"prefixes"`
+	Tenants  []string `yaml:"tenants"`
+	Tags     []string `yaml:"tags"`
+}
+
+// Exemption is recorded but not acted on, until it expires.
+type Exemption struct {
+	Tenant  string    `yaml:"tenant"`
+	Prefix  *Prefix   `yaml:"prefix"`
+	Remote  *Prefix   `yaml:"remote"`
+	Port    uint16    `yaml:"port"`
+	Rule    flow.Rule `yaml:"rule"`
+	Owner   string    `yaml:"owner"`
+	Reason  string    `yaml:"reason"`
+	Expires time.Time `yaml:"expires"`
+}
+
+// Suspender is one hypervisor or panel; inventory entries name it.
+type Suspender struct {
+	Name    string        `yaml:"name"`
+	Type    string        `yaml:"type"` // libvirt or webhook
+	Timeout time.Duration `yaml:"timeout"`
+
+	Socket string `yaml:"socket"`  // libvirt: unix socket
+	Host   string `yaml:"address"` // libvirt: host:port
+	URI    string `yaml:"uri"`     // libvirt: connection URI at the daemon, default qemu:///system
+	PKIDir string `yaml:"pki_dir"` // libvirt over TLS: cacert.pem, clientcert.pem, clientkey.pem
+
+	URL        string `yaml:"url"` // webhook
+	SecretFile string `yaml:"secret_file"`
+	CAFile     string `yaml:"ca_file"`
+
+	Secret string `yaml:"-"`
+}
+
+// Notify is who is told.
+type Notify struct {
+	Email  *Email  `yaml:"email"`
+	Ticket *Ticket `yaml:"ticket"`
+}
+
+// Email is the SMTP server that takes our mail.
+type Email struct {
+	Address      string        `yaml:"address"` // host:port
+	From         string        `yaml:"from"`
+	Staff        []string      `yaml:"staff"`
+	TLS          string        `yaml:"tls"` // mandatory, opportunistic, none
+	User         string        `yaml:"user"`
+	PasswordFile string        `yaml:"password_file"`
+	CAFile       string        `yaml:"ca_file"`
+	Timeout      time.Duration `yaml:"timeout"`
+
+	Password string `yaml:"-"`
+}
+
+// Ticket is the signed webhook that opens tickets.
+type Ticket struct {
+	URL        string        `yaml:"url"`
+	SecretFile string        `yaml:"secret_file"`
+	Timeout    time.Duration `yaml:"timeout"`
+	CAFile     string        `yaml:"ca_file"`
+
+	Secret string `yaml:"-"`
+}
+
+// Inventory is the file that says who holds an address.
+type Inventory struct {
+	File string `yaml:"file"`
+}
+
+// Log is how much is said and in which form.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // json, console; empty: console on a terminal
+}
+
+// Prefix is a netip.Prefix that also takes a bare address, masked to its network.
+type Prefix struct{ netip.Prefix }
+
+// UnmarshalText reads 192.0.2.0/24, 192.0.2.1 or the IPv6 forms.
+func (p *Prefix) UnmarshalText(b []byte) error {
+	if a, err := netip.ParseAddr(string(b)); err == nil {
+		p.Prefix = netip.PrefixFrom(a, a.BitLen())
+		return nil
+	}
+	q, err := netip.ParsePrefix(string(b))
+	if err != nil {
+		return err
+	}
+	p.Prefix = q.Masked()
+	return nil
+}
+
+// Plain strips the wrapper.
+func Plain(ps []Prefix) []netip.Prefix {
+	out := make([]netip.Prefix, len(ps))
+	for i, p := range ps {
+		out[i] = p.Prefix
+	}
+	return out
+}
