@@ -1,0 +1,254 @@
+package libvirt
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+const allDomains = golibvirt.ConnectListDomainsActive | golibvirt.ConnectListDomainsInactive
+
+// candidate is a domain of the node with its current XML.
+type candidate struct {
+	dom golibvirt.Domain
+	doc *document
+}
+
+// find resolves a NIC to an interface of one domain of the node. The VDS names
+// the domain (UUID, name or the id in its metadata) and the MAC the interface.
+// Where the VDS names none the MAC decides alone, if one domain has it. Where
+// both are there and contradict each other nothing is done: cutting the wrong
+// customer is worse than cutting late.
+func find(s *session, metadataID string, nic flow.NIC) (*target, error) {
+	var mac string
+	if nic.MAC != "" {
+		hw, err := net.ParseMAC(nic.MAC)
+		if err != nil {
+			return nil, fail(flow.ErrNotFound, "the inventory's MAC %q of %s is none: write it as 52:54:00:12:34:56", nic.MAC, who(nic))
+		}
+		mac = hw.String()
+	}
+	named, err := lookup(s, nic.VDS)
+	if err != nil {
+		return nil, err
+	}
+	if named != nil && mac != "" {
+		if t, err := load(s, named.dom, mac); err != nil || t != nil {
+			return t, err
+		}
+	}
+	all := []candidate{}
+	if named == nil || mac != "" {
+		if all, err = list(s); err != nil {
+			return nil, err
+		}
+	}
+	var byVDS []candidate
+	if named != nil {
+		byVDS = append(byVDS, *named)
+	} else {
+		for _, c := range all {
+			if c.doc.is(nic.VDS, metadataID) {
+				byVDS = append(byVDS, c)
+			}
+		}
+	}
+	if mac == "" {
+		return findByIP(s, nic, byVDS, all)
+	}
+	return findByMAC(s, nic, mac, byVDS, all)
+}
+
+func who(nic flow.NIC) string {
+	if nic.VDS == "" {
+		return nic.IP.String()
+	}
+	return nic.VDS
+}
+
+// lookup asks for the domain by UUID and by name; nil if there is none.
+func lookup(s *session, vds string) (*candidate, error) {
+	if vds == "" {
+		return nil, nil
+	}
+	dom, err := golibvirt.Domain{}, error(nil)
+	if id, derr := hex.DecodeString(strings.ReplaceAll(vds, "-", "")); derr == nil && len(id) == golibvirt.UUIDBuflen {
+		dom, err = s.l.DomainLookupByUUID(golibvirt.UUID(id))
+	} else {
+		dom, err = s.l.DomainLookupByName(vds)
+	}
+	if golibvirt.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up %q: %w", vds, err)
+	}
+	raw, err := s.l.DomainGetXMLDesc(dom, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read the XML of %s: %w", dom.Name, err)
+	}
+	doc, err := parseDocument(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &candidate{dom, doc}, nil
+}
+
+// list reads all domains of the node, running or not.
+func list(s *session) ([]candidate, error) {
+	doms, _, err := s.l.ConnectListAllDomains(1, allDomains)
+	if err != nil {
+		return nil, fmt.Errorf("list domains: %w", err)
+	}
+	out := make([]candidate, 0, len(doms))
+	for _, d := range doms {
+		raw, err := s.l.DomainGetXMLDesc(d, 0)
+		if golibvirt.IsNotFound(err) {
+			continue // undefined or migrated away since the list was made
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the XML of %s: %w", d.Name, err)
+		}
+		doc, err := parseDocument(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Name, err)
+		}
+		out = append(out, candidate{d, doc})
+	}
+	return out, nil
+}
+
+func findByMAC(s *session, nic flow.NIC, mac string, byVDS, all []candidate) (*target, error) {
+	var owners []candidate
+	for _, c := range all {
+		if len(c.doc.byMAC(mac)) > 0 {
+			owners = append(owners, c)
+		}
+	}
+	hits := owners
+	if len(byVDS) > 0 {
+		hits = nil
+		for _, o := range owners {
+			if slices.ContainsFunc(byVDS, func(c candidate) bool { return c.dom.UUID == o.dom.UUID }) {
+				hits = append(hits, o)
+			}
+		}
+	}
+	switch {
+	case len(hits) == 1:
+		t, err := load(s, hits[0].dom, mac)
+		if err == nil && t == nil {
+			err = fail(flow.ErrConflict, "%s lost the NIC %s while it was looked at", hits[0].dom.Name, mac)
+		}
+		return t, err
+	case len(hits) > 1:
+		return nil, fail(flow.ErrConflict, "MAC %s of %s is ambiguous: %s have it; name the domain in the inventory's vds",
+			mac, who(nic), names(hits))
+	case len(owners) > 0:
+		return nil, fail(flow.ErrConflict, "the inventory says that MAC %s is of %s, but here it is of %s; put the inventory right",
+			mac, names(byVDS), names(owners))
+	case len(byVDS) > 0:
+		return nil, fail(flow.ErrNotFound, "%s has no NIC %s; it has %s", names(byVDS), mac, macs(byVDS))
+	}
+	return nil, fail(flow.ErrNotFound, "neither a domain %q nor a NIC %s on node %s: migrated or deleted?", nic.VDS, mac, s.host)
+}
+
+// findByIP is for an inventory without MACs. It only takes what the operator or
+// the node says of the address: the domain's single NIC, an address in its XML,
+// a DHCP lease or the node's ARP table. What the guest says of itself (its
+// agent) could name anybody's address.
+func findByIP(s *session, nic flow.NIC, byVDS, all []candidate) (*target, error) {
+	in := byVDS
+	if len(in) == 0 {
+		in = all
+	}
+	if len(byVDS) == 1 && len(byVDS[0].doc.ifaces) == 1 {
+		return load(s, byVDS[0].dom, byVDS[0].doc.ifaces[0].mac)
+	}
+	ip := nic.IP.Unmap()
+	type hit struct {
+		c   candidate
+		mac string
+	}
+	var hits []hit
+	for _, c := range in {
+		for _, i := range c.doc.ifaces {
+			if slices.Contains(i.ips, ip) {
+				hits = append(hits, hit{c, i.mac})
+			}
+		}
+	}
+	for _, src := range []golibvirt.DomainInterfaceAddressesSource{
+		golibvirt.DomainInterfaceAddressesSrcLease, golibvirt.DomainInterfaceAddressesSrcArp,
+	} {
+		if len(hits) > 0 {
+			break
+		}
+		for _, c := range in {
+			for _, mac := range seen(s, c.dom, ip, src) {
+				if len(c.doc.byMAC(mac)) > 0 {
+					hits = append(hits, hit{c, mac})
+				}
+			}
+		}
+	}
+	switch len(hits) {
+	case 1:
+		return load(s, hits[0].c.dom, hits[0].mac)
+	case 0:
+		return nil, fail(flow.ErrNotFound, "no NIC of %s is known to hold %s: write it to the inventory's entry as macs: [\"…\"]; %s",
+			who(nic), ip, macs(byVDS))
+	}
+	var cs []candidate
+	for _, h := range hits {
+		cs = append(cs, h.c)
+	}
+	return nil, fail(flow.ErrConflict, "%s is ambiguous: NICs of %s hold it; write macs to the inventory's entry", ip, names(cs))
+}
+
+// seen lists the MACs of the domain that hold ip by one of the node's sources.
+// A source that cannot answer (the domain is off) has seen nothing.
+func seen(s *session, dom golibvirt.Domain, ip netip.Addr, src golibvirt.DomainInterfaceAddressesSource) []string {
+	ifs, err := s.l.DomainInterfaceAddresses(dom, uint32(src), 0) //nolint:gosec // a small constant
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, i := range ifs {
+		for _, a := range i.Addrs {
+			if p, err := netip.ParseAddr(a.Addr); err == nil && p.Unmap() == ip && len(i.Hwaddr) > 0 {
+				out = append(out, strings.ToLower(i.Hwaddr[0]))
+			}
+		}
+	}
+	return out
+}
+
+func names(cs []candidate) string {
+	var out []string
+	for _, c := range cs {
+		if !slices.Contains(out, c.dom.Name) {
+			out = append(out, c.dom.Name)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func macs(cs []candidate) string {
+	var out []string
+	for _, c := range cs {
+		for _, i := range c.doc.ifaces {
+			out = append(out, i.mac)
+		}
+	}
+	if len(out) == 0 {
+		return "no NIC"
+	}
+	return "its NICs are " + strings.Join(out, ", ")
+}

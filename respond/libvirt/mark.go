@@ -1,0 +1,123 @@
+package libvirt
+
+import (
+	"bytes"
+	"encoding/xml"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+const (
+	// metadataURI is the namespace of our element in a domain's <metadata>:
+	//
+	//	<flowcordon:cuts xmlns:flowcordon="urn:flowcordon:cut:1">
+	//	  <nic mac="…" incident="…" key="…" by="…" reason="…" at="…"
+	//	       live="up|down|default|none" config="…" running="true|false"/>
+	//	</flowcordon:cuts>
+	//
+	// one <nic> for each interface that we cut; live, config and running are
+	// what was found before the cut.
+	metadataURI    = "urn:flowcordon:cut:1"
+	metadataPrefix = "flowcordon"
+
+	// maxReason keeps the mark readable in virsh dumpxml.
+	maxReason = 300
+)
+
+// cut is a mark with the state that a restore goes back to.
+type cut struct {
+	flow.Mark
+	mac          string
+	live, config link
+	running      bool
+}
+
+func cutFromXML(t xml.StartElement) cut {
+	at, _ := time.Parse(time.RFC3339Nano, attr(t, "at"))
+	return cut{
+		Mark: flow.Mark{
+			Incident: attr(t, "incident"), Key: attr(t, "key"), By: attr(t, "by"), Reason: attr(t, "reason"), At: at,
+		},
+		mac:  strings.ToLower(attr(t, "mac")),
+		live: link(attr(t, "live")), config: link(attr(t, "config")),
+		running: attr(t, "running") == "true",
+	}
+}
+
+func (c cut) equal(o cut) bool {
+	return c.mac == o.mac && c.live == o.live && c.config == o.config && c.running == o.running &&
+		c.Incident == o.Incident && c.Key == o.Key && c.By == o.By && c.Reason == o.Reason && c.At.Equal(o.At)
+}
+
+// before is the state that was found before the cut.
+func (c cut) before() flow.NICStatus {
+	return status(c.live, c.config, c.running)
+}
+
+func cutsXML(cuts []cut) string {
+	var b bytes.Buffer
+	b.WriteString("<cuts>")
+	for _, c := range cuts {
+		b.WriteString("<nic")
+		for _, a := range [][2]string{
+			{"mac", c.mac},
+			{"incident", c.Incident},
+			{"key", c.Key},
+			{"by", c.By},
+			{"reason", c.Reason},
+			{"at", c.At.UTC().Format(time.RFC3339Nano)},
+			{"live", string(c.live)},
+			{"config", string(c.config)},
+			{"running", strconv.FormatBool(c.running)},
+		} {
+			b.WriteString(" " + a[0] + `="`)
+			_ = xml.EscapeText(&b, []byte(a[1])) // a bytes.Buffer does not fail
+			b.WriteString(`"`)
+		}
+		b.WriteString("/>")
+	}
+	b.WriteString("</cuts>")
+	return b.String()
+}
+
+func shorten(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	n := maxReason
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
+// putCut leaves, replaces or, with c nil, removes the mark of mac in one of the
+// domain's two definitions, and keeps those of other interfaces.
+func putCut(s *session, dom golibvirt.Domain, doc *document, mac string, c *cut,
+	where golibvirt.DomainModificationImpact,
+) error {
+	var keep []cut
+	for _, o := range doc.cuts {
+		if o.mac != mac {
+			keep = append(keep, o)
+		} else if c != nil && o.equal(*c) {
+			return nil
+		}
+	}
+	if c != nil {
+		keep = append(keep, *c)
+	} else if len(keep) == len(doc.cuts) {
+		return nil
+	}
+	var text golibvirt.OptString // nil removes the element
+	if len(keep) > 0 {
+		text = golibvirt.OptString{cutsXML(keep)}
+	}
+	return s.l.DomainSetMetadata(dom, int32(golibvirt.DomainMetadataElement), text,
+		golibvirt.OptString{metadataPrefix}, golibvirt.OptString{metadataURI}, where)
+}

@@ -1,0 +1,272 @@
+package libvirt
+
+import (
+	"fmt"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// target is one interface of one domain, read at one moment.
+type target struct {
+	dom          golibvirt.Domain
+	mac          string
+	live, config *side // nil: the domain does not run, or has no definition
+}
+
+// side is the domain as it runs or as it is defined. The two are read and
+// rewritten apart: an address or an alias of the one has no place in the other.
+type side struct {
+	doc   *document
+	nic   *iface // nil: the interface is not there
+	flags golibvirt.DomainModificationImpact
+}
+
+// load reads both sides of the domain; nil if it has no interface with that MAC.
+func load(s *session, dom golibvirt.Domain, mac string) (*target, error) {
+	t := &target{dom: dom, mac: mac}
+	active, err := s.l.DomainIsActive(dom)
+	if err != nil {
+		return nil, fmt.Errorf("is %s running: %w", dom.Name, err)
+	}
+	persistent, err := s.l.DomainIsPersistent(dom)
+	if err != nil {
+		return nil, fmt.Errorf("is %s persistent: %w", dom.Name, err)
+	}
+	if active == 1 {
+		if t.live, err = loadSide(s, dom, mac, 0, golibvirt.DomainAffectLive); err != nil {
+			return nil, err
+		}
+	}
+	if persistent == 1 {
+		if t.config, err = loadSide(s, dom, mac, golibvirt.DomainXMLInactive, golibvirt.DomainAffectConfig); err != nil {
+			return nil, err
+		}
+	}
+	for _, sd := range t.sides() {
+		if sd.nic != nil {
+			return t, nil
+		}
+	}
+	return nil, nil
+}
+
+func loadSide(s *session, dom golibvirt.Domain, mac string, xf golibvirt.DomainXMLFlags,
+	flags golibvirt.DomainModificationImpact,
+) (*side, error) {
+	raw, err := s.l.DomainGetXMLDesc(dom, xf)
+	if err != nil {
+		return nil, fmt.Errorf("read the XML of %s: %w", dom.Name, err)
+	}
+	doc, err := parseDocument(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dom.Name, err)
+	}
+	sd := &side{doc: doc, flags: flags}
+	switch found := doc.byMAC(mac); len(found) {
+	case 0:
+	case 1:
+		sd.nic = &found[0]
+	default:
+		return nil, fail(flow.ErrConflict, "%s has %d NICs with the MAC %s; give each its own", dom.Name, len(found), mac)
+	}
+	return sd, nil
+}
+
+func (t *target) sides() []*side {
+	var out []*side
+	for _, sd := range []*side{t.live, t.config} {
+		if sd != nil {
+			out = append(out, sd)
+		}
+	}
+	return out
+}
+
+func (sd *side) link() link {
+	if sd == nil || sd.nic == nil {
+		return linkNone
+	}
+	return sd.nic.link
+}
+
+// links are the states found, with what the definition of a transient domain
+// would say: it has none, and is gone after the next power-off.
+func (t *target) links() (live, config link) {
+	live, config = t.live.link(), t.config.link()
+	if t.config == nil {
+		config = live
+	}
+	return live, config
+}
+
+func (t *target) status() flow.NICStatus {
+	live, config := t.links()
+	st := status(live, config, t.live != nil)
+	if c := t.cutMark(); c != nil {
+		m := c.Mark
+		st.Mark = &m
+	}
+	return st
+}
+
+func status(live, config link, running bool) flow.NICStatus {
+	st := flow.NICStatus{Live: linkState(live), Config: linkState(config), Running: running}
+	if !running {
+		st.Live = flow.LinkUnknown
+	}
+	return st
+}
+
+func linkState(l link) flow.LinkState {
+	switch l {
+	case linkUp, linkAbsent:
+		return flow.LinkUp
+	case linkDown, linkNone: // an interface that is not there sends nothing
+		return flow.LinkDown
+	}
+	return flow.LinkUnknown
+}
+
+// cutMark is our mark on the interface. The running machine's is the older one
+// where the two differ: a panel that defines the domain anew takes the
+// definition's away.
+func (t *target) cutMark() *cut {
+	for _, sd := range t.sides() {
+		for _, c := range sd.doc.cuts {
+			if c.mac == t.mac {
+				return &c
+			}
+		}
+	}
+	return nil
+}
+
+func (t *target) cut(s *session, m flow.Mark) (flow.Receipt, error) {
+	for _, sd := range t.sides() {
+		if sd.nic != nil && sd.nic.kind == "hostdev" {
+			return flow.Receipt{}, fail(flow.ErrUnsupported,
+				"%s: NIC %s is a passed-through device, whose link libvirt cannot set", t.dom.Name, t.mac)
+		}
+	}
+	live, config := t.links()
+	c := cut{Mark: m, mac: t.mac, live: live, config: config, running: t.live != nil}
+	if old := t.cutMark(); old != nil {
+		if old.Incident != m.Incident {
+			return flow.Receipt{}, fail(flow.ErrConflict, "%s: NIC %s is already cut for incident %s by %s",
+				t.dom.Name, t.mac, old.Incident, old.By)
+		}
+		c = *old
+		c.Key = m.Key
+	}
+	c.Reason = shorten(c.Reason)
+	// The mark goes first: a link that is down without it could not be told
+	// from an admin's work, a mark on a link that is still up only means that
+	// the cut has to be repeated.
+	for _, sd := range t.sides() {
+		if err := putCut(s, t.dom, sd.doc, t.mac, &c, sd.flags); err != nil {
+			return flow.Receipt{}, fmt.Errorf("mark %s: %w", t.dom.Name, err)
+		}
+	}
+	if err := t.setLinks(s, linkDown, linkDown); err != nil {
+		return flow.Receipt{}, err
+	}
+	back, err := t.again(s)
+	if err != nil {
+		return flow.Receipt{}, err
+	}
+	st := back.status()
+	if !st.Cut() || st.Mark == nil {
+		return flow.Receipt{}, fail(flow.ErrConflict, "%s: NIC %s reads back live %s, definition %s after the cut",
+			t.dom.Name, t.mac, st.Live, st.Config)
+	}
+	return flow.Receipt{Before: c.before(), After: st, Node: s.host}, nil
+}
+
+func (t *target) restore(s *session, m flow.Mark, r flow.Receipt) error {
+	c := t.cutMark()
+	if c == nil {
+		return t.restored(r)
+	}
+	if c.Incident != m.Incident {
+		return fail(flow.ErrConflict, "%s: NIC %s is cut for incident %s by %s, not for %s; it stays as it is",
+			t.dom.Name, t.mac, c.Incident, c.By, m.Incident)
+	}
+	live, config := c.live, c.config
+	if !c.running || live == linkNone {
+		live = config // it was started since: as the definition would have had it
+	}
+	if err := t.setLinks(s, live, config); err != nil {
+		return err
+	}
+	// The mark goes last: until it is gone a repeat knows what to restore.
+	for _, sd := range t.sides() {
+		if err := putCut(s, t.dom, sd.doc, t.mac, nil, sd.flags); err != nil {
+			return fmt.Errorf("take the mark off %s: %w", t.dom.Name, err)
+		}
+	}
+	back, err := t.again(s)
+	if err != nil {
+		return err
+	}
+	if back.cutMark() != nil || !back.stands(live, config) {
+		st := back.status()
+		return fail(flow.ErrConflict, "%s: NIC %s reads back live %s, definition %s after the restore",
+			t.dom.Name, t.mac, st.Live, st.Config)
+	}
+	return nil
+}
+
+// restored answers a restore that finds no mark: nothing is left to do when the
+// NIC is as the receipt says, because then an earlier call did it and only its
+// answer was lost. Otherwise the state is somebody else's work.
+func (t *target) restored(r flow.Receipt) error {
+	want, st := r.Before, t.status()
+	if want.Config == "" { // no receipt: a NIC nobody cut is up
+		want = flow.NICStatus{Live: flow.LinkUp, Config: flow.LinkUp, Running: true}
+	}
+	live := want.Live
+	if !want.Running {
+		live = want.Config
+	}
+	if st.Config == want.Config && (!st.Running || st.Live == live) {
+		return nil
+	}
+	return fail(flow.ErrConflict,
+		"%s: NIC %s carries no mark of ours and is live %s, definition %s; somebody else set it, so it stays as it is",
+		t.dom.Name, t.mac, st.Live, st.Config)
+}
+
+// stands reports whether the sides that exist are as wanted.
+func (t *target) stands(live, config link) bool {
+	ok := func(sd *side, l link) bool {
+		return sd == nil || sd.nic == nil || l == linkNone || linkState(sd.nic.link) == linkState(l)
+	}
+	return ok(t.live, live) && ok(t.config, config)
+}
+
+func (t *target) setLinks(s *session, live, config link) error {
+	if err := t.setLink(s, t.live, live); err != nil {
+		return err
+	}
+	return t.setLink(s, t.config, config)
+}
+
+func (t *target) setLink(s *session, sd *side, l link) error {
+	if sd == nil || sd.nic == nil || l == linkNone || sd.nic.link == l {
+		return nil
+	}
+	err := s.l.DomainUpdateDeviceFlags(t.dom, sd.doc.withLink(*sd.nic, l), golibvirt.DomainDeviceModifyFlags(sd.flags))
+	if err != nil {
+		return fmt.Errorf("set the link of %s NIC %s to %s: %w", t.dom.Name, t.mac, l, err)
+	}
+	return nil
+}
+
+func (t *target) again(s *session) (*target, error) {
+	back, err := load(s, t.dom, t.mac)
+	if err == nil && back == nil {
+		err = fail(flow.ErrConflict, "%s lost the NIC %s meanwhile", t.dom.Name, t.mac)
+	}
+	return back, err
+}
