@@ -1,0 +1,250 @@
+package detect
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Config says which rules run and how often. Take Defaults and change it.
+type Config struct {
+	// Interval is the length of a slot; ticks are at its multiples. It divides
+	// a minute. 0: 5 s.
+	Interval time.Duration `yaml:"interval"`
+	// Rules holds the mode of each rule; a rule that is not in it runs. Only
+	// flow.ModeOff matters here, the other modes are the responder's.
+	Rules map[flow.Rule]RuleConfig `yaml:"rules"`
+	// Thresholds of all rules; the zero value means the defaults.
+	Thresholds Thresholds `yaml:"thresholds"`
+}
+
+// RuleConfig is what may be done about a rule's findings.
+type RuleConfig struct {
+	Mode flow.Mode `yaml:"mode"`
+}
+
+// Thresholds are the numbers of the rules. Their sources are in
+// docs/detectors.md.
+type Thresholds struct {
+	PortClasses PortClasses    `yaml:"port_classes"`
+	Netscan     NetscanConfig  `yaml:"netscan"`
+	Portscan    PortscanConfig `yaml:"portscan"`
+	SYNFlood    SYNFloodConfig `yaml:"syn_flood"`
+	UDPFlood    UDPFloodConfig `yaml:"udp_flood"`
+	Gates       GateConfig     `yaml:"gates"`
+}
+
+const defaultInterval = 5 * time.Second
+
+// rules are those with code in this release.
+var rules = []flow.Rule{flow.RuleNetscan, flow.RulePortscan, flow.RuleSYNFlood, flow.RuleUDPFlood}
+
+// Defaults returns the configuration that runs without any: every rule in
+// observe.
+func Defaults() Config {
+	c := Config{Interval: defaultInterval, Rules: map[flow.Rule]RuleConfig{}, Thresholds: Thresholds{
+		PortClasses: defaultPortClasses(), Netscan: defaultNetscan(), Portscan: defaultPortscan(),
+		SYNFlood: defaultSYNFlood(), UDPFlood: defaultUDPFlood(), Gates: defaultGates(),
+	}}
+	for _, r := range rules {
+		c.Rules[r] = RuleConfig{Mode: flow.ModeObserve}
+	}
+	return c
+}
+
+// withDefaults fills in what was left out as a whole.
+func (c Config) withDefaults() Config {
+	d := Defaults()
+	if c.Interval == 0 {
+		c.Interval = d.Interval
+	}
+	t, dt := &c.Thresholds, d.Thresholds
+	if t.PortClasses.OtherRate == 0 && t.PortClasses.AbuseProne.Ports == nil && t.PortClasses.Web.Ports == nil && t.PortClasses.P2P.Ports == nil {
+		t.PortClasses = dt.PortClasses
+	}
+	if t.Netscan.WindowsS == nil {
+		t.Netscan = dt.Netscan
+	}
+	if t.Portscan.WindowsS == nil {
+		t.Portscan = dt.Portscan
+	}
+	if t.SYNFlood.WindowsS == nil {
+		t.SYNFlood = dt.SYNFlood
+	}
+	if t.UDPFlood.WindowsS == nil {
+		t.UDPFlood = dt.UDPFlood
+	}
+	if t.Gates == (GateConfig{}) {
+		t.Gates = dt.Gates
+	}
+	return c
+}
+
+func (c *Config) on(r flow.Rule) bool { return c.Rules[r].Mode != flow.ModeOff }
+
+// Validate returns all errors at once, each with the path of the key (below
+// "detect") and what to write. Parts left zero as a whole are the defaults and
+// pass.
+func (c Config) Validate() error {
+	v := &validator{}
+	c = c.withDefaults()
+	if c.Interval < time.Second || time.Minute%c.Interval != 0 {
+		v.add("interval", "is %v: write a duration from 1s to 60s that divides a minute, as 5s", c.Interval)
+	}
+	c.validateRules(v)
+	t := &c.Thresholds
+	v.rate("thresholds.port_classes.abuse_prone.rate", t.PortClasses.AbuseProne.Rate)
+	v.rate("thresholds.port_classes.web.rate", t.PortClasses.Web.Rate)
+	v.rate("thresholds.port_classes.p2p.rate", t.PortClasses.P2P.Rate)
+	v.rate("thresholds.port_classes.other_rate", t.PortClasses.OtherRate)
+
+	n := &t.Netscan
+	v.windows("thresholds.netscan.windows_s", n.WindowsS)
+	v.scores("thresholds.netscan", n.NotifyScore, n.SuspendScore)
+	v.atLeast1("thresholds.netscan.notify_distinct", n.NotifyDistinct)
+	v.ordered("thresholds.netscan.suspend_distinct_raw", n.NotifyDistinct, n.SuspendDistinctRaw)
+	v.ordered("thresholds.netscan.suspend_distinct", n.NotifyDistinct, n.SuspendDistinct)
+	v.rate("thresholds.netscan.notify_pool", n.NotifyPool)
+	v.rate("thresholds.netscan.suspend_pool", n.SuspendPool)
+	v.rate("thresholds.netscan.suspend_pool_raw", n.SuspendPoolRaw)
+	v.share("thresholds.netscan.raw_share", n.RawShare)
+	v.share("thresholds.netscan.port_share", n.PortShare)
+	v.rate("thresholds.netscan.port_rate", n.PortRate)
+
+	p := &t.Portscan
+	v.windows("thresholds.portscan.windows_s", p.WindowsS)
+	v.scores("thresholds.portscan", p.NotifyScore, p.SuspendScore)
+	v.rate("thresholds.portscan.rate", p.Rate)
+	v.atLeast1("thresholds.portscan.notify_ports", p.NotifyPorts)
+	v.ordered("thresholds.portscan.suspend_ports", p.NotifyPorts, p.SuspendPorts)
+
+	s := &t.SYNFlood
+	v.windows("thresholds.syn_flood.windows_s", s.WindowsS)
+	v.scores("thresholds.syn_flood", s.NotifyScore, s.SuspendScore)
+	v.rate("thresholds.syn_flood.rate", s.Rate)
+	v.atLeast1("thresholds.syn_flood.suspend_syn", s.SuspendSYN)
+	v.share("thresholds.syn_flood.est_share", s.EstShare)
+	v.share("thresholds.syn_flood.rst_share", s.RSTShare)
+
+	u := &t.UDPFlood
+	v.windows("thresholds.udp_flood.windows_s", u.WindowsS)
+	v.scores("thresholds.udp_flood", u.NotifyScore, u.SuspendScore)
+	v.rate("thresholds.udp_flood.rate", u.Rate)
+	v.rate("thresholds.udp_flood.mbps", u.Mbps)
+	v.share("thresholds.udp_flood.notify_return", u.NotifyReturn)
+	v.share("thresholds.udp_flood.suspend_return", u.SuspendReturn)
+	if u.SuspendReturn > u.NotifyReturn {
+		v.add("thresholds.udp_flood.suspend_return", "is %g: write at most notify_return (%g)", u.SuspendReturn, u.NotifyReturn)
+	}
+
+	g := &t.Gates
+	v.atLeast1("thresholds.gates.min_samples", g.MinSamples)
+	v.share("thresholds.gates.no_flags_share", g.NoFlagsShare)
+	v.share("thresholds.gates.known_peers", g.KnownPeers)
+	if g.KnownPeerDays < 1 {
+		v.add("thresholds.gates.known_peer_days", "is %d: write 1 or more, as 30", g.KnownPeerDays)
+	}
+	return errors.Join(v.errs...)
+}
+
+func (c *Config) validateRules(v *validator) {
+	names := make([]flow.Rule, 0, len(c.Rules))
+	for r := range c.Rules {
+		names = append(names, r)
+	}
+	slices.Sort(names)
+	for _, r := range names {
+		switch m := c.Rules[r].Mode; {
+		case !slices.Contains(rules, r) && m != flow.ModeOff:
+			v.add("rules."+string(r), "has no detector in this release: remove it or write mode off; there are %v", rules)
+		case !slices.Contains([]flow.Mode{"", flow.ModeOff, flow.ModeObserve, flow.ModeNotify, flow.ModeApprove, flow.ModeEnforce}, m):
+			v.add("rules."+string(r)+".mode", "is %q: write off, observe, notify, approve or enforce", m)
+		}
+	}
+}
+
+type validator struct{ errs []error }
+
+func (v *validator) add(path, format string, a ...any) {
+	v.errs = append(v.errs, fmt.Errorf("%s %s", path, fmt.Sprintf(format, a...)))
+}
+
+func (v *validator) rate(path string, x float64) {
+	if !(x > 0) || x > 1e12 {
+		v.add(path, "is %g: write a number above 0", x)
+	}
+}
+
+func (v *validator) share(path string, x float64) {
+	if !(x > 0) || x > 1 {
+		v.add(path, "is %g: write a number above 0 and at most 1", x)
+	}
+}
+
+func (v *validator) atLeast1(path string, x uint64) {
+	if x == 0 {
+		v.add(path, "is 0: write 1 or more")
+	}
+}
+
+func (v *validator) ordered(path string, notify, suspend uint64) {
+	if suspend < notify {
+		v.add(path, "is %d: write at least what notify needs (%d)", suspend, notify)
+	}
+}
+
+func (v *validator) scores(path string, notify, suspend float64) {
+	v.rate(path+".notify_score", notify)
+	if !(suspend >= notify) {
+		v.add(path+".suspend_score", "is %g: write at least notify_score (%g)", suspend, notify)
+	}
+}
+
+// maxWindowS is what the windows' sums can be asked for in one tick without
+// reading hours of rows.
+const maxWindowS = 6 * 3600
+
+func (v *validator) windows(path string, ws []int) {
+	if len(ws) == 0 {
+		v.add(path, "is empty: write lengths in seconds, as [60, 300, 1800]")
+	}
+	for _, w := range ws {
+		if w < flow.WindowSeconds || w > maxWindowS || w%flow.WindowSeconds != 0 {
+			v.add(path, "holds %d: write multiples of %d from %d to %d", w, flow.WindowSeconds, flow.WindowSeconds, maxWindowS)
+		}
+	}
+}
+
+// hash is stable over runs and machines: what a finding was computed with, in
+// 12 hex digits. The mode is not part of it, the rule's version is.
+func (t *Thresholds) hash(r flow.Rule) string {
+	in := struct {
+		Rule    flow.Rule
+		Version int
+		Config  any
+		Ports   *PortClasses `json:",omitempty"`
+		Gates   GateConfig
+	}{Rule: r, Gates: t.Gates}
+	switch r {
+	case flow.RuleNetscan:
+		in.Version, in.Config, in.Ports = netscanVersion, t.Netscan, &t.PortClasses
+	case flow.RulePortscan:
+		in.Version, in.Config = portscanVersion, t.Portscan
+	case flow.RuleSYNFlood:
+		in.Version, in.Config = synFloodVersion, t.SYNFlood
+	case flow.RuleUDPFlood:
+		in.Version, in.Config = udpFloodVersion, t.UDPFlood
+	}
+	b, err := json.Marshal(in)
+	if err != nil {
+		panic("detect: thresholds cannot be encoded: " + err.Error()) // plain numbers always can, unless NaN, which Validate refuses
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:6])
+}

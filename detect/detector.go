@@ -1,0 +1,207 @@
+package detect
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Windows gives the sums of stored windows over ranges of event time.
+type Windows interface {
+	// ServiceStats returns the tenants' client side of each service port with
+	// at least minAttempts attempts.
+	ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error)
+	// PairStats returns the pairs with at least minOutPackets outgoing packets
+	// or minPorts distinct ports of outgoing SYNs; 0 disables a condition.
+	PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error)
+	// HostStats returns the totals of the tenants given.
+	HostStats(ctx context.Context, r flow.Range, tenants []netip.Addr) ([]flow.HostStat, error)
+	// KnownPeerShare returns the share of the distinct attempt destinations in
+	// r that had established traffic within lookback before r.
+	KnownPeerShare(ctx context.Context, tenant netip.Addr, ipProto uint8, svcPort uint16, r flow.Range, lookback time.Duration) (float64, error)
+}
+
+// Deps are what a Detector works with. Windows and, for Run, Emit are needed.
+type Deps struct {
+	Windows Windows
+	// Emit takes the findings of the tick at ts, at least one. An error is
+	// logged and counted; what still goes on is found again at the next tick.
+	Emit       func(ctx context.Context, ts time.Time, f []flow.Finding) error
+	Log        *zap.Logger           // nil: none
+	Registerer prometheus.Registerer // nil: a private registry
+	Now        func() time.Time      // nil: time.Now; only Run asks
+}
+
+// Detector judges windows. It keeps no state between ticks that a
+// verdict depends on; one goroutine uses it.
+type Detector struct {
+	cfg    Config
+	deps   Deps
+	log    *zap.Logger
+	m      *metrics
+	hashes map[flow.Rule]string
+	warned time.Time // slot of the last warning
+}
+
+// New returns a Detector. cfg has passed Validate; what it leaves zero as a
+// whole becomes the default.
+func New(cfg Config, deps Deps) *Detector {
+	if deps.Log == nil {
+		deps.Log = zap.NewNop()
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	d := &Detector{cfg: cfg.withDefaults(), deps: deps, log: deps.Log.Named("detect"), m: newMetrics(deps.Registerer), hashes: map[flow.Rule]string{}}
+	for _, r := range rules {
+		d.hashes[r] = d.cfg.Thresholds.hash(r)
+	}
+	return d
+}
+
+// Tick judges event time up to ts, a multiple of the interval. It returns one
+// finding, the strongest over the window lengths, for each tenant, rule and
+// port or remote, in a fixed order. The longer windows are not due at every
+// slot: 300 s every 10 s, 1800 s every minute. Given the same windows it
+// returns the same findings.
+func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, error) {
+	return d.tick(ctx, ts.Add(-d.cfg.Interval), ts)
+}
+
+// tick is Tick with the slot of the tick before, so that no length is forgotten
+// when slots were missed.
+func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding, error) {
+	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{},
+		services: map[serviceQuery]map[serviceKey]flow.ServiceStat{}, pairs: map[pairQuery]map[pairKey]flow.PairStat{}}
+	steps := []struct {
+		rule flow.Rule
+		run  func() error
+	}{
+		{flow.RuleNetscan, t.netscan}, {flow.RulePortscan, t.portscan},
+		{flow.RuleSYNFlood, t.synFlood}, {flow.RuleUDPFlood, t.udpFlood},
+	}
+	for _, s := range steps {
+		if !d.cfg.on(s.rule) {
+			continue
+		}
+		if err := s.run(); err != nil {
+			return nil, fmt.Errorf("rule %s: %w", s.rule, err)
+		}
+	}
+	return t.finish()
+}
+
+// findingKey is what one finding is kept for.
+type findingKey struct {
+	tenant netip.Addr
+	rule   flow.Rule
+	port   uint16
+	remote netip.Addr
+}
+
+// tickState is what one tick has read and found.
+type tickState struct {
+	d        *Detector
+	ctx      context.Context
+	prev, ts time.Time
+	best     map[findingKey]flow.Finding
+	services map[serviceQuery]map[serviceKey]flow.ServiceStat // for persistence
+	pairs    map[pairQuery]map[pairKey]flow.PairStat
+}
+
+// dueLengths returns the lengths of windows_s that this tick judges.
+func (t *tickState) dueLengths(windowsS []int) []time.Duration {
+	var out []time.Duration
+	for _, w := range windowsS {
+		if l := time.Duration(w) * time.Second; due(l, t.prev, t.ts) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// keep stamps a finding and keeps it if it is the strongest of its key.
+func (t *tickState) keep(f flow.Finding, length time.Duration) {
+	f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.d.hashes[f.Rule]
+	k := findingKey{f.Tenant, f.Rule, f.Port, f.Remote}
+	old, ok := t.best[k]
+	if !ok || cmp.Or(cmp.Compare(f.Tier, old.Tier), cmp.Compare(f.Score, old.Score)) > 0 {
+		t.best[k] = f
+	}
+}
+
+// evidence holds a suspension that too few samples back.
+func (t *tickState) evidence(f *flow.Finding) {
+	if f.Samples < t.d.cfg.Thresholds.Gates.MinSamples {
+		hold(f, GateEvidence)
+	}
+}
+
+// hostGates applies the gates that need the tenants' totals over r to those of
+// fs that would suspend.
+func (t *tickState) hostGates(r flow.Range, fs []flow.Finding) error {
+	var tenants []netip.Addr
+	for i := range fs {
+		if fs[i].Tier == flow.TierSuspend {
+			tenants = append(tenants, fs[i].Tenant)
+		}
+	}
+	if len(tenants) == 0 {
+		return nil
+	}
+	slices.SortFunc(tenants, netip.Addr.Compare)
+	stats, err := t.d.deps.Windows.HostStats(t.ctx, r, slices.Compact(tenants))
+	if err != nil {
+		return fmt.Errorf("host totals: %w", err)
+	}
+	hosts := make(map[netip.Addr]*flow.HostStat, len(stats))
+	for i := range stats {
+		hosts[stats[i].Tenant] = &stats[i]
+	}
+	for i := range fs {
+		if fs[i].Tier == flow.TierSuspend {
+			t.d.cfg.Thresholds.hostGates(&fs[i], hosts[fs[i].Tenant])
+		}
+	}
+	return nil
+}
+
+// finish asks for known peers, for those only that would be suspended, and
+// returns the findings in order.
+func (t *tickState) finish() ([]flow.Finding, error) {
+	out := make([]flow.Finding, 0, len(t.best))
+	for _, f := range t.best {
+		out = append(out, f)
+	}
+	slices.SortFunc(out, func(a, b flow.Finding) int {
+		return cmp.Or(a.Tenant.Compare(b.Tenant), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Port, b.Port), a.Remote.Compare(b.Remote))
+	})
+	g := t.d.cfg.Thresholds.Gates
+	for i := range out {
+		f := &out[i]
+		if f.Rule != flow.RuleNetscan || f.Tier != flow.TierSuspend {
+			continue
+		}
+		share, err := t.d.deps.Windows.KnownPeerShare(t.ctx, f.Tenant, f.IPProto, f.Port,
+			flow.Range{From: f.From, To: f.To}, time.Duration(g.KnownPeerDays)*24*time.Hour)
+		switch {
+		case t.ctx.Err() != nil:
+			return nil, t.ctx.Err()
+		case err != nil: // one slow answer must not hide the other findings
+			t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
+			t.d.warn(t.ts, "known peers not available, suspension held", err)
+			hold(f, GatePeersUnknown)
+		case !(share < g.KnownPeers):
+			hold(f, GateKnownPeers)
+		}
+	}
+	return out, nil
+}

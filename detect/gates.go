@@ -1,0 +1,69 @@
+package detect
+
+import (
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// The gates: what holds a verdict that the statistics support at notify. The
+// names are part of the JSON and stay.
+const (
+	GateP2PPort      = "p2p_port"                // the port belongs to a peer-to-peer network
+	GatePortShare    = "port_concentration"      // the tenant is as busy on other ports, as peer-to-peer is
+	GateNoFlags      = "no_flags"                // the export lacks TCP flags for a part of the tenant's records
+	GateHostMissing  = "host_totals_missing"     // no totals of the tenant were stored for the range
+	GatePersistence  = "persistence"             // seen in one stretch of time only
+	GateEvidence     = "evidence"                // too few samples to show to anybody
+	GateKnownPeers   = "known_peers"             // many of the destinations are old acquaintances
+	GatePeersUnknown = "known_peers_unavailable" // the store could not tell
+	GateRefused      = "refused"                 // the remote refuses: a reconnect loop
+)
+
+// GateConfig holds the thresholds of the gates that all rules share
+// (detection.md §5.2).
+type GateConfig struct {
+	MinSamples   uint64  `yaml:"min_samples" json:"min_samples"`       // records or packets that back a suspension
+	NoFlagsShare float64 `yaml:"no_flags_share" json:"no_flags_share"` // of the tenant's TCP records
+	KnownPeers   float64 `yaml:"known_peers" json:"known_peers"`       // share of the destinations
+	// KnownPeerDays is how far back a peer counts as known.
+	KnownPeerDays int `yaml:"known_peer_days" json:"known_peer_days"`
+}
+
+func defaultGates() GateConfig {
+	return GateConfig{MinSamples: 20, NoFlagsShare: 0.05, KnownPeers: 0.3, KnownPeerDays: 30}
+}
+
+// hold lowers a suspension to notify and names the gate. A finding that was
+// held before gets the further gate's name; one that never reached suspend is
+// left alone.
+func hold(f *flow.Finding, gate string) {
+	if f.Tier > flow.TierNotify {
+		f.Tier = flow.TierNotify
+	} else if len(f.Gates) == 0 {
+		return
+	}
+	f.Gates = append(f.Gates, gate)
+}
+
+// noFlagsShare is the share of a tenant's TCP records whose export had no flags.
+func noFlagsShare(h *flow.HostStat) float64 {
+	all := h.SYNOut + h.EstOut + h.SYNACKOut + h.RSTOut + h.SYNIn + h.EstIn + h.SYNACKIn + h.RSTIn + h.NoFlags
+	if all == 0 {
+		return 0
+	}
+	return float64(h.NoFlags) / float64(all)
+}
+
+// hostGates applies what needs the tenant's totals over the finding's range;
+// nil: none are stored.
+func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat) {
+	if h == nil {
+		hold(f, GateHostMissing)
+		return
+	}
+	if noFlagsShare(h) > t.Gates.NoFlagsShare {
+		hold(f, GateNoFlags)
+	}
+	if f.Rule == flow.RuleNetscan && !t.Netscan.concentrated(f, h.SYNOut) {
+		hold(f, GatePortShare)
+	}
+}

@@ -1,0 +1,48 @@
+package detect
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// The steps that can fail, the closed set of the errors' label.
+const (
+	stepTick       = "tick"
+	stepEmit       = "emit"
+	stepKnownPeers = "known_peers"
+)
+
+type metrics struct {
+	tick     prometheus.Histogram
+	missed   prometheus.Counter
+	errors   *prometheus.CounterVec
+	findings *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	m := &metrics{
+		tick: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "flowcordon_detect_tick_seconds", Help: "Time of one detector tick, queries included.",
+			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
+		}),
+		missed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flowcordon_detect_missed_slots_total", Help: "Slots without a tick because the one before took too long.",
+		}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flowcordon_detect_errors_total", Help: "Ticks that failed (tick), findings that could not be handed on (emit), known-peer queries that failed (known_peers).",
+		}, []string{"step"}),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flowcordon_findings_total", Help: "Findings by rule and tier after the gates, one for each tick they are seen in.",
+		}, []string{"rule", "tier"}),
+	}
+	for _, s := range []string{stepTick, stepEmit, stepKnownPeers} {
+		m.errors.WithLabelValues(s)
+	}
+	for _, r := range rules {
+		for _, t := range []string{"notify", "suspend"} {
+			m.findings.WithLabelValues(string(r), t)
+		}
+	}
+	reg.MustRegister(m.tick, m.missed, m.errors, m.findings)
+	return m
+}

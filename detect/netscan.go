@@ -1,0 +1,127 @@
+package detect
+
+import (
+	"math"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// NetscanConfig holds the thresholds of the horizontal scan: one tenant, many
+// destinations, one TCP port (detection.md §2.5).
+type NetscanConfig struct {
+	WindowsS     []int   `yaml:"windows_s" json:"windows_s"` // lengths judged, seconds
+	NotifyScore  float64 `yaml:"notify_score" json:"notify_score"`
+	SuspendScore float64 `yaml:"suspend_score" json:"suspend_score"`
+	// Distinct destinations needed. Suspend needs fewer where the SYNs were
+	// made by a scanner's own code.
+	NotifyDistinct     uint64 `yaml:"notify_distinct" json:"notify_distinct"`
+	SuspendDistinct    uint64 `yaml:"suspend_distinct" json:"suspend_distinct"`
+	SuspendDistinctRaw uint64 `yaml:"suspend_distinct_raw" json:"suspend_distinct_raw"`
+	// Sizes of the pool of destinations that the distinct count must speak for.
+	NotifyPool     float64 `yaml:"notify_pool" json:"notify_pool"`
+	SuspendPool    float64 `yaml:"suspend_pool" json:"suspend_pool"`
+	SuspendPoolRaw float64 `yaml:"suspend_pool_raw" json:"suspend_pool_raw"`
+	// RawShare of the SYNs must be raw-crafted for the two Raw thresholds.
+	RawShare float64 `yaml:"raw_share" json:"raw_share"`
+	// A suspension needs the port to have PortShare of all the tenant's
+	// destinations, or PortRate destinations per second (scaled).
+	PortShare float64 `yaml:"port_share" json:"port_share"`
+	PortRate  float64 `yaml:"port_rate" json:"port_rate"`
+}
+
+const netscanVersion = 1
+
+func defaultNetscan() NetscanConfig {
+	return NetscanConfig{WindowsS: []int{60, 300, 1800}, NotifyScore: 14, SuspendScore: 30, NotifyDistinct: 12,
+		SuspendDistinct: 60, SuspendDistinctRaw: 30, NotifyPool: 60, SuspendPool: 1000, SuspendPoolRaw: 200,
+		RawShare: 0.8, PortShare: 0.5, PortRate: 50}
+}
+
+// serviceCounts reads the scan evidence out of a tenant's client side of a port.
+func serviceCounts(s *flow.ServiceStat) scanCounts {
+	syn := float64(s.SYNOut)
+	return scanCounts{
+		u: math.Min(float64(s.Distinct), syn), s: syn, raw: math.Min(float64(s.RawSYN), syn),
+		e: float64(s.EstOut), a: float64(s.SYNACKIn), i: float64(s.EstIn),
+		hidden: multiPacket(s.EstIn, s.InRecords, s.InPackets),
+		n:      effectiveRate(s.Rate),
+	}
+}
+
+// multiPacket bounds how many of est incoming records hold two or more packets:
+// each such record has at least one packet more than there are records.
+func multiPacket(est, records, packets uint64) float64 {
+	if packets <= records {
+		return 0
+	}
+	return float64(min(est, packets-records))
+}
+
+// effectiveRate guards against rows without a sampling rate: never below 1, and
+// a rate that is no number counts as 1, which makes μ0 largest.
+func effectiveRate(n float64) float64 {
+	if math.IsNaN(n) || math.IsInf(n, 0) || n < 1 {
+		return 1
+	}
+	return n
+}
+
+// netscan judges one tenant's attempts on one TCP port over r. The tier is what
+// the counts alone support, held at notify on P2P ports.
+func netscan(cfg *NetscanConfig, ports *PortClasses, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+	c := serviceCounts(s)
+	r0, p2p := ports.lookup(s.SvcPort)
+	tier, score := cfg.judge(c, r0, r.Seconds())
+	if tier == flow.TierNone {
+		return flow.Finding{}, false
+	}
+	f := flow.Finding{Tenant: s.Tenant, Rule: flow.RuleNetscan, Tier: tier, IPProto: s.IPProto, Port: s.SvcPort,
+		Samples: s.SYNOut, Distinct: uint64(c.u), SamplingRate: c.n, Score: score, Threshold: cfg.NotifyScore,
+		EstRate: c.u / r.Seconds(), From: r.From, To: r.To, RuleVersion: netscanVersion}
+	if tier == flow.TierSuspend {
+		f.Threshold = cfg.SuspendScore
+	}
+	if p2p {
+		hold(&f, GateP2PPort)
+	}
+	f.Reason = netscanReason(&f, s)
+	return f, true
+}
+
+// judge returns the tier that the counts support over seconds, and the
+// evidence: the smaller of "too many" and "too few answered".
+func (cfg *NetscanConfig) judge(c scanCounts, r0, seconds float64) (flow.Tier, float64) {
+	rate := excess(c.u, r0*seconds/c.n)
+	score := math.Min(rate, max(c.lambdaA(), c.lambdaB(), c.lambdaC()))
+	raw := c.raw >= cfg.RawShare*c.s && c.u >= float64(cfg.SuspendDistinctRaw) && poolAtLeast(c.u, c.s, cfg.SuspendPoolRaw)
+	kernel := c.u >= float64(cfg.SuspendDistinct) && poolAtLeast(c.u, c.s, cfg.SuspendPool)
+	switch {
+	case score >= cfg.SuspendScore && (raw || kernel):
+		return flow.TierSuspend, score
+	case score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyDistinct) && poolAtLeast(c.u, c.s, cfg.NotifyPool):
+		return flow.TierNotify, score
+	}
+	return flow.TierNone, 0
+}
+
+// concentrated reports whether the port is what the tenant is busy with:
+// hostSYN are its SYN records on all ports. Destinations on other ports cannot
+// be more than the SYNs sent there.
+func (cfg *NetscanConfig) concentrated(f *flow.Finding, hostSYN uint64) bool {
+	u := float64(f.Distinct)
+	other := float64(hostSYN) - float64(f.Samples)
+	return u >= cfg.PortShare*(u+math.Max(0, other)) || u*f.SamplingRate/f.To.Sub(f.From).Seconds() >= cfg.PortRate
+}
+
+// twice reports whether both parts of a range show the scan on their own:
+// whole is the range's counts, late those of its last lateS seconds.
+func (cfg *NetscanConfig) twice(whole, late scanCounts, r0, seconds, lateS float64) bool {
+	late.n = whole.n
+	early := whole.minus(late)
+	return cfg.part(late, r0, lateS) && cfg.part(early, r0, seconds-lateS)
+}
+
+func (cfg *NetscanConfig) part(c scanCounts, r0, seconds float64) bool {
+	score := math.Min(excess(c.u, r0*seconds/c.n), max(c.lambdaA(), c.lambdaB(), c.lambdaC()))
+	return score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyDistinct)
+}

@@ -1,0 +1,70 @@
+package detect
+
+import (
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+const window = flow.WindowSeconds * time.Second
+
+// span is the range of event time that a length is judged over at ts: at least
+// length, ending with the window that ts is in, and on windows' edges, so that
+// its seconds are never less than its rows may cover.
+func span(ts time.Time, length time.Duration) flow.Range {
+	from := floorTo(ts, window).Add(-length)
+	to := floorTo(ts, window)
+	if to.Before(ts) {
+		to = to.Add(window)
+	}
+	return flow.Range{From: from, To: to}
+}
+
+// floorTo rounds t down to a multiple of step since the Unix epoch.
+func floorTo(t time.Time, step time.Duration) time.Time {
+	ns := t.UnixNano()
+	return time.Unix(0, ns-mod(ns, int64(step))).UTC()
+}
+
+func mod(a, b int64) int64 { return ((a % b) + b) % b }
+
+// dueShare is how much of its length a window may be behind: the half-hour
+// window is asked for once a minute, not every slot.
+const dueShare = 30
+
+// due reports whether a length is to be judged at ts, the last tick having been
+// at prev: whether a multiple of length/30 lies in (prev, ts].
+func due(length time.Duration, prev, ts time.Time) bool {
+	step := max(length/dueShare, time.Second)
+	return floorTo(ts, step).After(prev)
+}
+
+// lateParts are the lengths at the end of a range that persistence tries to cut
+// it at: halves of halves, so that an attack that began anywhere in the range
+// is met by one cut that leaves a third of it or more on either side. Shorter
+// attacks are judged over the next shorter length.
+func lateParts(length time.Duration) []time.Duration {
+	var out []time.Duration
+	for _, div := range []time.Duration{2, 4, 8} {
+		o := (length/div + window - 1) / window * window
+		if o < length && (len(out) == 0 || o < out[len(out)-1]) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// floodParts cuts a range into pieces of a sixth of length, the last may be
+// shorter. See persist.go.
+func floodParts(r flow.Range, length time.Duration) []flow.Range {
+	step := (length/6 + window - 1) / window * window
+	var out []flow.Range
+	for from := r.From; from.Before(r.To); from = from.Add(step) {
+		to := from.Add(step)
+		if to.After(r.To) {
+			to = r.To
+		}
+		out = append(out, flow.Range{From: from, To: to})
+	}
+	return out
+}
