@@ -1,0 +1,163 @@
+package aggregate
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// FlowPolicy says which records are kept as flow rows for evidence.
+type FlowPolicy string
+
+// The policies; the empty string is FlowAll.
+const (
+	FlowAll      FlowPolicy = "all"
+	FlowAttempts FlowPolicy = "attempts" // attempts, answers, bogon destinations and spoofed sources
+	FlowOff      FlowPolicy = "off"
+)
+
+// Interface names a router's interface by its SNMP index.
+type Interface struct {
+	Exporter netip.Addr
+	IfIndex  uint32
+}
+
+// Config is what an Aggregator works by. The zero values of all but Internal
+// are replaced by the defaults named here.
+type Config struct {
+	// Internal are the prefixes whose addresses are tenants.
+	Internal []netip.Prefix
+	// External are interfaces that face outside. A record that came in there
+	// with an internal source is spoofed.
+	External []Interface
+	// Bogons are destinations that no router carries: they count as traffic,
+	// never as an attempt. nil: DefaultBogons; empty but not nil: none.
+	// Internal prefixes win over it.
+	Bogons []netip.Prefix
+	// V6TenantBits is the length of the prefix delegated to one tenant: 64.
+	V6TenantBits int
+	// Lateness is how long a closed window waits for late records: 5 s. A
+	// window that a later record opens again waits as long from then on.
+	Lateness time.Duration
+	// MaxAge is how far before its arrival a record may reach: 1 h.
+	MaxAge time.Duration
+	// FlowPolicy selects the flow rows: FlowAll.
+	FlowPolicy FlowPolicy
+	// MaxKeys bounds the keys held per kind of row (hosts, services, pairs),
+	// over all windows: 2,000,000, about 0.5 GB a kind.
+	MaxKeys int
+}
+
+// Defaults of Config.
+const (
+	DefaultV6TenantBits = 64
+	DefaultLateness     = 5 * time.Second
+	DefaultMaxAge       = time.Hour
+	DefaultMaxKeys      = 2_000_000
+)
+
+// maxAgeLimit bounds MaxAge: one record may touch MaxAge/10 s windows, and that
+// is the work that a single forged record can cause.
+const maxAgeLimit = 6 * time.Hour
+
+// Validate returns every mistake of c at once, nil if there is none.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, p := range c.Internal {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			bad("networks.internal: %s is not a prefix; write it like 192.0.2.0/24 or 2001:db8::/32", p)
+		}
+	}
+	for _, p := range c.Bogons {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			bad("networks.bogons: %s is not a prefix; write it like 10.0.0.0/8", p)
+		}
+	}
+	for _, i := range c.External {
+		if !i.Exporter.IsValid() {
+			bad("networks.external: interface %d has no exporter address", i.IfIndex)
+		}
+	}
+	if c.V6TenantBits < 0 || c.V6TenantBits > 128 {
+		bad("networks.ipv6_tenant_prefix: %d is not between 1 and 128; 64 is usual", c.V6TenantBits)
+	}
+	if c.Lateness < 0 {
+		bad("lateness %s is negative", c.Lateness)
+	}
+	if c.MaxAge < 0 || c.MaxAge > maxAgeLimit {
+		bad("max_age %s is not between 0 and %s", c.MaxAge, maxAgeLimit)
+	}
+	if c.MaxKeys < 0 {
+		bad("max_keys %d is negative", c.MaxKeys)
+	}
+	switch c.FlowPolicy {
+	case "", FlowAll, FlowAttempts, FlowOff:
+	default:
+		bad("flow policy %q is unknown; write all, attempts or off", c.FlowPolicy)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Bogons == nil {
+		c.Bogons = DefaultBogons()
+	}
+	if c.V6TenantBits == 0 {
+		c.V6TenantBits = DefaultV6TenantBits
+	}
+	if c.Lateness == 0 {
+		c.Lateness = DefaultLateness
+	}
+	if c.MaxAge == 0 {
+		c.MaxAge = DefaultMaxAge
+	}
+	if c.FlowPolicy == "" {
+		c.FlowPolicy = FlowAll
+	}
+	if c.MaxKeys == 0 {
+		c.MaxKeys = DefaultMaxKeys
+	}
+	return c
+}
+
+// The thresholds at which a key is emitted before its window closes, so that
+// the detector need not wait for it.
+const (
+	hotAttempts   = 8      // attempts of a host or service since its last row: a scan at 4/s shows at the next flush
+	hotPorts      = 8      // distinct SYN ports of a pair since its last row
+	hotOutPackets = 20_000 // estimated outgoing packets of a host or service since its last row
+	hotPairOut    = 5_000  // estimated outgoing packets of a pair since its last row
+)
+
+// maxSet is the number of remotes or ports that one row may carry. A key that
+// reaches it is emitted at once: memory stays bounded and the sets exact.
+const maxSet = 4096
+
+// The floor below which pairs are not stored, see PairFloor.
+const (
+	pairFloorOut     = 3
+	pairFloorEstOut  = 500
+	pairFloorPorts   = 2
+	pairFloorSYNRate = 64
+)
+
+// PairFloor reports whether a pair that did this much in a window is stored:
+// at least 3 outgoing packets that stand for 500, or SYNs to 2 ports, or any
+// SYN where the sampling rate makes one stand for many. Nearly all pairs are an
+// ordinary client's few packets; no rule can use them, and they would be most
+// of the rows.
+func PairFloor(rate uint32, outPackets, synPackets uint64, synPorts int) bool {
+	return outPackets >= pairFloorOut && outPackets*uint64(rate) >= pairFloorEstOut ||
+		synPorts >= pairFloorPorts ||
+		rate >= pairFloorSYNRate && synPackets >= 1
+}
+
+// maxAhead is how far an exporter's clock may run ahead of ours before its
+// times are replaced by the time of arrival.
+const maxAhead = int64(60 * time.Second)
+
+const windowNS = int64(flow.WindowSeconds) * int64(time.Second)
