@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -231,5 +232,21 @@ func (c *Config) checkAPI(d *decoder) {
 				d.bad("api.tokens", "is empty while http.address is not loopback; add a token: {name: noc, role: viewer, token_file: /etc/flowcordon/noc.token}")
 			}
 		}
+	}
+}
+
+// checkDetect takes over what the detector says of its own part.
+func (c *Config) checkDetect(d *decoder) {
+	err := c.Detect.Validate()
+	if err == nil {
+		return
+	}
+	all := []error{err}
+	if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined errors themselves are wanted
+		all = j.Unwrap()
+	}
+	for _, e := range all {
+		path, text, _ := strings.Cut(e.Error(), " ")
+		d.bad("detect."+path, "%s", text)
 	}
 }

@@ -8,24 +8,25 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/flowcordon/flowcordon/detect"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
 // Config is the file's shape. Load returns it checked, with defaults filled in.
 type Config struct {
-	Listen     []Listen   `yaml:"listen"`
-	Exporters  Exporters  `yaml:"exporters"`
-	Networks   Networks   `yaml:"networks"`
-	DataDir    string     `yaml:"data_dir"`
-	ClickHouse ClickHouse `yaml:"clickhouse"`
-	Store      Store      `yaml:"store"`
-	HTTP       HTTP       `yaml:"http"`
-	API        API        `yaml:"api"`
-	Collector  Collector  `yaml:"collector"`
-	Detect     Detect     `yaml:"detect"`
-	Respond    Respond    `yaml:"respond"`
-	Inventory  Inventory  `yaml:"inventory"`
-	Log        Log        `yaml:"log"`
+	Listen     []Listen      `yaml:"listen"`
+	Exporters  Exporters     `yaml:"exporters"`
+	Networks   Networks      `yaml:"networks"`
+	DataDir    string        `yaml:"data_dir"`
+	ClickHouse ClickHouse    `yaml:"clickhouse"`
+	Store      Store         `yaml:"store"`
+	HTTP       HTTP          `yaml:"http"`
+	API        API           `yaml:"api"`
+	Collector  Collector     `yaml:"collector"`
+	Detect     detect.Config `yaml:"detect"`
+	Respond    Respond       `yaml:"respond"`
+	Inventory  Inventory     `yaml:"inventory"`
+	Log        Log           `yaml:"log"`
 }
 
 // Listen is one UDP socket address. Protocol netflow takes v5, v9 and IPFIX mixed.
@@ -122,7 +123,6 @@ type Collector struct {
 	MaxAge        time.Duration `yaml:"max_age"`
 	MaxKeys       int           `yaml:"max_keys"`
 }
-
 
 // Respond is what may be done, and to whom never.
 type Respond struct {

@@ -1,14 +1,18 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/flowcordon/flowcordon/detect"
 )
 
 // Default is the configuration that an empty file means.
@@ -30,7 +34,7 @@ func Default() Config {
 			MaxAge:        time.Hour,
 			MaxKeys:       2_000_000,
 		},
-		Detect: defaultDetect(),
+		Detect: detect.Defaults(),
 		Respond: Respond{
 			MaxPerHour:      10,
 			CallTimeout:     10 * time.Second,
@@ -72,6 +76,7 @@ func Parse(file string, text []byte) (Config, error) {
 	d.env(v, "", "FLOWCORDON")
 	c.check(d)
 	if len(d.problems) > 0 {
+		slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return c, Problems(d.problems)
 	}
 	return c, nil

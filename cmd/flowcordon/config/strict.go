@@ -296,7 +296,7 @@ func kindName(n *yaml.Node) string {
 
 func typeName(t reflect.Type) string {
 	switch t.String() {
-	case "netip.Prefix":
+	case "config.Prefix", "netip.Prefix":
 		return "prefix; write for example 192.0.2.0/24 or 2001:db8::/32"
 	case "netip.Addr":
 		return "IP address; write for example 192.0.2.1"
