@@ -49,8 +49,10 @@ type Incident struct {
 	Reason    string     `json:"reason,omitempty"` // why it is in this state, for people
 	Opened    time.Time  `json:"opened"`
 	Updated   time.Time  `json:"updated"`
-	Findings  []Finding  `json:"findings"` // the strongest per rule, port and remote
-	Action    *Action    `json:"action,omitempty"`
+	Findings  []Finding  `json:"findings"`            // the strongest per rule, port and remote
+	Action    *Action    `json:"action,omitempty"`    // the cut
+	Restore   *Action    `json:"restore,omitempty"`   // the giving back, once asked for
+	Prior     int        `json:"prior,omitempty"`     // earlier incidents of the same holder that led to a cut or a notice
 	Statement string     `json:"statement,omitempty"` // the customer's, given at release
 	Seq       uint64     `json:"-"`                   // of its last event
 }

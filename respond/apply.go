@@ -1,0 +1,304 @@
+package respond
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// maxFindings bounds what one incident keeps: a tenant that floods thousands
+// of remotes is proven by the strongest hundred.
+const maxFindings = 100
+
+// record is the fold of one incident's events. Values are never changed in
+// place: apply copies what it changes.
+type record struct {
+	inc         flow.Incident
+	entered     time.Time // when inc.State was entered
+	lastFinding time.Time // of the last event that carried findings
+	reason      Reason    // of the state
+	notices     []notice
+	evidence    time.Time // last frozen
+	wantLogs    time.Time // last event that evidence must not be older than; zero: none wanted
+	intents     int       // actions so far, both kinds
+	touched     bool      // a cut was called for and not given back: the network may be down
+}
+
+// notice is one line of the outbox.
+type notice struct {
+	due
+	At    time.Time
+	inc   flow.Incident // as it was then
+	done  []string      // notifiers that took it, or gave up on it
+	reply Reason
+}
+
+func (n notice) open() []string {
+	var left []string
+	for _, name := range n.Notifiers {
+		if !slices.Contains(n.done, name) {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// apply folds one event into a record. It is pure; an event of an unknown kind
+// (from a later release) changes nothing but Updated.
+func apply(r record, ev flow.Event) (record, error) {
+	b, err := readBody(ev)
+	if err != nil {
+		return r, err
+	}
+	inc := &r.inc
+	inc.Seq = ev.Seq
+	enter := func(s flow.State) {
+		inc.State, inc.Reason = s, explain(Reason(ev.Reason), b)
+		r.entered, r.reason = ev.Time, Reason(ev.Reason)
+	}
+	switch ev.Kind {
+	case EventOpened:
+		inc.ID, inc.Opened, inc.Prior = ev.Incident, ev.Time, b.Prior
+		inc.Tenant, _ = netip.ParseAddr(b.Tenant)
+		enter(flow.StateOpen)
+	case EventNotified:
+		enter(flow.StateNotified)
+		r.wantLogs = ev.Time
+	case EventHeld:
+		enter(flow.StateHeld)
+		r.wantLogs = ev.Time
+	case EventApprovalAsked:
+		enter(flow.StateApproval)
+		r.wantLogs = ev.Time
+	case EventIntent:
+		r = applyIntent(r, b, enter, ev.Time)
+	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased:
+		r = applyAct(r, ev, b, enter)
+	case EventEvidence:
+		r.evidence = ev.Time
+	case EventNoticeSent, EventNoticeFailed:
+		r.notices = slices.Clone(r.notices)
+		for i := range r.notices {
+			if r.notices[i].Key == b.Notice && !slices.Contains(r.notices[i].done, b.Notifier) {
+				r.notices[i].done = append(slices.Clone(r.notices[i].done), b.Notifier)
+			}
+		}
+	case EventClosed:
+		enter(flow.StateClosed)
+	}
+	if b.Holder != nil {
+		r.inc.Holder = *b.Holder
+	}
+	if len(b.Findings) > 0 {
+		r = addFindings(r, b.Findings)
+		r.lastFinding = ev.Time
+	}
+	switch ev.Kind {
+	case EventNoticeSent, EventNoticeFailed, EventEvidence: // bookkeeping, no news of the incident
+	default:
+		r.inc.Updated = ev.Time
+	}
+	for _, d := range b.Notices {
+		r.notices = append(slices.Clone(r.notices), notice{due: d, At: ev.Time, inc: r.inc, reply: Reason(ev.Reason)})
+	}
+	return r, nil
+}
+
+func applyIntent(r record, b body, enter func(flow.State), ts time.Time) record {
+	if b.Action == nil {
+		return r
+	}
+	a := *b.Action
+	r.intents++
+	if a.Kind == kindRestore {
+		r.inc.Restore, r.inc.Statement = &a, b.Statement
+		enter(flow.StateReleasing)
+		return r
+	}
+	r.inc.Action, r.inc.Restore = &a, nil
+	r.wantLogs = ts
+	enter(flow.StateSuspending)
+	return r
+}
+
+// applyAct folds what became of an action. An event of an action that is no
+// longer the current one keeps its receipts and changes no state: a cut that
+// ends while a release is asked for must not undo the release.
+func applyAct(r record, ev flow.Event, b body, enter func(flow.State)) record {
+	a := r.actionOf(b.Key)
+	if a == nil {
+		return r
+	}
+	act := *a
+	act.NICs, act.Receipts = slices.Clone(a.NICs), slices.Clone(a.Receipts)
+	for _, rc := range b.Receipts {
+		act.Receipts = keepReceipt(act.Receipts, rc)
+	}
+	current := r.current() != nil && r.current().Key == b.Key
+	switch ev.Kind {
+	case EventCalled:
+		act.Called, act.Attempts = ev.Time, b.Attempt
+		if act.Kind == kindSuspend {
+			r.touched = true
+		}
+	case EventError:
+		act.Error, act.Attempts = b.Error, max(act.Attempts, b.Attempt)
+	case EventDone:
+		act.Done, act.Error = ev.Time, ""
+		r.touched = true
+		if current {
+			enter(flow.StateSuspended)
+		}
+	case EventWaiting:
+		r.inc.Reason, r.reason = explain(Reason(ev.Reason), b), Reason(ev.Reason)
+	case EventVerified:
+		act.Verified = ev.Time
+		if current {
+			enter(flow.StateVerified)
+		}
+	case EventUnverified:
+		if current {
+			enter(flow.StateUnverified)
+		}
+	case EventFailed:
+		act.Error = b.Error
+		if current {
+			enter(flow.StateFailed)
+		}
+	case EventReleased:
+		act.Done, act.Error = ev.Time, ""
+		r.touched = false
+		enter(flow.StateReleased)
+	}
+	if act.Kind == kindRestore {
+		r.inc.Restore = &act
+	} else {
+		r.inc.Action = &act
+	}
+	return r
+}
+
+// keepReceipt adds rc, or completes the one of the same NIC. The state before
+// is the first that was ever seen: a second look may already see our own cut.
+func keepReceipt(rs []flow.Receipt, rc flow.Receipt) []flow.Receipt {
+	for i := range rs {
+		if rs[i].NIC == rc.NIC {
+			before := rs[i].Before
+			rs[i] = rc
+			rs[i].Before = before
+			return rs
+		}
+	}
+	return append(rs, rc)
+}
+
+func (r record) actionOf(key string) *flow.Action {
+	if r.inc.Restore != nil && r.inc.Restore.Key == key {
+		return r.inc.Restore
+	}
+	if r.inc.Action != nil && r.inc.Action.Key == key {
+		return r.inc.Action
+	}
+	return nil
+}
+
+// current is the action that the state is about.
+func (r record) current() *flow.Action {
+	if r.inc.Restore != nil {
+		return r.inc.Restore
+	}
+	return r.inc.Action
+}
+
+// pending is the action that is still to be brought to an end, or nil.
+func (r record) pending() *flow.Action {
+	switch r.inc.State {
+	case flow.StateSuspending:
+		return r.inc.Action
+	case flow.StateReleasing:
+		return r.inc.Restore
+	}
+	return nil
+}
+
+// holdsCut reports whether this incident has, or may have, the server's
+// network cut.
+func (r record) holdsCut() bool { return r.inc.State.Cut() || r.touched && r.inc.State.Live() }
+
+type findingKey struct {
+	rule   flow.Rule
+	proto  uint8
+	port   uint16
+	remote netip.Addr
+}
+
+func keyOf(f flow.Finding) findingKey { return findingKey{f.Rule, f.IPProto, f.Port, f.Remote} }
+
+// stronger orders findings by tier, then by how far the score is past its
+// threshold.
+func stronger(a, b flow.Finding) bool {
+	if a.Tier != b.Tier {
+		return a.Tier > b.Tier
+	}
+	return excess(a) > excess(b)
+}
+
+func excess(f flow.Finding) float64 {
+	if f.Threshold > 0 {
+		return f.Score / f.Threshold
+	}
+	return f.Score
+}
+
+// addFindings keeps the strongest of each rule, port and remote. The span of
+// the strongest grows to cover weaker ones, so that evidence does too.
+func addFindings(r record, fs []flow.Finding) record {
+	list := slices.Clone(r.inc.Findings)
+	rules := slices.Clone(r.inc.Rules)
+	for _, f := range fs {
+		if !slices.Contains(rules, f.Rule) {
+			rules = append(rules, f.Rule)
+		}
+		r.inc.Tier = max(r.inc.Tier, f.Tier)
+		i := slices.IndexFunc(list, func(o flow.Finding) bool { return keyOf(o) == keyOf(f) })
+		switch {
+		case i < 0:
+			list = append(list, f)
+		case stronger(f, list[i]):
+			list[i] = f
+		}
+	}
+	slices.SortStableFunc(list, func(a, b flow.Finding) int {
+		switch {
+		case stronger(a, b):
+			return -1
+		case stronger(b, a):
+			return 1
+		}
+		return 0
+	})
+	r.inc.Findings, r.inc.Rules = list[:min(len(list), maxFindings)], rules
+	return r
+}
+
+// newsworthy reports whether findings change the incident enough for an event:
+// a new rule or a raised tier at once, a new or stronger finding at most once a
+// minute, any other change of the score at most once in ten.
+func newsworthy(r record, fs []flow.Finding, ts time.Time) bool {
+	since := ts.Sub(r.lastFinding)
+	for _, f := range fs {
+		if !slices.Contains(r.inc.Rules, f.Rule) || f.Tier > r.inc.Tier {
+			return true
+		}
+		i := slices.IndexFunc(r.inc.Findings, func(o flow.Finding) bool { return keyOf(o) == keyOf(f) })
+		if since >= time.Minute && (i < 0 && len(r.inc.Findings) < maxFindings || i >= 0 && stronger(f, r.inc.Findings[i])) {
+			return true
+		}
+		if since >= 10*time.Minute && (i < 0 || f.Score != r.inc.Findings[i].Score) {
+			return true
+		}
+	}
+	return false
+}

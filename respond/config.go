@@ -1,0 +1,215 @@
+package respond
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Log is the append-only event log (store). AppendEvents returns when the
+// events are stored for good and is idempotent by Seq; Events calls fn in
+// order of Seq, without duplicates.
+type Log interface {
+	AppendEvents(ctx context.Context, ev []flow.Event) error
+	Events(ctx context.Context, fn func(flow.Event) error) error
+}
+
+// Flows answers what a tenant sent, and keeps the evidence (store).
+type Flows interface {
+	Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, error)
+	Outbound(ctx context.Context, tenant netip.Addr, since time.Time) (flow.Outbound, error)
+	SaveEvidence(ctx context.Context, e flow.Evidence) error
+	Evidence(ctx context.Context, incident string) (flow.Evidence, error)
+}
+
+// Inventory tells who held an address at a moment.
+type Inventory interface {
+	Holder(ip netip.Addr, at time.Time) (flow.Holder, bool)
+}
+
+// Suspender cuts the network of one NIC at a hypervisor and gives it back.
+// Errors are *flow.ActError; any other error counts as transient.
+type Suspender interface {
+	Name() string // the adapter's name in the configuration; flow.Holder.Hypervisor refers to it
+	Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, error)
+	// Cut is idempotent and leaves the mark.
+	Cut(ctx context.Context, nic flow.NIC, m flow.Mark) (flow.Receipt, error)
+	// Restore gives back only what carries our mark, in exactly the state that
+	// the receipt says it had before.
+	Restore(ctx context.Context, nic flow.NIC, m flow.Mark, r flow.Receipt) error
+}
+
+// Notifier sends one notice over one channel. It may implement Selector. An
+// error with a method Permanent() bool that returns true is not retried.
+type Notifier interface {
+	Name() string
+	Notify(ctx context.Context, n flow.Notice) error
+}
+
+// Selector lets a Notifier say which notices it wants. The answer is asked for
+// once, when the notice becomes due, and is stored with it.
+type Selector interface {
+	Wants(kind string, inc flow.Incident) bool
+}
+
+// Protected names what is never cut, whoever asks.
+type Protected struct {
+	Prefixes []netip.Prefix
+	Tenants  []string
+	Tags     []string
+}
+
+// Exemption lets findings be recorded but not acted on. Every field that is
+// set must match; Tenant or Holder must be set.
+type Exemption struct {
+	Name    string       // unique; shown in events and metrics
+	Tenant  netip.Prefix // of the tenant's address
+	Holder  string       // customer id
+	Remote  netip.Prefix // of the finding's remote
+	Port    uint16
+	Rule    flow.Rule
+	Owner   string // who answers for it
+	Reason  string
+	Expires time.Time // zero: never
+}
+
+// Config is the policy. Zero values mean the defaults that are written beside
+// the fields.
+type Config struct {
+	Modes      map[flow.Rule]flow.Mode // observe where a rule is absent
+	Protected  Protected
+	Exemptions []Exemption
+	// SharedTags mark holders whose address many customers share.
+	SharedTags []string // shared, nat
+	MaxPerHour int      // 10; suspend intents in any 60 minutes; negative: none at all
+	// Cooldown is how long after a release of the same holder no automatic
+	// cut follows; 0: none.
+	Cooldown        time.Duration
+	ApprovalTimeout time.Duration // 24 h
+	CloseAfter      time.Duration // 24 h without findings close an incident without an act
+
+	CallTimeout time.Duration // 10 s for each call to a hypervisor
+	MaxAttempts int           // 10
+	MaxActTime  time.Duration // 15 min of attempts
+	RetryMin    time.Duration // 1 s; doubles
+	RetryMax    time.Duration // 2 min
+	Workers     int           // 8 calls at once
+
+	Settle         time.Duration // 10 s after the cut before silence is expected
+	VerifyFor      time.Duration // 20 s of silence, while others are heard
+	VerifyDeadline time.Duration // 180 s
+	VerifyEvery    time.Duration // 5 s between looks
+
+	AppendTimeout  time.Duration // 5 s for each append to the log
+	QueryTimeout   time.Duration // 3 s for each query of flows
+	EvidenceWait   time.Duration // 2 min that a notice waits for its evidence
+	EvidenceRows   int           // 10,000, also the most
+	NotifyTimeout  time.Duration // 30 s for each notice
+	NoticeRetryMax time.Duration // 10 min
+	NoticeMaxAge   time.Duration // 72 h, then the notice is given up and that is stored
+	Tick           time.Duration // 1 s: how often Run looks for timers that are due
+}
+
+// Deps are what the controller works with. Now, Log and Registerer may be nil.
+type Deps struct {
+	Events     Log
+	Flows      Flows
+	Inventory  Inventory
+	Suspenders []Suspender
+	Notifiers  []Notifier
+	Log        *zap.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (c Config) withDefaults() Config {
+	if c.SharedTags == nil {
+		c.SharedTags = []string{"shared", "nat"}
+	}
+	orDefault(&c.MaxPerHour, 10)
+	orDefault(&c.ApprovalTimeout, 24*time.Hour)
+	orDefault(&c.CloseAfter, 24*time.Hour)
+	orDefault(&c.CallTimeout, 10*time.Second)
+	orDefault(&c.MaxAttempts, 10)
+	orDefault(&c.MaxActTime, 15*time.Minute)
+	orDefault(&c.RetryMin, time.Second)
+	orDefault(&c.RetryMax, 2*time.Minute)
+	orDefault(&c.Workers, 8)
+	orDefault(&c.Settle, 10*time.Second)
+	orDefault(&c.VerifyFor, 20*time.Second)
+	orDefault(&c.VerifyDeadline, 180*time.Second)
+	orDefault(&c.VerifyEvery, 5*time.Second)
+	orDefault(&c.AppendTimeout, 5*time.Second)
+	orDefault(&c.QueryTimeout, 3*time.Second)
+	orDefault(&c.EvidenceWait, 2*time.Minute)
+	orDefault(&c.EvidenceRows, maxEvidenceRows)
+	c.EvidenceRows = min(c.EvidenceRows, maxEvidenceRows)
+	orDefault(&c.NotifyTimeout, 30*time.Second)
+	orDefault(&c.NoticeRetryMax, 10*time.Minute)
+	orDefault(&c.NoticeMaxAge, 72*time.Hour)
+	orDefault(&c.Tick, time.Second)
+	return c
+}
+
+func (c Config) mode(r flow.Rule) flow.Mode {
+	if m, ok := c.Modes[r]; ok {
+		return m
+	}
+	return flow.ModeObserve
+}
+
+// matches reports whether the exemption covers a finding of holder h at ts.
+func (e Exemption) matches(f flow.Finding, h flow.Holder, ts time.Time) bool {
+	if !e.Tenant.IsValid() && e.Holder == "" {
+		return false
+	}
+	if !e.Expires.IsZero() && !ts.Before(e.Expires) {
+		return false
+	}
+	if e.Tenant.IsValid() && !e.Tenant.Contains(f.Tenant) {
+		return false
+	}
+	if e.Holder != "" && e.Holder != h.Tenant {
+		return false
+	}
+	if e.Remote.IsValid() && (!f.Remote.IsValid() || !e.Remote.Contains(f.Remote)) {
+		return false
+	}
+	if e.Port != 0 && e.Port != f.Port {
+		return false
+	}
+	return e.Rule == "" || e.Rule == f.Rule
+}
+
+// covers reports whether the holder or the address is protected.
+func (p Protected) covers(addr netip.Addr, h flow.Holder) bool {
+	for _, pre := range p.Prefixes {
+		// A v6 tenant is a prefix; it is protected as soon as it overlaps.
+		if pre.Contains(addr) || (h.Prefix.IsValid() && pre.Overlaps(h.Prefix)) {
+			return true
+		}
+	}
+	for _, t := range p.Tenants {
+		if t != "" && t == h.Tenant {
+			return true
+		}
+	}
+	for _, t := range p.Tags {
+		if h.Tagged(t) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,99 @@
+package respond
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// The kinds of events. A state and the notices it causes are one event, so
+// that no crash can store one without the other.
+const (
+	EventOpened        = "opened"         // first finding of a tenant: Holder, Findings
+	EventFinding       = "finding"        // new or stronger findings
+	EventNotified      = "notified"       // customer and staff are to be written to
+	EventHeld          = "held"           // an act was due and is held back
+	EventApprovalAsked = "approval_asked" // an act waits for a human
+	EventIntent        = "action_intent"  // Action: a cut or a restore is about to be tried
+	EventCalled        = "action_called"  // a call goes out: attempt, and each NIC's state before
+	EventError         = "action_error"   // an attempt failed and will be repeated
+	EventDone          = "action_done"    // the cut reads back
+	EventWaiting       = "verify_waiting" // verification cannot tell yet
+	EventVerified      = "action_verified"
+	EventUnverified    = "action_unverified"
+	EventFailed        = "action_failed"
+	EventEvidence      = "evidence_frozen" // hashes of the texts
+	EventNoticeSent    = "notice_sent"
+	EventNoticeFailed  = "notice_failed"
+	EventReleased      = "released"
+	EventClosed        = "closed"
+)
+
+// Kinds of an action.
+const (
+	kindSuspend = "suspend"
+	kindRestore = "restore"
+)
+
+const (
+	actorDetector   = "detector"
+	actorController = "controller"
+)
+
+// due is a notice that an event causes, with the notifiers that it is for.
+type due struct {
+	Key       string   `json:"key"`
+	Kind      string   `json:"kind"`
+	Notifiers []string `json:"notifiers"`
+}
+
+type logSum struct {
+	Form   string `json:"form"`
+	SHA256 string `json:"sha256"`
+}
+
+// body is what events carry beyond kind, actor and reason. Absent fields mean
+// "unchanged".
+type body struct {
+	Tenant    string         `json:"tenant,omitempty"`
+	Holder    *flow.Holder   `json:"holder,omitempty"`
+	Findings  []flow.Finding `json:"findings,omitempty"`
+	Prior     int            `json:"prior,omitempty"`
+	Exemption string         `json:"exemption,omitempty"`
+	Action    *flow.Action   `json:"action,omitempty"`
+	Key       string         `json:"key,omitempty"` // of the action
+	Attempt   int            `json:"attempt,omitempty"`
+	Receipts  []flow.Receipt `json:"receipts,omitempty"`
+	Class     flow.ErrClass  `json:"class,omitempty"`
+	Error     string         `json:"error,omitempty"`
+	Statement string         `json:"statement,omitempty"`
+	Detail    string         `json:"detail,omitempty"` // for people
+	Notices   []due          `json:"notices,omitempty"`
+	Notice    string         `json:"notice,omitempty"`
+	Notifier  string         `json:"notifier,omitempty"`
+	Logs      []logSum       `json:"logs,omitempty"`
+	Rows      int            `json:"rows,omitempty"`
+	Truncated bool           `json:"truncated,omitempty"`
+}
+
+// newEvent builds an event; Seq is given when it is appended.
+func newEvent(incident, kind, actor string, reason Reason, ts time.Time, b body) flow.Event {
+	raw, err := json.Marshal(b)
+	if err != nil {
+		panic(fmt.Sprintf("respond: event body cannot be written: %v", err)) // values only, no way to fail
+	}
+	return flow.Event{Time: ts.UTC(), Incident: incident, Kind: kind, Actor: actor, Reason: string(reason), Body: raw}
+}
+
+func readBody(ev flow.Event) (body, error) {
+	var b body
+	if len(ev.Body) == 0 {
+		return b, nil
+	}
+	if err := json.Unmarshal(ev.Body, &b); err != nil {
+		return b, fmt.Errorf("event %d (%s of %s): %w", ev.Seq, ev.Kind, ev.Incident, err)
+	}
+	return b, nil
+}

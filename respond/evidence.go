@@ -1,0 +1,193 @@
+package respond
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// maxEvidenceRows bounds the flow rows an incident's texts are made from:
+// 10,000 lines are about 0.8 MB of mail attachment.
+const maxEvidenceRows = 10_000
+
+// maxEvidenceQueries bounds the questions asked for one incident; the
+// strongest findings come first.
+const maxEvidenceQueries = 8
+
+// maxEvidenceSpan bounds how far back evidence is read: the longest windows of
+// the rules are half an hour.
+const maxEvidenceSpan = time.Hour
+
+// emptyRetry is how long evidence without a single row is asked for again:
+// flow rows may arrive a little after the windows that a finding was made of.
+const emptyRetry = 30 * time.Second
+
+// proof is what the renderers make texts of.
+type proof struct {
+	Incident  flow.Incident
+	Range     flow.Range
+	Rows      []flow.FlowRow // by time
+	Truncated bool
+	Frozen    time.Time
+}
+
+// freeze reads the flows of an incident, renders the texts, stores them and
+// then their hashes. It runs beside the act and never delays it.
+func (c *Controller) freeze(ctx context.Context, id string) time.Duration {
+	r, ok := c.record(id)
+	if !ok || !r.evidence.Before(r.wantLogs) {
+		return 0
+	}
+	wait := backoff(c.sched.tries(id+"/evidence"), c.cfg.RetryMin, 30*time.Second)
+	now := c.now()
+	p, err := c.collect(ctx, r.inc, now)
+	if err == nil && len(p.Rows) == 0 && now.Before(r.wantLogs.Add(emptyRetry)) {
+		return wait
+	}
+	var e flow.Evidence
+	if err == nil {
+		e = render(p)
+		sctx, cancel := context.WithTimeout(ctx, c.cfg.AppendTimeout)
+		err = c.deps.Flows.SaveEvidence(sctx, e)
+		cancel()
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			c.m.evidence.WithLabelValues(resultUnavailable).Inc()
+			c.log.Warn("evidence will be tried again", zap.String("incident", id), zap.Error(err))
+		}
+		return wait
+	}
+	b := body{Rows: e.Rows, Truncated: e.Truncated}
+	for _, l := range e.Logs {
+		b.Logs = append(b.Logs, logSum{l.Form, l.SHA256})
+	}
+	err = c.store(ctx, func(t *txn) error {
+		if r, _ := t.st.rec(id); r.evidence.Before(r.wantLogs) {
+			t.emit(newEvent(id, EventEvidence, actorController, "", now, b))
+		}
+		return nil
+	})
+	if err != nil {
+		return wait
+	}
+	c.m.evidence.WithLabelValues(resultFrozen).Inc()
+	return 0
+}
+
+// collect asks for the rows behind the strongest findings.
+func (c *Controller) collect(ctx context.Context, inc flow.Incident, now time.Time) (proof, error) {
+	p := proof{Incident: inc, Range: spanOf(inc, now), Frozen: now}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.QueryTimeout)
+	defer cancel()
+	var asked []flow.FlowQuery
+	for _, f := range inc.Findings {
+		q := queryOf(inc, f, p.Range)
+		if slices.Contains(asked, q) {
+			continue
+		}
+		if len(asked) == maxEvidenceQueries {
+			p.Truncated = true
+			break
+		}
+		q.Limit = c.cfg.EvidenceRows + 1
+		rows, err := c.deps.Flows.Flows(ctx, q)
+		if err != nil {
+			return p, fmt.Errorf("read flows of %s: %w", inc.Tenant, err)
+		}
+		for _, row := range rows {
+			if !slices.ContainsFunc(asked, func(o flow.FlowQuery) bool { return selects(o, row) }) {
+				p.Rows = append(p.Rows, row)
+			}
+		}
+		q.Limit = 0
+		asked = append(asked, q)
+	}
+	slices.SortStableFunc(p.Rows, func(a, b flow.FlowRow) int {
+		return cmp.Compare(a.Time, b.Time)
+	})
+	if len(p.Rows) > c.cfg.EvidenceRows {
+		p.Rows, p.Truncated = p.Rows[:c.cfg.EvidenceRows], true
+	}
+	return p, nil
+}
+
+// spanOf is the event time that an incident's findings cover.
+func spanOf(inc flow.Incident, now time.Time) flow.Range {
+	r := flow.Range{From: now, To: now}
+	for _, f := range inc.Findings {
+		if !f.From.IsZero() && f.From.Before(r.From) {
+			r.From = f.From
+		}
+	}
+	if from := now.Add(-maxEvidenceSpan); r.From.Before(from) {
+		r.From = from
+	}
+	return r
+}
+
+// scans are the rules whose proof is a list of attempts.
+func scans(r flow.Rule) bool {
+	switch r {
+	case flow.RuleNetscan, flow.RulePortscan, flow.RuleBlockscan, flow.RuleUDPSweep, flow.RuleICMPSweep,
+		flow.RuleSpam, flow.RuleBruteforce, flow.RuleBlockedPort:
+		return true
+	}
+	return false
+}
+
+// queryOf selects the outgoing rows that a finding counted.
+func queryOf(inc flow.Incident, f flow.Finding, r flow.Range) flow.FlowQuery {
+	q := flow.FlowQuery{Tenant: inc.Tenant, Range: r, Dir: flow.Out, Remote: f.Remote, IPProto: f.IPProto, SvcPort: -1}
+	if f.Port != 0 {
+		q.SvcPort = int(f.Port)
+	}
+	if !scans(f.Rule) {
+		return q
+	}
+	switch f.IPProto {
+	case flow.ProtoTCP:
+		q.Class, q.HasClass = flow.ClassSYN, true
+	case flow.ProtoUDP:
+		q.Class, q.HasClass = flow.ClassUDP, true
+	case flow.ProtoICMP, flow.ProtoICMPv6:
+		q.Class, q.HasClass = flow.ClassEcho, true
+	}
+	return q
+}
+
+// selects reports whether a query of this file selects the row, so that a row
+// behind two findings is proof once.
+func selects(q flow.FlowQuery, row flow.FlowRow) bool {
+	return (!q.Remote.IsValid() || q.Remote == row.Remote) && (q.IPProto == 0 || q.IPProto == row.IPProto) &&
+		(q.SvcPort < 0 || q.SvcPort == int(row.SvcPort)) && (!q.HasClass || q.Class == row.Class)
+}
+
+// render makes the frozen texts: a summary and a packet excerpt always, the
+// list of attempts when a scan is among the findings.
+func render(p proof) flow.Evidence {
+	e := flow.Evidence{
+		Incident: p.Incident.ID, Tenant: p.Incident.Tenant, Frozen: p.Frozen, From: p.Range.From, To: p.Range.To,
+		Rows: len(p.Rows), Truncated: p.Truncated,
+	}
+	add := func(form, text string) {
+		sum := sha256.Sum256([]byte(text))
+		e.Logs = append(e.Logs, flow.EvidenceLog{
+			Form: form, Name: p.Incident.ID + "-" + form + ".txt", Text: text, SHA256: hex.EncodeToString(sum[:]),
+		})
+	}
+	if slices.ContainsFunc(p.Incident.Rules, scans) {
+		add("netscan", renderNetscan(p))
+	}
+	add("summary", renderSummary(p))
+	add("packets", renderPackets(p))
+	return e
+}

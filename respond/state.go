@@ -1,0 +1,196 @@
+package respond
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// state is the fold of the whole log with the indexes that decisions need. A
+// state with a parent is a draft over it: it sees the parent's entries unless
+// it has its own. Folding the same events into the parent makes the draft's
+// content real.
+type state struct {
+	parent    *state
+	seq       uint64
+	recs      map[string]record
+	events    map[string][]flow.Event
+	live      map[netip.Addr]string // tenant → its live incident, "" none
+	cut       map[string]string     // server → incident that holds it cut, "" none
+	intents   []time.Time           // of suspensions
+	notBefore map[string]time.Time  // tenant or server → findings must count nothing older
+	released  map[string]time.Time  // holder → last release
+	prior     map[string]int        // holder → incidents that led to a cut or a notice
+	hits      map[string]uint64     // exemption → events that it turned into records
+	active    map[string]bool       // incidents that may have something undone
+}
+
+func newState(parent *state) *state {
+	s := &state{
+		parent: parent, recs: map[string]record{}, events: map[string][]flow.Event{}, live: map[netip.Addr]string{},
+		cut: map[string]string{}, notBefore: map[string]time.Time{}, released: map[string]time.Time{},
+		prior: map[string]int{}, hits: map[string]uint64{}, active: map[string]bool{},
+	}
+	if parent != nil {
+		s.seq = parent.seq
+	}
+	return s
+}
+
+// lookup reads key from the draft, else from what it lies over.
+func lookup[K comparable, V any](s *state, in func(*state) map[K]V, key K) (V, bool) {
+	for ; s != nil; s = s.parent {
+		if v, ok := in(s)[key]; ok {
+			return v, true
+		}
+	}
+	var zero V
+	return zero, false
+}
+
+func (s *state) rec(id string) (record, bool) {
+	return lookup(s, func(s *state) map[string]record { return s.recs }, id)
+}
+
+func (s *state) liveOf(tenant netip.Addr) (record, bool) {
+	id, _ := lookup(s, func(s *state) map[netip.Addr]string { return s.live }, tenant)
+	if id == "" {
+		return record{}, false
+	}
+	return s.rec(id)
+}
+
+func (s *state) cutBy(server string) string {
+	if server == "" {
+		return ""
+	}
+	id, _ := lookup(s, func(s *state) map[string]string { return s.cut }, server)
+	return id
+}
+
+func (s *state) priorOf(holder string) int {
+	n, _ := lookup(s, func(s *state) map[string]int { return s.prior }, holder)
+	return n
+}
+
+func (s *state) releasedOf(holder string) time.Time {
+	t, _ := lookup(s, func(s *state) map[string]time.Time { return s.released }, holder)
+	return t
+}
+
+// intentsSince counts suspend intents after t.
+func (s *state) intentsSince(t time.Time) int {
+	n := 0
+	for ; s != nil; s = s.parent {
+		for _, at := range s.intents {
+			if at.After(t) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// earliest is the moment before which findings for the tenant or its server
+// count nothing: the end of the last incident, and the time it takes the
+// traffic to settle.
+func (s *state) earliest(tenant netip.Addr, h flow.Holder) time.Time {
+	get := func(k string) time.Time {
+		t, _ := lookup(s, func(s *state) map[string]time.Time { return s.notBefore }, k)
+		return t
+	}
+	t := get(tenant.String())
+	if k := serverKey(h); k != "" {
+		if u := get(k); u.After(t) {
+			t = u
+		}
+	}
+	return t
+}
+
+// serverKey names the server of a holder; "" if the inventory does not.
+func serverKey(h flow.Holder) string {
+	if h.VDS == "" && len(h.NICs) == 0 {
+		return ""
+	}
+	if h.VDS == "" {
+		return h.Hypervisor + "/" + strings.Join(h.NICs, ",")
+	}
+	return h.Hypervisor + "/" + h.VDS
+}
+
+// holderKey names who is counted for history: the server, else the customer,
+// else the address.
+func holderKey(tenant netip.Addr, h flow.Holder) string {
+	if k := serverKey(h); k != "" {
+		return k
+	}
+	if h.Tenant != "" {
+		return "tenant:" + h.Tenant
+	}
+	return tenant.String()
+}
+
+// fold adds one stored event.
+func (s *state) fold(ev flow.Event) error {
+	old, _ := s.rec(ev.Incident)
+	r, err := apply(old, ev)
+	if err != nil {
+		return err
+	}
+	b, err := readBody(ev)
+	if err != nil {
+		return err
+	}
+	s.seq = ev.Seq
+	s.recs[ev.Incident] = r
+	s.events[ev.Incident] = append(s.events[ev.Incident], ev)
+	if r.inc.State.Live() || slices.ContainsFunc(r.notices, func(n notice) bool { return len(n.open()) > 0 }) {
+		s.active[ev.Incident] = true
+	} else {
+		delete(s.active, ev.Incident)
+	}
+	if b.Exemption != "" {
+		n, _ := lookup(s, func(s *state) map[string]uint64 { return s.hits }, b.Exemption)
+		s.hits[b.Exemption] = n + 1
+	}
+	inc := r.inc
+	hk, sk := holderKey(inc.Tenant, inc.Holder), serverKey(inc.Holder)
+	if sk != "" {
+		if r.holdsCut() {
+			s.cut[sk] = inc.ID
+		} else if s.cutBy(sk) == inc.ID {
+			s.cut[sk] = ""
+		}
+	}
+	switch ev.Kind {
+	case EventOpened:
+		s.live[inc.Tenant] = inc.ID
+	case EventIntent:
+		if b.Action != nil && b.Action.Kind == kindSuspend {
+			s.intents = append(s.intents, ev.Time)
+		}
+	case EventReleased, EventClosed:
+		s.live[inc.Tenant] = ""
+		if Reason(ev.Reason) == ReasonQuiet {
+			break // nobody judged it: what comes next may count everything
+		}
+		s.notBefore[inc.Tenant.String()] = ev.Time
+		if sk != "" && ev.Kind == EventReleased {
+			s.notBefore[sk] = ev.Time
+			s.released[hk] = ev.Time
+		}
+	}
+	if led(r) && !led(old) {
+		s.prior[hk] = s.priorOf(hk) + 1
+	}
+	return nil
+}
+
+// led reports whether the incident came to a notice or an act.
+func led(r record) bool {
+	return r.inc.Action != nil || slices.ContainsFunc(r.notices, func(n notice) bool { return n.Kind == noticeNotified })
+}

@@ -1,0 +1,365 @@
+package respond
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+var (
+	tenantA = netip.MustParseAddr("198.18.0.7")
+	tenantB = netip.MustParseAddr("198.18.0.8")
+	tenantC = netip.MustParseAddr("198.18.0.9")
+	tenantX = netip.MustParseAddr("198.18.99.1") // in no inventory
+)
+
+var errDead = errors.New("the process is dead")
+
+// world is what outlives a process: the log, the hypervisor, the flows, the
+// mailboxes. Everything that a process does to it passes through proc.
+type world struct {
+	mu      sync.Mutex
+	events  []flow.Event
+	nics    map[string]*nicState // by MAC
+	holders map[netip.Addr]flow.Holder
+	saved   map[string]flow.Evidence
+	mail    []sentNotice
+	rows    []flow.FlowRow
+	fleet   func() time.Time // FleetLast
+	sends   map[netip.Addr]bool
+	logDown bool
+	// scripted answers
+	cutErr     func(n int) error // n-th call, from 1
+	restoreErr func(n int) error
+	statusErr  func(n int) error
+	notifyErr  func(name string, n int) error
+	cutCalls, restoreCalls, statusCalls,
+	notifyCalls int
+	hang chan struct{} // non-nil: Cut blocks until it is closed, deaf to its context
+	// crash points
+	points  int
+	crashAt map[int]bool
+	proc    *proc
+}
+
+type nicState struct {
+	up, configUp bool
+	mark         *flow.Mark
+	cuts, gives  int // real changes
+}
+
+type sentNotice struct {
+	notifier string
+	n        flow.Notice
+}
+
+// proc is one life of the process.
+type proc struct {
+	w    *world
+	dead bool
+	die  context.CancelFunc
+}
+
+func newWorld() *world {
+	w := &world{
+		nics: map[string]*nicState{}, holders: map[netip.Addr]flow.Holder{}, saved: map[string]flow.Evidence{},
+		crashAt: map[int]bool{}, sends: map[netip.Addr]bool{}, fleet: time.Now,
+	}
+	for i, a := range []netip.Addr{tenantA, tenantB, tenantC} {
+		w.addServer(a, string(rune('a'+i)))
+	}
+	return w
+}
+
+func (w *world) addServer(a netip.Addr, name string) {
+	mac := "52:54:00:00:00:0" + name
+	w.nics[mac] = &nicState{up: true, configUp: true}
+	w.holders[a] = flow.Holder{
+		Prefix: netip.PrefixFrom(a, a.BitLen()), Tenant: "cust-" + name, VDS: "vds-" + name, Hypervisor: "hv", NICs: []string{mac},
+		Contact: name + "@example.org", Language: "en",
+	}
+}
+
+// point is a place where the process may die. It reports whether it is dead.
+func (p *proc) point() bool {
+	if p.dead {
+		return true
+	}
+	p.w.points++
+	if p.w.crashAt[p.w.points] {
+		p.dead = true
+		p.die()
+	}
+	return p.dead
+}
+
+// do runs an effect on the world with a crash point before and after it.
+func (p *proc) do(effect func() error) error {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.point() {
+		return errDead
+	}
+	err := effect()
+	if p.point() {
+		return errDead
+	}
+	return err
+}
+
+// ask is do without crash points: reading changes nothing.
+func (p *proc) ask(f func() error) error {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.dead {
+		return errDead
+	}
+	return f()
+}
+
+func (p *proc) AppendEvents(_ context.Context, ev []flow.Event) error {
+	return p.do(func() error {
+		if p.w.logDown {
+			return errors.New("database away")
+		}
+		for _, e := range ev {
+			dup := false
+			for _, o := range p.w.events {
+				dup = dup || o.Seq == e.Seq
+			}
+			if !dup {
+				p.w.events = append(p.w.events, e)
+			}
+		}
+		return nil
+	})
+}
+
+func (p *proc) Events(_ context.Context, fn func(flow.Event) error) error {
+	p.w.mu.Lock()
+	evs := append([]flow.Event(nil), p.w.events...)
+	p.w.mu.Unlock()
+	for _, e := range evs {
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *proc) Holder(ip netip.Addr, _ time.Time) (flow.Holder, bool) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	h, ok := p.w.holders[ip]
+	return h, ok
+}
+
+func (p *proc) Flows(_ context.Context, q flow.FlowQuery) (out []flow.FlowRow, err error) {
+	err = p.ask(func() error {
+		for _, r := range p.w.rows {
+			if r.Tenant == q.Tenant && selects(q, r) {
+				out = append(out, r)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (p *proc) Outbound(_ context.Context, tenant netip.Addr, since time.Time) (o flow.Outbound, err error) {
+	err = p.ask(func() error {
+		o.FleetLast = p.w.fleet()
+		h := p.w.holders[tenant]
+		if len(h.NICs) > 0 && (p.w.nics[h.NICs[0]].up || p.w.sends[tenant]) && time.Now().After(since) {
+			o.Packets, o.Last = 7, time.Now()
+		}
+		return nil
+	})
+	return o, err
+}
+
+func (p *proc) SaveEvidence(_ context.Context, e flow.Evidence) error {
+	return p.do(func() error { p.w.saved[e.Incident] = e; return nil })
+}
+
+func (p *proc) Evidence(_ context.Context, id string) (e flow.Evidence, err error) {
+	err = p.ask(func() error {
+		var ok bool
+		if e, ok = p.w.saved[id]; !ok {
+			return errors.New("not found")
+		}
+		return nil
+	})
+	return e, err
+}
+
+// hyper is the hypervisor seen from one process.
+type hyper struct{ *proc }
+
+func (h hyper) Name() string { return "hv" }
+
+func (n *nicState) status() flow.NICStatus {
+	ls := func(up bool) flow.LinkState {
+		if up {
+			return flow.LinkUp
+		}
+		return flow.LinkDown
+	}
+	st := flow.NICStatus{Live: ls(n.up), Config: ls(n.configUp), Running: true}
+	if n.mark != nil {
+		m := *n.mark
+		st.Mark = &m
+	}
+	return st
+}
+
+func scripted(f func(int) error, n int) error {
+	if f == nil {
+		return nil
+	}
+	return f(n)
+}
+
+func (h hyper) Status(_ context.Context, nic flow.NIC) (st flow.NICStatus, err error) {
+	err = h.do(func() error {
+		h.w.statusCalls++
+		st = h.w.nics[nic.MAC].status()
+		return scripted(h.w.statusErr, h.w.statusCalls)
+	})
+	return st, err
+}
+
+func (h hyper) Cut(_ context.Context, nic flow.NIC, m flow.Mark) (rc flow.Receipt, err error) {
+	h.w.mu.Lock()
+	hang := h.w.hang
+	if hang != nil {
+		h.w.cutCalls++
+	}
+	h.w.mu.Unlock()
+	if hang != nil {
+		<-hang
+		return rc, errors.New("hung")
+	}
+	err = h.do(func() error {
+		h.w.cutCalls++
+		if err := scripted(h.w.cutErr, h.w.cutCalls); err != nil {
+			return err
+		}
+		n := h.w.nics[nic.MAC]
+		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now()}
+		if n.up || n.configUp {
+			n.cuts++
+		}
+		n.up, n.configUp, n.mark = false, false, &m
+		rc.After = n.status()
+		return nil
+	})
+	return rc, err
+}
+
+func (h hyper) Restore(_ context.Context, nic flow.NIC, m flow.Mark, r flow.Receipt) error {
+	return h.do(func() error {
+		h.w.restoreCalls++
+		if err := scripted(h.w.restoreErr, h.w.restoreCalls); err != nil {
+			return err
+		}
+		n := h.w.nics[nic.MAC]
+		if n.mark == nil || n.mark.Incident != m.Incident {
+			return nil
+		}
+		if r.Before.Live == "" {
+			return errors.New("no receipt: what to restore is not known")
+		}
+		n.up, n.configUp, n.mark = r.Before.Live == flow.LinkUp, r.Before.Config == flow.LinkUp, nil
+		n.gives++
+		return nil
+	})
+}
+
+// box is a mailbox seen from one process.
+type box struct {
+	*proc
+	name  string
+	kinds []string // nil: all
+}
+
+func (b box) Name() string { return b.name }
+
+func (b box) Wants(kind string, _ flow.Incident) bool {
+	for _, k := range b.kinds {
+		if k == kind {
+			return true
+		}
+	}
+	return b.kinds == nil
+}
+
+func (b box) Notify(_ context.Context, n flow.Notice) error {
+	return b.do(func() error {
+		b.w.notifyCalls++
+		if b.w.notifyErr != nil {
+			if err := b.w.notifyErr(b.name, b.w.notifyCalls); err != nil {
+				return err
+			}
+		}
+		b.w.mail = append(b.w.mail, sentNotice{b.name, n})
+		return nil
+	})
+}
+
+// boot starts a process on the world: a controller that is loaded and runs.
+func (w *world) boot(ctx context.Context, cfg Config) (*Controller, *proc, <-chan error) {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &proc{w: w, die: cancel}
+	w.proc = p
+	c := New(cfg, Deps{
+		Events: p, Flows: p, Inventory: p, Suspenders: []Suspender{hyper{p}},
+		Notifiers: []Notifier{
+			box{p, "staff", nil},
+			box{p, "customer", []string{noticeSuspended, noticeNotified, noticeReleased}},
+		},
+	})
+	done := make(chan error, 1)
+	if err := c.Load(ctx); err != nil {
+		done <- err
+		return c, p, done
+	}
+	go func() { done <- c.Run(ctx) }()
+	return c, p, done
+}
+
+func (w *world) nic(a netip.Addr) nicState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return *w.nics[w.holders[a].NICs[0]]
+}
+
+func (w *world) mails(notifier, kind string) (keys []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.mail {
+		if m.notifier == notifier && m.n.Kind == kind {
+			keys = append(keys, m.n.Key)
+		}
+	}
+	return keys
+}
+
+// scan is a netscan finding of tier suspend over the last minute.
+func scan(tenant netip.Addr, ts time.Time) flow.Finding {
+	return flow.Finding{
+		Time: ts, Tenant: tenant, Rule: flow.RuleNetscan, Tier: flow.TierSuspend, IPProto: flow.ProtoTCP, Port: 22, WindowS: 60,
+		Samples: 1200, Distinct: 1150, SamplingRate: 1, Score: 412, Threshold: 30, EstRate: 20, From: ts.Add(-time.Minute), To: ts,
+		Reason: "1,150 destinations on TCP port 22 in 60 s, none answered", RuleVersion: 1, ConfigHash: "c0ffee",
+	}
+}
+
+func enforce() Config {
+	return Config{Modes: map[flow.Rule]flow.Mode{flow.RuleNetscan: flow.ModeEnforce}}
+}
+
+func addr4(b [4]byte) netip.Addr { return netip.AddrFrom4(b) }
