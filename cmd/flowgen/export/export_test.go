@@ -1,4 +1,4 @@
-package export
+package export_test
 
 import (
 	"errors"
@@ -9,18 +9,22 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
 
+	"github.com/flowcordon/flowcordon/cmd/flowgen/export"
+	"github.com/flowcordon/flowcordon/cmd/flowgen/export/exporttest"
 	"github.com/flowcordon/flowcordon/flow"
 )
+
+func v4(u uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(u >> 24), byte(u >> 16), byte(u >> 8), byte(u)})
+}
 
 var epoch = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 // random flows with times on whole milliseconds, which all protocols carry.
-func randomFlows(n int, v6 bool, sample bool) []Flow {
+func randomFlows(n int, v6 bool, sample bool) []export.Flow {
 	r := rand.New(rand.NewPCG(1, 2))
-	flows := make([]Flow, n)
+	flows := make([]export.Flow, n)
 	for i := range flows {
 		f := &flows[i]
 		f.Src, f.Dst = v4(0xc6120000+r.Uint32N(1<<17)), v4(0x0b000000+r.Uint32N(1<<24))
@@ -59,40 +63,40 @@ func randomFlows(n int, v6 bool, sample bool) []Flow {
 func TestEncodersAgainstGoflow2(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
-		cfg      Config
+		cfg      export.Config
 		v6       bool
-		seq      func(h header) uint32 // by how much a datagram moves the sequence
+		seq      func(h exporttest.Header) uint32 // by how much a datagram moves the sequence
 		first    uint32
 		sampling map[string]uint32
 		timeErr  time.Duration // times may come this much early
 	}{
-		{"v5", Config{Protocol: flow.NetFlow5, SamplingRate: 1}, false,
-			func(h header) uint32 { return uint32(h.records) }, 0, map[string]uint32{"mode": 1, "interval": 1}, 0},
-		{"v5 sampled", Config{Protocol: flow.NetFlow5, SamplingRate: 1000}, false,
-			func(h header) uint32 { return uint32(h.records) }, 0, map[string]uint32{"mode": 1, "interval": 1000}, 0},
-		{"v9", Config{Protocol: flow.NetFlow9, SamplingRate: 1}, true,
-			func(header) uint32 { return 1 }, 0, map[string]uint32{"48": 1, "49": 2, "50": 1}, time.Second},
-		{"ipfix", Config{Protocol: flow.IPFIX, SamplingRate: 1}, true,
-			func(h header) uint32 { return uint32(h.records + h.options) }, 0, map[string]uint32{"304": 1, "305": 1, "306": 0}, 0},
-		{"ipfix sampled", Config{Protocol: flow.IPFIX, SamplingRate: 512}, true,
-			func(h header) uint32 { return uint32(h.records + h.options) }, 0, map[string]uint32{"304": 1, "305": 1, "306": 511}, 0},
-		{"ipfix legacy", Config{Protocol: flow.IPFIX, SamplingRate: 64, LegacySampling: true}, true,
-			func(h header) uint32 { return uint32(h.records + h.options) }, 0, map[string]uint32{"34": 64, "35": 1}, 0},
-		{"sflow", Config{Protocol: flow.SFlow5, SamplingRate: 256, Agent: netip.MustParseAddr("127.0.0.12")}, true,
-			func(header) uint32 { return 1 }, 1, map[string]uint32{"rate": 256}, 0},
-		{"sflow v6 agent", Config{Protocol: flow.SFlow5, SamplingRate: 1, Agent: netip.MustParseAddr("2001:db8::1")}, true,
-			func(header) uint32 { return 1 }, 1, map[string]uint32{"rate": 1}, 0},
+		{"v5", export.Config{Protocol: flow.NetFlow5, SamplingRate: 1}, false,
+			func(h exporttest.Header) uint32 { return uint32(h.Records) }, 0, map[string]uint32{"mode": 1, "interval": 1}, 0},
+		{"v5 sampled", export.Config{Protocol: flow.NetFlow5, SamplingRate: 1000}, false,
+			func(h exporttest.Header) uint32 { return uint32(h.Records) }, 0, map[string]uint32{"mode": 1, "interval": 1000}, 0},
+		{"v9", export.Config{Protocol: flow.NetFlow9, SamplingRate: 1}, true,
+			func(exporttest.Header) uint32 { return 1 }, 0, map[string]uint32{"48": 1, "49": 2, "50": 1}, time.Second},
+		{"ipfix", export.Config{Protocol: flow.IPFIX, SamplingRate: 1}, true,
+			func(h exporttest.Header) uint32 { return uint32(h.Records + h.Options) }, 0, map[string]uint32{"304": 1, "305": 1, "306": 0}, 0},
+		{"ipfix sampled", export.Config{Protocol: flow.IPFIX, SamplingRate: 512}, true,
+			func(h exporttest.Header) uint32 { return uint32(h.Records + h.Options) }, 0, map[string]uint32{"304": 1, "305": 1, "306": 511}, 0},
+		{"ipfix legacy", export.Config{Protocol: flow.IPFIX, SamplingRate: 64, LegacySampling: true}, true,
+			func(h exporttest.Header) uint32 { return uint32(h.Records + h.Options) }, 0, map[string]uint32{"34": 64, "35": 1}, 0},
+		{"sflow", export.Config{Protocol: flow.SFlow5, SamplingRate: 256, Agent: netip.MustParseAddr("127.0.0.12")}, true,
+			func(exporttest.Header) uint32 { return 1 }, 1, map[string]uint32{"rate": 256}, 0},
+		{"sflow v6 agent", export.Config{Protocol: flow.SFlow5, SamplingRate: 1, Agent: netip.MustParseAddr("2001:db8::1")}, true,
+			func(exporttest.Header) uint32 { return 1 }, 1, map[string]uint32{"rate": 1}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.cfg.Boot, tc.cfg.Domain, tc.cfg.TemplateEvery = epoch.Add(-time.Hour), 42, 20
-			r := newReader(t)
+			r := exporttest.New(t)
 			stated := 0
-			enc, err := New(tc.cfg, func(b []byte, n int) error {
-				if len(b) > MaxDatagram {
+			enc, err := export.New(tc.cfg, func(b []byte, n int) error {
+				if len(b) > export.MaxDatagram {
 					t.Errorf("datagram of %d bytes", len(b))
 				}
 				stated += n
-				r.read(b)
+				r.Read(b)
 				return nil
 			})
 			if err != nil {
@@ -122,26 +126,26 @@ func TestEncodersAgainstGoflow2(t *testing.T) {
 				return d < int64(tc.timeErr)+1
 			}))
 			opts := cmp.Options{early, cmpopts.EquateComparable(netip.Addr{})}
-			if diff := cmp.Diff(want, r.flows, opts); diff != "" {
+			if diff := cmp.Diff(want, r.Flows, opts); diff != "" {
 				t.Fatalf("flows (-want +got):\n%.2000s", diff)
 			}
-			if diff := cmp.Diff(tc.sampling, r.sampling); diff != "" {
+			if diff := cmp.Diff(tc.sampling, r.Sampling); diff != "" {
 				t.Errorf("announced sampling (-want +got):\n%s", diff)
 			}
 			checkHeaders(t, r, tc.first, tc.seq)
-			if p := tc.cfg.Protocol; (p == flow.NetFlow9 || p == flow.IPFIX) && r.templ < 3*(len(r.headers)/20) {
-				t.Errorf("%d template records in %d datagrams, want them again every 20", r.templ, len(r.headers))
+			if p := tc.cfg.Protocol; (p == flow.NetFlow9 || p == flow.IPFIX) && r.Templates < 3*(len(r.Headers)/20) {
+				t.Errorf("%d template records in %d datagrams, want them again every 20", r.Templates, len(r.Headers))
 			}
 		})
 	}
 }
 
-func checkHeaders(t *testing.T, r *reader, first uint32, step func(header) uint32) {
+func checkHeaders(t *testing.T, r *exporttest.Reader, first uint32, step func(exporttest.Header) uint32) {
 	t.Helper()
 	next := first
-	for i, h := range r.headers {
-		if h.seq != next {
-			t.Fatalf("datagram %d: sequence %d, want %d", i, h.seq, next)
+	for i, h := range r.Headers {
+		if h.Seq != next {
+			t.Fatalf("datagram %d: sequence %d, want %d", i, h.Seq, next)
 		}
 		next += step(h)
 	}
@@ -149,8 +153,8 @@ func checkHeaders(t *testing.T, r *reader, first uint32, step func(header) uint3
 
 func TestFirstDatagramDescribesItself(t *testing.T) {
 	for _, p := range []flow.Protocol{flow.NetFlow9, flow.IPFIX} {
-		r := newReader(t)
-		enc, err := New(Config{Protocol: p, Boot: epoch, SamplingRate: 7}, func(b []byte, _ int) error { r.read(b); return nil })
+		r := exporttest.New(t)
+		enc, err := export.New(export.Config{Protocol: p, Boot: epoch, SamplingRate: 7}, func(b []byte, _ int) error { r.Read(b); return nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,37 +165,37 @@ func TestFirstDatagramDescribesItself(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if r.templ != 3 || len(r.sampling) == 0 {
-			t.Errorf("%s: %d templates, sampling %v after three datagrams", p, r.templ, r.sampling)
+		if r.Templates != 3 || len(r.Sampling) == 0 {
+			t.Errorf("%s: %d templates, sampling %v after three datagrams", p, r.Templates, r.Sampling)
 		}
 		later := epoch.Add(10 * time.Second).UnixNano()
 		if err := errors.Join(enc.Add(&f, later), enc.Flush(later)); err != nil {
 			t.Fatal(err)
 		}
-		if r.templ != 6 {
-			t.Errorf("%s: %d templates ten seconds later, want 6", p, r.templ)
+		if r.Templates != 6 {
+			t.Errorf("%s: %d templates ten seconds later, want 6", p, r.Templates)
 		}
 	}
 }
 
 func TestV9CountsTemplatesInItsHeader(t *testing.T) {
-	r := newReader(t)
-	enc, _ := New(Config{Protocol: flow.NetFlow9, Boot: epoch}, func(b []byte, _ int) error { r.read(b); return nil })
+	r := exporttest.New(t)
+	enc, _ := export.New(export.Config{Protocol: flow.NetFlow9, Boot: epoch}, func(b []byte, _ int) error { r.Read(b); return nil })
 	f := randomFlows(1, false, false)[0]
 	f.Start, f.End = epoch.UnixNano(), epoch.UnixNano()
 	_ = enc.Add(&f, epoch.UnixNano())
 	_ = enc.Flush(epoch.UnixNano())
 	// RFC 3954 §5.1: the sum of options, template and data records: two
 	// templates, one options template, one options record, one flow.
-	if got := r.headers[0].count; got != 5 {
+	if got := r.Headers[0].Count; got != 5 {
 		t.Errorf("count = %d, want 5", got)
 	}
 }
 
 func TestSFlowCountersComeNowAndThen(t *testing.T) {
-	r := newReader(t)
-	enc, _ := New(Config{Protocol: flow.SFlow5, Boot: epoch, Agent: netip.MustParseAddr("127.0.0.1")},
-		func(b []byte, _ int) error { r.read(b); return nil })
+	r := exporttest.New(t)
+	enc, _ := export.New(export.Config{Protocol: flow.SFlow5, Boot: epoch, Agent: netip.MustParseAddr("127.0.0.1")},
+		func(b []byte, _ int) error { r.Read(b); return nil })
 	f := randomFlows(1, false, true)[0]
 	for i := range 100 {
 		now := epoch.Add(time.Duration(i) * time.Second).UnixNano()
@@ -199,72 +203,30 @@ func TestSFlowCountersComeNowAndThen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.counters != 4 {
-		t.Errorf("%d counter samples in 100 s at one per 20 s, want 4", r.counters)
-	}
-}
-
-func TestSampledHeaderIsARealPacket(t *testing.T) {
-	src, dst := netip.MustParseAddr("198.18.0.7"), netip.MustParseAddr("11.0.0.1")
-	src6, dst6 := netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("2608::1")
-	for _, tc := range []struct {
-		name        string
-		f           Flow
-		header, len int // sampled bytes, frame length without FCS
-		tcpOptions  int
-	}{
-		{"raw SYN padded to the Ethernet minimum", Flow{Src: src, Dst: dst, IPProto: 6, TCPFlags: flow.SYN, Bytes: 44, TTL: 255}, 60, 60, 1},
-		{"kernel SYN", Flow{Src: src, Dst: dst, IPProto: 6, TCPFlags: flow.SYN, Bytes: 60}, 74, 74, 5},
-		{"data longer than the sample", Flow{Src: src, Dst: dst, IPProto: 6, TCPFlags: flow.ACK, Bytes: 1500}, 128, 1514, 3},
-		{"udp v6 tagged", Flow{Src: src6, Dst: dst6, IPProto: 17, Bytes: 100, VLAN: 12}, 118, 118, 0},
-		{"tcp v6", Flow{Src: src6, Dst: dst6, IPProto: 6, TCPFlags: flow.SYN | flow.ACK, Bytes: 80}, 94, 94, 5},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b, n := appendPacket(nil, &tc.f, !tc.f.Src.Is4())
-			if len(b) != tc.header || n != tc.len {
-				t.Fatalf("%d bytes of a frame of %d, want %d of %d", len(b), n, tc.header, tc.len)
-			}
-			pkt := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
-			if len(b) == n {
-				for _, l := range pkt.Layers() {
-					if c, ok := l.(interface {
-						SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
-					}); ok {
-						if err := c.SetNetworkLayerForChecksum(pkt.NetworkLayer()); err != nil {
-							t.Fatal(err)
-						}
-					}
-				}
-				if err, bad := pkt.VerifyChecksums(); err != nil || len(bad) > 0 {
-					t.Errorf("checksums: %v %+v", err, bad)
-				}
-			}
-			if tcp, ok := pkt.Layer(layers.LayerTypeTCP).(*layers.TCP); ok && len(tcp.Options) != tc.tcpOptions {
-				t.Errorf("%d TCP options, want %d: %v", len(tcp.Options), tc.tcpOptions, tcp.Options)
-			}
-		})
+	if r.Counters != 4 {
+		t.Errorf("%d counter samples in 100 s at one per 20 s, want 4", r.Counters)
 	}
 }
 
 func TestAddRefuses(t *testing.T) {
 	v4a, v6a := netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("2001:db8::1")
-	good := Flow{Src: v4a, Dst: v4a, IPProto: 17, Packets: 1, Bytes: 100}
+	good := export.Flow{Src: v4a, Dst: v4a, IPProto: 17, Packets: 1, Bytes: 100}
 	for _, tc := range []struct {
 		name  string
 		proto flow.Protocol
-		edit  func(*Flow)
+		edit  func(*export.Flow)
 		want  error
 	}{
-		{"v5 v6", flow.NetFlow5, func(f *Flow) { f.Src, f.Dst = v6a, v6a }, ErrFamily},
-		{"v5 bytes", flow.NetFlow5, func(f *Flow) { f.Bytes = 1 << 32 }, ErrRange},
-		{"v5 interface", flow.NetFlow5, func(f *Flow) { f.InIf = 1 << 16 }, ErrRange},
-		{"v9 mixed", flow.NetFlow9, func(f *Flow) { f.Dst = v6a }, ErrFamily},
-		{"ipfix no address", flow.IPFIX, func(f *Flow) { f.Dst = netip.Addr{} }, ErrFamily},
-		{"sflow short", flow.SFlow5, func(f *Flow) { f.Bytes = 27 }, ErrRange},
-		{"sflow long", flow.SFlow5, func(f *Flow) { f.Bytes = 65536 }, ErrRange},
+		{"v5 v6", flow.NetFlow5, func(f *export.Flow) { f.Src, f.Dst = v6a, v6a }, export.ErrFamily},
+		{"v5 bytes", flow.NetFlow5, func(f *export.Flow) { f.Bytes = 1 << 32 }, export.ErrRange},
+		{"v5 interface", flow.NetFlow5, func(f *export.Flow) { f.InIf = 1 << 16 }, export.ErrRange},
+		{"v9 mixed", flow.NetFlow9, func(f *export.Flow) { f.Dst = v6a }, export.ErrFamily},
+		{"ipfix no address", flow.IPFIX, func(f *export.Flow) { f.Dst = netip.Addr{} }, export.ErrFamily},
+		{"sflow short", flow.SFlow5, func(f *export.Flow) { f.Bytes = 27 }, export.ErrRange},
+		{"sflow long", flow.SFlow5, func(f *export.Flow) { f.Bytes = 65536 }, export.ErrRange},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			enc, err := New(Config{Protocol: tc.proto, Boot: epoch, Agent: v4a}, func([]byte, int) error { return nil })
+			enc, err := export.New(export.Config{Protocol: tc.proto, Boot: epoch, Agent: v4a}, func([]byte, int) error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -281,13 +243,13 @@ func TestAddRefuses(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for name, cfg := range map[string]Config{
+	for name, cfg := range map[string]export.Config{
 		"no boot":        {Protocol: flow.NetFlow9},
 		"no protocol":    {Boot: epoch},
 		"v5 rate 16384":  {Protocol: flow.NetFlow5, Boot: epoch, SamplingRate: 1 << 14},
 		"sflow no agent": {Protocol: flow.SFlow5, Boot: epoch},
 	} {
-		if _, err := New(cfg, nil); err == nil {
+		if _, err := export.New(cfg, nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -297,7 +259,7 @@ func BenchmarkAdd(b *testing.B) {
 	for _, p := range []flow.Protocol{flow.NetFlow5, flow.NetFlow9, flow.IPFIX, flow.SFlow5} {
 		b.Run(p.String(), func(b *testing.B) {
 			flows := randomFlows(1024, p != flow.NetFlow5, p == flow.SFlow5)
-			enc, err := New(Config{Protocol: p, Boot: epoch.Add(-time.Hour), Agent: netip.MustParseAddr("127.0.0.1")},
+			enc, err := export.New(export.Config{Protocol: p, Boot: epoch.Add(-time.Hour), Agent: netip.MustParseAddr("127.0.0.1")},
 				func([]byte, int) error { return nil })
 			if err != nil {
 				b.Fatal(err)

@@ -1,4 +1,6 @@
-package export
+// Package exporttest reads what the encoders wrote, for tests: with goflow2 and
+// gopacket, which share no code with them.
+package exporttest
 
 import (
 	"bytes"
@@ -12,34 +14,39 @@ import (
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 	"github.com/netsampler/goflow2/v2/decoders/netflowlegacy"
 	gosflow "github.com/netsampler/goflow2/v2/decoders/sflow"
+
+	"github.com/flowcordon/flowcordon/cmd/flowgen/export"
 )
 
-// reader decodes datagrams with goflow2, which shares no code with the
+// Reader decodes datagrams with goflow2, which shares no code with the
 // encoders, and keeps what a collector would.
-type reader struct {
-	t         testing.TB
-	templates netflow.NetFlowTemplateSystem
-	flows     []Flow
-	sampling  map[string]uint32 // what was announced, by field
-	templ     int               // template records seen
-	counters  int
-	headers   []header
+type Reader struct {
+	t     testing.TB
+	known netflow.NetFlowTemplateSystem
+
+	Flows     []export.Flow
+	Sampling  map[string]uint32 // the rate as announced, by field name or number
+	Templates int               // template records seen
+	Counters  int               // sFlow counter samples
+	Headers   []Header
 }
 
-// header is what the datagram's header says.
-type header struct {
-	seq     uint32
-	count   int // as the header states it
-	records int // data records of flows
-	options int
-	length  int
+// Header is what one datagram's header says, and what it held.
+type Header struct {
+	Seq     uint32
+	Count   int // as the header states it
+	Records int // flow records or samples
+	Options int // options data records
+	Len     int // bytes
 }
 
-func newReader(t testing.TB) *reader {
-	return &reader{t: t, templates: netflow.CreateTemplateSystem(), sampling: map[string]uint32{}}
+// New returns a Reader that fails t on a datagram that does not decode.
+func New(t testing.TB) *Reader {
+	return &Reader{t: t, known: netflow.CreateTemplateSystem(), Sampling: map[string]uint32{}}
 }
 
-func (r *reader) read(b []byte) {
+// Read decodes one datagram.
+func (r *Reader) Read(b []byte) {
 	r.t.Helper()
 	var err error
 	switch version := binary.BigEndian.Uint16(b); {
@@ -59,7 +66,7 @@ func (r *reader) read(b []byte) {
 	}
 }
 
-func (r *reader) v5(b []byte) error {
+func (r *Reader) v5(b []byte) error {
 	var p netflowlegacy.PacketNetFlowV5
 	if err := netflowlegacy.DecodeMessageVersion(bytes.NewBuffer(b), &p); err != nil {
 		return err
@@ -67,7 +74,7 @@ func (r *reader) v5(b []byte) error {
 	now := int64(p.UnixSecs)*1e9 + int64(p.UnixNSecs)
 	at := func(up uint32) int64 { return now - int64(p.SysUptime-up)*1e6 }
 	for _, rec := range p.Records {
-		f := Flow{
+		f := export.Flow{
 			Src: v4(uint32(rec.SrcAddr)), Dst: v4(uint32(rec.DstAddr)), SrcPort: rec.SrcPort, DstPort: rec.DstPort,
 			IPProto: rec.Proto, TCPFlags: rec.TCPFlags, Packets: uint64(rec.DPkts), Bytes: uint64(rec.DOctets),
 			Start: at(rec.First), End: at(rec.Last), InIf: uint32(rec.Input), OutIf: uint32(rec.Output),
@@ -75,11 +82,11 @@ func (r *reader) v5(b []byte) error {
 		if f.IPProto == 1 {
 			f.ICMPType, f.ICMPCode, f.DstPort = uint8(rec.DstPort>>8), uint8(rec.DstPort), 0
 		}
-		r.flows = append(r.flows, f)
+		r.Flows = append(r.Flows, f)
 	}
-	r.sampling["mode"] = uint32(p.SamplingInterval >> 14)
-	r.sampling["interval"] = uint32(p.SamplingInterval & 0x3fff)
-	r.headers = append(r.headers, header{seq: p.FlowSequence, count: int(p.Count), records: len(p.Records), length: len(b)})
+	r.Sampling["mode"] = uint32(p.SamplingInterval >> 14)
+	r.Sampling["interval"] = uint32(p.SamplingInterval & 0x3fff)
+	r.Headers = append(r.Headers, Header{Seq: p.FlowSequence, Count: int(p.Count), Records: len(p.Records), Len: len(b)})
 	return nil
 }
 
@@ -87,52 +94,52 @@ func v4(u uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(u >> 24), byte(u >> 16), byte(u >> 8), byte(u)})
 }
 
-func (r *reader) v9(b []byte) error {
+func (r *Reader) v9(b []byte) error {
 	var p netflow.NFv9Packet
-	if err := netflow.DecodeMessageVersion(bytes.NewBuffer(b), r.templates, &p, nil); err != nil {
+	if err := netflow.DecodeMessageVersion(bytes.NewBuffer(b), r.known, &p, nil); err != nil {
 		return err
 	}
-	h := header{seq: p.SequenceNumber, count: int(p.Count), length: len(b)}
+	h := Header{Seq: p.SequenceNumber, Count: int(p.Count), Len: len(b)}
 	boot := int64(p.UnixSeconds)*1e9 - int64(p.SystemUptime)*1e6
 	r.sets(p.FlowSets, &h, boot)
-	r.headers = append(r.headers, h)
+	r.Headers = append(r.Headers, h)
 	return nil
 }
 
-func (r *reader) ipfix(b []byte) error {
+func (r *Reader) ipfix(b []byte) error {
 	var p netflow.IPFIXPacket
-	if err := netflow.DecodeMessageVersion(bytes.NewBuffer(b), r.templates, nil, &p); err != nil {
+	if err := netflow.DecodeMessageVersion(bytes.NewBuffer(b), r.known, nil, &p); err != nil {
 		return err
 	}
 	if int(p.Length) != len(b) {
 		return fmt.Errorf("length field %d", p.Length)
 	}
-	h := header{seq: p.SequenceNumber, length: len(b)}
+	h := Header{Seq: p.SequenceNumber, Len: len(b)}
 	r.sets(p.FlowSets, &h, 0)
-	r.headers = append(r.headers, h)
+	r.Headers = append(r.Headers, h)
 	return nil
 }
 
-func (r *reader) sets(sets []interface{}, h *header, boot int64) {
+func (r *Reader) sets(sets []interface{}, h *Header, boot int64) {
 	for _, set := range sets {
 		switch s := set.(type) {
 		case netflow.TemplateFlowSet:
-			r.templ += len(s.Records)
+			r.Templates += len(s.Records)
 		case netflow.NFv9OptionsTemplateFlowSet:
-			r.templ += len(s.Records)
+			r.Templates += len(s.Records)
 		case netflow.IPFIXOptionsTemplateFlowSet:
-			r.templ += len(s.Records)
+			r.Templates += len(s.Records)
 		case netflow.OptionsDataFlowSet:
 			for _, rec := range s.Records {
-				h.options++
+				h.Options++
 				for _, v := range rec.OptionsValues {
-					r.sampling[fmt.Sprint(v.Type)] = uint32(number(v.Value))
+					r.Sampling[fmt.Sprint(v.Type)] = uint32(number(v.Value))
 				}
 			}
 		case netflow.DataFlowSet:
 			for _, rec := range s.Records {
-				h.records++
-				r.flows = append(r.flows, dataFlow(rec, boot))
+				h.Records++
+				r.Flows = append(r.Flows, dataFlow(rec, boot))
 			}
 		default:
 			r.t.Fatalf("set %T: a template is missing or wrong", set)
@@ -148,8 +155,8 @@ func number(v interface{}) uint64 {
 	return n
 }
 
-func dataFlow(rec netflow.DataRecord, boot int64) Flow {
-	var f Flow
+func dataFlow(rec netflow.DataRecord, boot int64) export.Flow {
+	var f export.Flow
 	for _, v := range rec.Values {
 		n := number(v.Value)
 		switch v.Type {
@@ -188,45 +195,45 @@ func dataFlow(rec netflow.DataRecord, boot int64) Flow {
 	return f
 }
 
-func (r *reader) sflow(b []byte) error {
+func (r *Reader) sflow(b []byte) error {
 	var p gosflow.Packet
 	if err := gosflow.DecodeMessageVersion(bytes.NewBuffer(b), &p); err != nil {
 		return err
 	}
-	h := header{seq: p.SequenceNumber, count: int(p.SamplesCount), length: len(b)}
+	h := Header{Seq: p.SequenceNumber, Count: int(p.SamplesCount), Len: len(b)}
 	for _, s := range p.Samples {
 		switch s := s.(type) {
 		case gosflow.FlowSample:
-			h.records++
+			h.Records++
 			f, err := sampleFlow(s)
 			if err != nil {
 				return err
 			}
-			r.sampling["rate"] = s.SamplingRate
-			r.flows = append(r.flows, f)
+			r.Sampling["rate"] = s.SamplingRate
+			r.Flows = append(r.Flows, f)
 		case gosflow.CounterSample:
-			r.counters++
+			r.Counters++
 		default:
 			return fmt.Errorf("sample %T", s)
 		}
 	}
-	r.headers = append(r.headers, h)
+	r.Headers = append(r.Headers, h)
 	return nil
 }
 
-func sampleFlow(s gosflow.FlowSample) (Flow, error) {
+func sampleFlow(s gosflow.FlowSample) (export.Flow, error) {
 	raw, ok := s.Records[0].Data.(gosflow.SampledHeader)
 	if !ok || len(s.Records) != 1 || raw.Protocol != 1 {
-		return Flow{}, fmt.Errorf("records %+v", s.Records)
+		return export.Flow{}, fmt.Errorf("records %+v", s.Records)
 	}
 	if int(raw.OriginalLength) > len(raw.HeaderData) || len(raw.HeaderData)-int(raw.OriginalLength) > 3 {
-		return Flow{}, fmt.Errorf("header length %d, %d bytes", raw.OriginalLength, len(raw.HeaderData))
+		return export.Flow{}, fmt.Errorf("header length %d, %d bytes", raw.OriginalLength, len(raw.HeaderData))
 	}
 	data := raw.HeaderData[:raw.OriginalLength]
 	if raw.FrameLength < 64 || int(raw.FrameLength-raw.Stripped) < len(data) {
-		return Flow{}, fmt.Errorf("frame length %d, header %d", raw.FrameLength, len(data))
+		return export.Flow{}, fmt.Errorf("frame length %d, header %d", raw.FrameLength, len(data))
 	}
-	f := Flow{Packets: 1, InIf: s.Input, OutIf: s.Output}
+	f := export.Flow{Packets: 1, InIf: s.Input, OutIf: s.Output}
 	pkt := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.Default)
 	for _, l := range pkt.Layers() {
 		switch l := l.(type) {
@@ -254,7 +261,7 @@ func sampleFlow(s gosflow.FlowSample) (Flow, error) {
 		}
 	}
 	if el := pkt.ErrorLayer(); el != nil && !pkt.Metadata().Truncated {
-		return Flow{}, fmt.Errorf("sampled header: %w", el.Error())
+		return export.Flow{}, fmt.Errorf("sampled header: %w", el.Error())
 	}
 	return f, nil
 }
