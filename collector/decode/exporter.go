@@ -1,0 +1,168 @@
+package decode
+
+import (
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// domainKey names a stream of one exporter: an observation domain (IPFIX), a
+// source id (v9), an engine (v5), or an sFlow agent and sub-agent (several
+// agents may reach us through one relay).
+type domainKey struct {
+	version uint16 // 5, 9, 10; 0: sFlow
+	id      uint32
+	agent   netip.Addr // sFlow only
+}
+
+type domain struct {
+	key        domainKey
+	seq        sequence
+	samplers   samplers
+	systemInit int64 // ms since the epoch, from options; 0: not stated
+	rates      map[samplerUse]uint64
+}
+
+// samplerUse is a rate in force, for the exporter's health.
+type samplerUse struct {
+	rate   uint32
+	source flow.SamplingSource
+}
+
+// maxRatesInUse bounds how many rates are told apart for health; sFlow agents
+// that adapt their rate go through tens.
+const maxRatesInUse = 64
+
+// exporter is the state of one source address. The UDP port is no part of the
+// key: exporters change it (real-world case: nfdump issue 237).
+type exporter struct {
+	addr      netip.Addr
+	rule      SamplingRule
+	domains   lru[domainKey, *domain]
+	templates lru[templateKey, *template]
+	waiting   map[templateKey]int // held-back sets
+	cost      int
+	warned    map[templateKey]int64 // when template_unknown was last logged
+
+	protocols           uint8 // bit per flow.Protocol
+	first, last         int64
+	datagrams, decoded  uint64
+	records, options    uint64
+	templatesSeen       uint64
+	lost                uint64 // of domains that were evicted
+	counts              counters
+	delayAt             int64 // start of the running delay bucket
+	delayNow, delayPrev int64
+}
+
+// count counts a reason for the exporter and for the whole decoder.
+func (e *exporter) count(d *Decoder, r reason) {
+	e.counts[r]++
+	d.stats.counts[r]++
+}
+
+// exporterOf returns the state of a datagram's source and notes that it was
+// seen.
+func (d *Decoder) exporterOf(dg Datagram, p flow.Protocol) *exporter {
+	addr := dg.Exporter.Addr()
+	e, ok := d.exporters.get(addr)
+	if !ok {
+		if d.exporters.len() >= maxExporters {
+			d.evictExporter(nil)
+		}
+		e = &exporter{
+			addr:    addr,
+			rule:    ruleFor(d.cfg.Sampling, addr),
+			waiting: map[templateKey]int{},
+			first:   dg.Received,
+		}
+		d.exporters.put(addr, e)
+	}
+	if e.first == 0 {
+		e.first = dg.Received
+	}
+	e.protocols |= 1 << p
+	e.last = dg.Received
+	return e
+}
+
+// evictExporter forgets the least recently seen exporter, but not keep.
+func (d *Decoder) evictExporter(keep *exporter) bool {
+	addr, e, ok := d.exporters.oldest()
+	if !ok || e == keep {
+		return false
+	}
+	for i := len(d.held) - 1; i >= 0; i-- {
+		if d.held[i].origin.exporter == e {
+			d.dropHeld(i)
+		}
+	}
+	d.cost -= e.cost
+	d.exporters.remove(addr)
+	d.stats.counts[nExporterEvicted]++
+	return true
+}
+
+// domainOf returns the state of one of e's streams.
+func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {
+	if dom, ok := e.domains.get(k); ok {
+		return dom
+	}
+	if e.domains.len() >= maxDomains {
+		if old, dom, ok := e.domains.oldest(); ok {
+			e.lost += dom.seq.lost
+			e.domains.remove(old)
+			e.count(d, nDomainEvicted)
+		}
+	}
+	dom := &domain{key: k, rates: map[samplerUse]uint64{}}
+	e.domains.put(k, dom)
+	return dom
+}
+
+// track follows the sequence numbers of a stream.
+func (d *Decoder) track(o *origin, seq, n uint32, countKnown bool) {
+	switch o.domain.seq.step(seq, n, countKnown) {
+	case seqRestart:
+		o.exporter.count(d, nRestart)
+	case seqLate:
+		o.exporter.count(d, nDuplicate)
+	}
+}
+
+// add counts a finished record and queues it for emission.
+func (d *Decoder) add(o *origin, r *flow.Record) {
+	d.stats.records++
+	e := o.exporter
+	e.records++
+	use := samplerUse{r.SamplingRate, r.SamplingSource}
+	if _, ok := o.domain.rates[use]; ok || len(o.domain.rates) < maxRatesInUse {
+		o.domain.rates[use]++
+	}
+	if delay := r.Received - r.End; r.Has&flow.HasTimes != 0 {
+		if r.Received-e.delayAt >= int64(delayBucket) {
+			e.delayAt, e.delayPrev, e.delayNow = r.Received, e.delayNow, 0
+		}
+		e.delayNow = max(e.delayNow, delay)
+	}
+	d.out = append(d.out, *r)
+}
+
+// warnTemplate logs that data has no template: one line for each template and
+// minute, not one for each datagram.
+func (d *Decoder) warnTemplate(o *origin, key templateKey) {
+	e := o.exporter
+	if at, ok := e.warned[key]; ok && o.received-at < int64(time.Minute) {
+		return
+	}
+	if e.warned == nil || len(e.warned) >= 256 {
+		e.warned = map[templateKey]int64{}
+	}
+	e.warned[key] = o.received
+	d.log.Warn("data without its template is held back",
+		zap.Stringer("exporter", e.addr), zap.Uint16("version", key.version),
+		zap.Uint32("domain", key.domain), zap.Uint16("template", key.id))
+}

@@ -1,0 +1,393 @@
+package decode
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// present has one bit for each field that a record carried.
+type present uint64
+
+const (
+	fSrc4 present = 1 << iota
+	fDst4
+	fSrc6
+	fDst6
+	fIPVersion
+	fSrcPort
+	fDstPort
+	fProto
+	fFlags
+	fICMPTypeCode
+	fICMPType
+	fICMPCode
+	fTTL
+	fMinTTL
+	fMaxTTL
+	fIPLen
+	fInIf
+	fOutIf
+	fInPhys
+	fOutPhys
+	fSrcMAC
+	fPostSrcMAC
+	fVLAN
+	fDot1qVLAN
+	fFragOffset
+	fPackets
+	fPacketsTotal
+	fPacketsPost
+	fBytes
+	fBytesTotal
+	fBytesPost
+	fStartUptime
+	fEndUptime
+	fStart
+	fEnd
+	fStartDelta
+	fEndDelta
+	fDuration
+	fObserved
+	fSystemInit
+	fSamplerID
+	fSelectorID
+	fSamplingInterval
+	fRandomInterval
+	fPacketInterval
+	fSize
+	fProbability
+	fTemplateRef
+	fFrame
+	fIPSection
+	fRevPackets
+	fRevBytes
+	fRevFlags
+)
+
+// fields are the values of one NetFlow or IPFIX record that we use, in the
+// units of the wire. It is what every plan fills in, whatever it decodes with.
+// Frame and section alias the datagram and are valid during the visit only.
+type fields struct {
+	has present
+
+	src4, dst4 [4]byte
+	src6, dst6 [16]byte
+	ipVersion  uint8
+
+	srcPort, dstPort   uint16
+	proto, flags       uint8
+	icmpTypeCode       uint16
+	icmpType, icmpCode uint8
+
+	ttl, minTTL, maxTTL uint8
+	ipLen               uint16
+	fragOffset          uint16
+
+	inIf, outIf, inPhys, outPhys uint32
+	srcMAC, postSrcMAC           [6]byte
+	vlan, dot1qVLAN              uint16
+
+	packets, packetsTotal, packetsPost uint64
+	bytes, bytesTotal, bytesPost       uint64
+	initiatorPackets, initiatorBytes   uint64
+	revPackets, revBytes               uint64
+	revFlags                           uint8
+
+	startUptime, endUptime uint32 // ms
+	start, end, observed   int64  // ns since the epoch
+	startDelta, endDelta   uint64 // µs before the export time
+	duration               uint64 // ns
+	systemInit             int64  // ms since the epoch
+
+	samplerID, selectorID       uint64
+	samplingInterval            uint64
+	randomInterval              uint64
+	packetInterval, packetSpace uint64
+	size, population            uint64
+	probability                 float64
+	templateRef                 uint64
+	frame, ipSection            []byte
+}
+
+// uintOf reads an unsigned number of 1 to 8 bytes: exporters may shorten any of
+// them (reduced-size encoding, RFC 7011 §6.2).
+func uintOf(b []byte) (uint64, bool) {
+	switch len(b) {
+	case 1:
+		return uint64(b[0]), true
+	case 2:
+		return uint64(binary.BigEndian.Uint16(b)), true
+	case 4:
+		return uint64(binary.BigEndian.Uint32(b)), true
+	case 8:
+		return binary.BigEndian.Uint64(b), true
+	case 3, 5, 6, 7:
+		var n uint64
+		for _, c := range b {
+			n = n<<8 | uint64(c)
+		}
+		return n, true
+	}
+	return 0, false
+}
+
+// uintMax reads a number and refuses one above limit: a value that does not fit
+// its meaning is not the field it says.
+func uintMax(b []byte, limit uint64) (uint64, bool) {
+	n, ok := uintOf(b)
+	return n, ok && n <= limit
+}
+
+func (f *fields) u8(bit present, dst *uint8, b []byte) {
+	if n, ok := uintMax(b, math.MaxUint8); ok {
+		*dst = uint8(n)
+		f.has |= bit
+	}
+}
+
+func (f *fields) u16(bit present, dst *uint16, b []byte) {
+	if n, ok := uintMax(b, math.MaxUint16); ok {
+		*dst = uint16(n)
+		f.has |= bit
+	}
+}
+
+func (f *fields) u32(bit present, dst *uint32, b []byte) {
+	if n, ok := uintMax(b, math.MaxUint32); ok {
+		*dst = uint32(n)
+		f.has |= bit
+	}
+}
+
+func (f *fields) u64(bit present, dst *uint64, b []byte) {
+	if n, ok := uintOf(b); ok {
+		*dst = n
+		f.has |= bit
+	}
+}
+
+// copied stores b where its length is exactly that of the field.
+func (f *fields) copied(bit present, dst, b []byte) {
+	if len(b) == len(dst) {
+		copy(dst, b)
+		f.has |= bit
+	}
+}
+
+// absolute stores a time of unit ns since the epoch. 0 is "not filled in".
+func (f *fields) absolute(bit present, dst *int64, b []byte, unit uint64) {
+	if n, ok := uintMax(b, math.MaxInt64/unit); ok && n > 0 {
+		*dst = int64(n * unit)
+		f.has |= bit
+	}
+}
+
+// ntp stores a time in NTP format (RFC 7011 §6.1.9, 6.1.10): seconds since 1900
+// and a binary fraction. Seconds with the top bit clear are of the era that
+// begins in 2036.
+func (f *fields) ntp(bit present, dst *int64, b []byte) {
+	n, ok := uintOf(b)
+	if !ok || len(b) != 8 || n == 0 {
+		return
+	}
+	const unixEpoch = 2_208_988_800 // seconds from 1900 to 1970
+	sec, frac := int64(n>>32), n&0xffffffff
+	if sec < 1<<31 {
+		sec += 1 << 32
+	}
+	*dst = (sec-unixEpoch)*1e9 + int64(frac*1e9>>32)
+	f.has |= bit
+}
+
+// set takes the value of an information element (IANA IPFIX registry; NetFlow
+// v9 field types are the same up to 127).
+func (f *fields) set(id uint16, b []byte) {
+	switch id {
+	case 8:
+		f.copied(fSrc4, f.src4[:], b)
+	case 12:
+		f.copied(fDst4, f.dst4[:], b)
+	case 27:
+		f.copied(fSrc6, f.src6[:], b)
+	case 28:
+		f.copied(fDst6, f.dst6[:], b)
+	case 60:
+		f.u8(fIPVersion, &f.ipVersion, b)
+	case 7, 180, 182: // source port; of UDP, of TCP
+		f.u16(fSrcPort, &f.srcPort, b)
+	case 11, 181, 183:
+		f.u16(fDstPort, &f.dstPort, b)
+	case 4:
+		f.u8(fProto, &f.proto, b)
+	case 6: // one byte, or two with the high bits of RFC 7125
+		if n, ok := uintMax(b, math.MaxUint16); ok {
+			f.flags = uint8(n)
+			f.has |= fFlags
+		}
+	case 32, 139:
+		f.u16(fICMPTypeCode, &f.icmpTypeCode, b)
+	case 176, 178:
+		f.u8(fICMPType, &f.icmpType, b)
+	case 177, 179:
+		f.u8(fICMPCode, &f.icmpCode, b)
+	case 192:
+		f.u8(fTTL, &f.ttl, b)
+	case 52:
+		f.u8(fMinTTL, &f.minTTL, b)
+	case 53:
+		f.u8(fMaxTTL, &f.maxTTL, b)
+	case 190, 224:
+		f.u16(fIPLen, &f.ipLen, b)
+	case 88:
+		f.u16(fFragOffset, &f.fragOffset, b)
+	case 10:
+		f.u32(fInIf, &f.inIf, b)
+	case 14:
+		f.u32(fOutIf, &f.outIf, b)
+	case 252:
+		f.u32(fInPhys, &f.inPhys, b)
+	case 253:
+		f.u32(fOutPhys, &f.outPhys, b)
+	case 56:
+		f.copied(fSrcMAC, f.srcMAC[:], b)
+	case 81:
+		f.copied(fPostSrcMAC, f.postSrcMAC[:], b)
+	case 58:
+		f.u16(fVLAN, &f.vlan, b)
+	case 243:
+		f.u16(fDot1qVLAN, &f.dot1qVLAN, b)
+	case 313:
+		f.ipSection = b
+		f.has |= fIPSection
+	case 104, 315: // layer2packetSectionData (older), dataLinkFrameSection
+		f.frame = b
+		f.has |= fFrame
+	default:
+		if !f.setCounter(id, b) && !f.setTime(id, b) {
+			f.setSampling(id, b)
+		}
+	}
+}
+
+func (f *fields) setCounter(id uint16, b []byte) bool {
+	switch id {
+	case 2:
+		f.u64(fPackets, &f.packets, b)
+	case 86:
+		f.u64(fPacketsTotal, &f.packetsTotal, b)
+	case 24:
+		f.u64(fPacketsPost, &f.packetsPost, b)
+	case 1:
+		f.u64(fBytes, &f.bytes, b)
+	case 85:
+		f.u64(fBytesTotal, &f.bytesTotal, b)
+	case 23:
+		f.u64(fBytesPost, &f.bytesPost, b)
+	case 231: // Cisco NSEL: both directions of a connection in one record
+		f.initiatorBytes, _ = uintOf(b)
+	case 298:
+		f.initiatorPackets, _ = uintOf(b)
+	case 232:
+		f.u64(fRevBytes, &f.revBytes, b)
+	case 299:
+		f.u64(fRevPackets, &f.revPackets, b)
+	default:
+		return false
+	}
+	return true
+}
+
+func (f *fields) setTime(id uint16, b []byte) bool {
+	switch id {
+	case 22:
+		f.u32(fStartUptime, &f.startUptime, b)
+	case 21:
+		f.u32(fEndUptime, &f.endUptime, b)
+	case 150:
+		f.absolute(fStart, &f.start, b, 1e9)
+	case 151:
+		f.absolute(fEnd, &f.end, b, 1e9)
+	case 152:
+		f.absolute(fStart, &f.start, b, 1e6)
+	case 153:
+		f.absolute(fEnd, &f.end, b, 1e6)
+	case 154, 156:
+		f.ntp(fStart, &f.start, b)
+	case 155, 157:
+		f.ntp(fEnd, &f.end, b)
+	case 158:
+		f.u64(fStartDelta, &f.startDelta, b)
+	case 159:
+		f.u64(fEndDelta, &f.endDelta, b)
+	case 160:
+		if n, ok := uintMax(b, math.MaxInt64/1_000_000); ok && n > 0 {
+			f.systemInit = int64(n)
+			f.has |= fSystemInit
+		}
+	case 161, 162:
+		unit := uint64(1e6)
+		if id == 162 {
+			unit = 1e3
+		}
+		if n, ok := uintMax(b, math.MaxInt64/unit); ok {
+			f.duration = n * unit
+			f.has |= fDuration
+		}
+	case 322:
+		f.absolute(fObserved, &f.observed, b, 1e9)
+	case 323:
+		f.absolute(fObserved, &f.observed, b, 1e6)
+	case 324, 325:
+		f.ntp(fObserved, &f.observed, b)
+	default:
+		return false
+	}
+	return true
+}
+
+func (f *fields) setSampling(id uint16, b []byte) {
+	switch id {
+	case 34:
+		f.u64(fSamplingInterval, &f.samplingInterval, b)
+	case 48:
+		f.u64(fSamplerID, &f.samplerID, b)
+	case 50:
+		f.u64(fRandomInterval, &f.randomInterval, b)
+	case 302:
+		f.u64(fSelectorID, &f.selectorID, b)
+	case 305:
+		f.u64(fPacketInterval, &f.packetInterval, b)
+	case 306:
+		f.packetSpace, _ = uintOf(b)
+	case 309:
+		f.u64(fSize, &f.size, b)
+	case 310:
+		f.population, _ = uintOf(b)
+	case 311:
+		switch len(b) {
+		case 4:
+			f.probability = float64(math.Float32frombits(binary.BigEndian.Uint32(b)))
+			f.has |= fProbability
+		case 8:
+			f.probability = math.Float64frombits(binary.BigEndian.Uint64(b))
+			f.has |= fProbability
+		}
+	case 145:
+		f.u64(fTemplateRef, &f.templateRef, b)
+	}
+}
+
+// setReverse takes a reverse information element (RFC 5103 §6.1, PEN 29305).
+func (f *fields) setReverse(id uint16, b []byte) {
+	switch id {
+	case 2, 86:
+		f.u64(fRevPackets, &f.revPackets, b)
+	case 1, 85:
+		f.u64(fRevBytes, &f.revBytes, b)
+	case 6:
+		if n, ok := uintMax(b, math.MaxUint16); ok {
+			f.revFlags = uint8(n)
+			f.has |= fRevFlags
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package decode
+
+import "time"
+
+// Limits on what the wire may ask for. Each has the reason for its size.
+const (
+	// maxTemplateFields is the longest template taken. The longest in our
+	// captures (YAF, nProbe) have under 80 fields; 512 leaves room.
+	maxTemplateFields = 512
+
+	// chunkRecords is how many data records goflow2 is given at once: enough
+	// to pay for the call, few enough that its boxed values (about 64 bytes
+	// for each field) stay in the cache and the peak is small.
+	chunkRecords = 64
+
+	// maxExporters is how many source addresses have state. The port is open
+	// to spoofed sources where no allow-list stands; the least recently seen
+	// gives way.
+	maxExporters = 4096
+
+	// maxDomains is how many observation domains one exporter may have. Large
+	// chassis have one for each line card and NPU: tens, not hundreds.
+	maxDomains = 256
+
+	// maxExporterState bounds what the templates of one exporter cost, in
+	// bytes by our estimate: 10,000 templates of 20 fields.
+	maxExporterState = 4 << 20
+
+	// maxState bounds the same for a whole Decoder: room for 4096 exporters of
+	// the common kind (tens of templates), not for 4096 hostile ones.
+	maxState = 128 << 20
+
+	// maxSamplers is how many sampling rates one domain may state. Boxes that
+	// state one for each interface have at most some hundreds.
+	maxSamplers = 1024
+
+	// maxSamplingRate is the thinnest sampling believed. sFlow goes to 1:65536
+	// on hardware in use; a rate over a million is a misread field, and would
+	// turn one packet into a flood.
+	maxSamplingRate = 1_000_000
+
+	// defaultHoldBack holds about 1,400 full datagrams while the first
+	// templates are awaited after a cold start.
+	defaultHoldBack = 2 << 20
+
+	// maxHoldAge: Cisco's default template timeout is 30 minutes; data that
+	// waited longer belongs to windows long gone.
+	maxHoldAge = 30 * time.Minute
+
+	// maxFuture is how far a record's times may lie ahead of its receipt. More
+	// is a wrong clock, and the time of receipt is the better truth.
+	maxFuture = 5 * time.Minute
+
+	// maxMPLSLabels and maxVLANTags bound the walk through a sampled header.
+	maxMPLSLabels = 16
+	maxVLANTags   = 4
+
+	// maxIPv6Ext bounds the chain of extension headers; RFC 8200 §4.1 lists 7.
+	maxIPv6Ext = 10
+
+	// maxStateFile bounds what LoadState reads.
+	maxStateFile = 256 << 20
+
+	// maxFlowRecords bounds the flow records of one sFlow sample; real ones
+	// have under ten, and 8 bytes each must remain in any case.
+	maxFlowRecords = 1024
+
+	// delayBucket is the length of the two halves of the window in which the
+	// greatest export delay is kept.
+	delayBucket = 5 * time.Minute
+)
+
+// Bytes that a piece of state is reckoned to cost.
+const (
+	templateCost = 400
+	fieldCost    = 16
+)

@@ -1,0 +1,292 @@
+package decode
+
+import (
+	"net/netip"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// origin is what the records of one set have in common.
+type origin struct {
+	exporter *exporter
+	domain   *domain
+	protocol flow.Protocol
+	received int64 // ns
+	export   int64 // ns: the header's clock when the datagram was sent
+	uptime   uint32
+	// uptimeKnown: uptime (ms) was the exporter's when the datagram was sent.
+	uptimeKnown bool
+	headerRate  uint32
+	templateID  uint16
+}
+
+// build turns the fields of one record into one flow.Record, or two where the
+// record describes both directions (RFC 5103). It appends to d.out.
+func (d *Decoder) build(o *origin, f *fields) {
+	r := flow.Record{
+		Exporter: o.exporter.addr,
+		Protocol: o.protocol,
+		Domain:   o.domain.key.id,
+		Received: o.received,
+	}
+	d.times(o, f, &r)
+	f.addresses(&r)
+	f.transport(&r)
+	f.counts(&r)
+	f.link(&r)
+	sampled := d.section(o, f, &r)
+
+	rate, refused := statedRate(f)
+	if refused {
+		o.exporter.count(d, nSamplingRefused)
+	}
+	r.SamplingRate, r.SamplingSource = o.exporter.resolve(rate, d.optionsRate(o, f), o.headerRate)
+	d.add(o, &r)
+
+	if f.has&fRevPackets != 0 && f.revPackets > 0 && !sampled {
+		d.add(o, reversed(f, r))
+	}
+}
+
+// optionsRate looks a record's rate up in the options of its domain, then in
+// those of domain 0, which speaks for the whole exporting process (RFC 7011
+// §3.1, Observation Domain ID).
+func (d *Decoder) optionsRate(o *origin, f *fields) uint32 {
+	if rate := o.domain.samplers.lookup(f, o.templateID); rate != 0 {
+		return rate
+	}
+	if o.domain.key.id == 0 || len(o.domain.samplers.rates) > 0 {
+		return 0
+	}
+	if zero, ok := o.exporter.domains.get(domainKey{version: o.domain.key.version}); ok {
+		return zero.samplers.lookup(f, o.templateID)
+	}
+	return 0
+}
+
+// addresses takes the family that the record uses. Templates that carry both
+// (nProbe, IPFIX probes) leave the other at zero.
+func (f *fields) addresses(r *flow.Record) {
+	v4 := f.has&(fSrc4|fDst4) != 0
+	v6 := f.has&(fSrc6|fDst6) != 0
+	if v4 && v6 {
+		use6 := f.src4 == [4]byte{} && f.dst4 == [4]byte{} &&
+			(f.src6 != [16]byte{} || f.dst6 != [16]byte{})
+		if f.has&fIPVersion != 0 {
+			use6 = use6 || f.ipVersion == 6 && (f.src6 != [16]byte{} || f.dst6 != [16]byte{})
+		}
+		v4, v6 = !use6, use6
+	}
+	switch {
+	case v4:
+		if f.has&fSrc4 != 0 {
+			r.Src = netip.AddrFrom4(f.src4)
+		}
+		if f.has&fDst4 != 0 {
+			r.Dst = netip.AddrFrom4(f.dst4)
+		}
+	case v6:
+		if f.has&fSrc6 != 0 {
+			r.Src = netip.AddrFrom16(f.src6).Unmap()
+		}
+		if f.has&fDst6 != 0 {
+			r.Dst = netip.AddrFrom16(f.dst6).Unmap()
+		}
+	}
+}
+
+// transport sets protocol, ports, flags and ICMP.
+func (f *fields) transport(r *flow.Record) {
+	if f.has&fProto != 0 {
+		r.IPProto = f.proto
+		r.Has |= flow.HasIPProto
+	}
+	if f.has&fFragOffset != 0 && f.fragOffset&0x1fff > 0 {
+		r.Has |= flow.HasFragment
+		return
+	}
+	if f.has&fProto != 0 && (f.proto == flow.ProtoICMP || f.proto == flow.ProtoICMPv6) {
+		f.icmp(r)
+		return
+	}
+	if f.has&(fSrcPort|fDstPort) != 0 && (f.has&fProto == 0 || hasPorts(f.proto) || f.srcPort|f.dstPort != 0) {
+		r.SrcPort, r.DstPort = f.srcPort, f.dstPort
+		r.Has |= flow.HasPorts
+	}
+	if f.has&fFlags != 0 && (f.has&fProto == 0 || f.proto == flow.ProtoTCP) {
+		r.TCPFlags = f.flags
+		r.Has |= flow.HasTCPFlags
+	}
+}
+
+// hasPorts reports whether the protocol begins with two ports: TCP, UDP, DCCP,
+// SCTP, UDP-Lite.
+func hasPorts(proto uint8) bool {
+	switch proto {
+	case flow.ProtoTCP, flow.ProtoUDP, 33, 132, 136:
+		return true
+	}
+	return false
+}
+
+// icmp takes type and code from their own fields or, as Cisco does in v5 and
+// many exporters do in v9, from the destination port (type × 256 + code).
+func (f *fields) icmp(r *flow.Record) {
+	switch {
+	case f.has&fICMPTypeCode != 0 && f.icmpTypeCode != 0:
+		r.ICMPType, r.ICMPCode = uint8(f.icmpTypeCode>>8), uint8(f.icmpTypeCode)
+	case f.has&(fICMPType|fICMPCode) != 0:
+		r.ICMPType, r.ICMPCode = f.icmpType, f.icmpCode
+	case f.has&fDstPort != 0: // also where a template has IE 32 and leaves it at 0
+		r.ICMPType, r.ICMPCode = uint8(f.dstPort>>8), uint8(f.dstPort)
+	case f.has&fICMPTypeCode != 0:
+	default:
+		return
+	}
+	r.Has |= flow.HasICMP
+}
+
+// counts takes the counters of this record alone where there are any. Open
+// vSwitch and others send running totals of the flow beside the deltas; adding
+// totals up counts packets again and again. What left after a middlebox (23,
+// 24) is the last resort.
+func (f *fields) counts(r *flow.Record) {
+	var ok bool
+	if r.Packets, ok = f.counter(fPackets, fPacketsTotal, fPacketsPost, f.packets, f.packetsTotal, f.packetsPost); !ok {
+		r.Packets = f.initiatorPackets
+	}
+	if r.Bytes, ok = f.counter(fBytes, fBytesTotal, fBytesPost, f.bytes, f.bytesTotal, f.bytesPost); !ok {
+		r.Bytes = f.initiatorBytes
+	}
+}
+
+func (f *fields) counter(delta, total, post present, d, t, p uint64) (uint64, bool) {
+	switch {
+	case f.has&delta != 0 && (d != 0 || f.has&post == 0):
+		return d, true
+	case f.has&delta != 0: // counted on the way out only
+		return p, true
+	case f.has&total != 0:
+		return t, true
+	case f.has&post != 0:
+		return p, true
+	}
+	return 0, false
+}
+
+// link sets interfaces, MAC, VLAN, TTL and length.
+func (f *fields) link(r *flow.Record) {
+	switch {
+	case f.has&fInIf != 0:
+		r.InIf = f.inIf
+		r.Has |= flow.HasInIf
+	case f.has&fInPhys != 0:
+		r.InIf = f.inPhys
+		r.Has |= flow.HasInIf
+	}
+	switch {
+	case f.has&fOutIf != 0:
+		r.OutIf = f.outIf
+		r.Has |= flow.HasOutIf
+	case f.has&fOutPhys != 0:
+		r.OutIf = f.outPhys
+		r.Has |= flow.HasOutIf
+	}
+	switch {
+	case f.has&fSrcMAC != 0:
+		r.SrcMAC = f.srcMAC
+		r.Has |= flow.HasSrcMAC
+	case f.has&fPostSrcMAC != 0:
+		r.SrcMAC = f.postSrcMAC
+		r.Has |= flow.HasSrcMAC
+	}
+	switch {
+	case f.has&fVLAN != 0 && f.vlan != 0 || f.has&fVLAN != 0 && f.has&fDot1qVLAN == 0:
+		r.VLAN = f.vlan
+		r.Has |= flow.HasVLAN
+	case f.has&fDot1qVLAN != 0:
+		r.VLAN = f.dot1qVLAN
+		r.Has |= flow.HasVLAN
+	}
+	// The least TTL of a flow: a rule that looks for crafted packets by a high
+	// TTL must hold for all packets of the flow.
+	switch {
+	case f.has&fTTL != 0:
+		r.TTL = f.ttl
+		r.Has |= flow.HasTTL
+	case f.has&fMinTTL != 0:
+		r.TTL = f.minTTL
+		r.Has |= flow.HasTTL
+	case f.has&fMaxTTL != 0:
+		r.TTL = f.maxTTL
+		r.Has |= flow.HasTTL
+	}
+	if f.has&fIPLen != 0 && f.ipLen > 0 {
+		r.IPLen = f.ipLen
+		r.Has |= flow.HasIPLen
+	}
+}
+
+// section reads a sampled header that came as an information element (PSAMP,
+// RFC 5477 §8.5) and reports whether there was one. A packet that was exported
+// without counters counts as one.
+func (d *Decoder) section(o *origin, f *fields, r *flow.Record) bool {
+	var p packet
+	switch {
+	case f.has&fFrame != 0 && len(f.frame) > 0:
+		p.ethernet(f.frame)
+	case f.has&fIPSection != 0 && len(f.ipSection) > 0:
+		p.ip(f.ipSection)
+	default:
+		return false
+	}
+	if p.bad {
+		o.exporter.count(d, nFlowRecordBad)
+	}
+	if !r.Src.IsValid() && !r.Dst.IsValid() {
+		p.fill(r)
+	}
+	if f.has&(fPackets|fPacketsTotal|fPacketsPost) == 0 {
+		r.Packets = 1
+		if f.has&(fBytes|fBytesTotal|fBytesPost) == 0 {
+			r.Bytes = uint64(r.IPLen)
+		}
+	}
+	return true
+}
+
+// reversed is the other direction of a biflow: endpoints, interfaces and
+// counters change places; what belongs to the sender's side is left out.
+func reversed(f *fields, r flow.Record) *flow.Record {
+	r.Src, r.Dst = r.Dst, r.Src
+	r.SrcPort, r.DstPort = r.DstPort, r.SrcPort
+	r.Packets, r.Bytes = f.revPackets, f.revBytes
+	in, out := r.Has&flow.HasInIf, r.Has&flow.HasOutIf
+	r.InIf, r.OutIf = r.OutIf, r.InIf
+	r.Has &^= flow.HasInIf | flow.HasOutIf | flow.HasSrcMAC | flow.HasTTL | flow.HasTCPFlags
+	if in != 0 {
+		r.Has |= flow.HasOutIf
+	}
+	if out != 0 {
+		r.Has |= flow.HasInIf
+	}
+	r.SrcMAC, r.TTL, r.TCPFlags = [6]byte{}, 0, 0
+	if f.has&fRevFlags != 0 && r.IPProto == flow.ProtoTCP {
+		r.TCPFlags = f.revFlags
+		r.Has |= flow.HasTCPFlags
+	}
+	// An echo request forth is an echo reply back; other types have no answer
+	// of a known type.
+	if r.Has&flow.HasICMP != 0 {
+		switch {
+		case r.IPProto == flow.ProtoICMP && r.ICMPType == 8:
+			r.ICMPType = 0
+		case r.IPProto == flow.ProtoICMPv6 && r.ICMPType == 128:
+			r.ICMPType = 129
+		default:
+			r.Has &^= flow.HasICMP
+			r.ICMPType, r.ICMPCode = 0, 0
+		}
+	}
+	return &r
+}

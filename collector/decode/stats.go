@@ -1,0 +1,147 @@
+package decode
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Stats is a copy of the counts since New. Datagrams = Decoded + Σ Dropped.
+type Stats struct {
+	Datagrams      uint64
+	Decoded        uint64
+	Records        uint64 // data records and packet samples emitted
+	OptionsRecords uint64
+	Templates      uint64            // template records received, refreshes included
+	Dropped        map[string]uint64 // whole datagrams by reason
+	SetsDropped    map[string]uint64 // sets and samples of decoded datagrams by reason
+	RecordsDropped map[string]uint64 // record runs of decoded sets by reason
+	Notes          map[string]uint64 // nothing dropped
+	HeldSets       int               // waiting for a template now
+	HeldBytes      int
+	TemplatesKnown int // kept now
+	Exporters      map[netip.Addr]ExporterStats
+}
+
+// ExporterStats is the same for one source address.
+type ExporterStats struct {
+	Protocols      []flow.Protocol
+	FirstSeen      int64 // ns
+	LastSeen       int64
+	Datagrams      uint64
+	Decoded        uint64
+	Records        uint64
+	OptionsRecords uint64
+	Templates      uint64
+	Lost           uint64 // by sequence numbers: records (v5, IPFIX) or datagrams (v9, sFlow)
+	Dropped        map[string]uint64
+	SetsDropped    map[string]uint64
+	RecordsDropped map[string]uint64
+	Notes          map[string]uint64
+	Samplers       []flow.SamplerHealth
+	MaxDelay       time.Duration // longest of received − end over the last 5 to 10 minutes
+}
+
+// Stats returns the counts. It belongs to the Decoder's goroutine like Decode.
+func (d *Decoder) Stats() Stats {
+	c := &d.stats.counts
+	s := Stats{
+		Datagrams:      d.stats.datagrams,
+		Decoded:        d.stats.decoded,
+		Records:        d.stats.records,
+		OptionsRecords: d.stats.options,
+		Templates:      d.stats.templates,
+		Dropped:        c.byLevel(LevelDatagram),
+		SetsDropped:    c.byLevel(LevelSet),
+		RecordsDropped: c.byLevel(LevelRecord),
+		Notes:          c.byLevel(LevelNote),
+		HeldSets:       len(d.held),
+		HeldBytes:      d.heldBytes,
+		Exporters:      make(map[netip.Addr]ExporterStats, d.exporters.len()),
+	}
+	d.exporters.all(func(addr netip.Addr, e *exporter) {
+		s.TemplatesKnown += e.templates.len()
+		if e.datagrams > 0 { // not those that are known from a state file only
+			s.Exporters[addr] = e.stats()
+		}
+	})
+	return s
+}
+
+func (e *exporter) stats() ExporterStats {
+	s := ExporterStats{
+		FirstSeen:      e.first,
+		LastSeen:       e.last,
+		Datagrams:      e.datagrams,
+		Decoded:        e.decoded,
+		Records:        e.records,
+		OptionsRecords: e.options,
+		Templates:      e.templatesSeen,
+		Lost:           e.lost,
+		Dropped:        e.counts.byLevel(LevelDatagram),
+		SetsDropped:    e.counts.byLevel(LevelSet),
+		RecordsDropped: e.counts.byLevel(LevelRecord),
+		Notes:          e.counts.byLevel(LevelNote),
+		MaxDelay:       time.Duration(max(e.delayNow, e.delayPrev)),
+	}
+	for p := flow.NetFlow5; p <= flow.SFlow5; p++ {
+		if e.protocols&(1<<p) != 0 {
+			s.Protocols = append(s.Protocols, p)
+		}
+	}
+	e.domains.all(func(k domainKey, dom *domain) {
+		s.Lost += dom.seq.lost
+		for use, n := range dom.rates {
+			s.Samplers = append(s.Samplers, flow.SamplerHealth{Domain: k.id, Rate: use.rate, Source: use.source.String(), Records: n})
+		}
+	})
+	slices.SortFunc(s.Samplers, func(a, b flow.SamplerHealth) int {
+		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Source, b.Source))
+	})
+	return s
+}
+
+// Health turns the counts into what the API shows, with one line for each thing
+// that somebody should do something about.
+func (s ExporterStats) Health(addr netip.Addr) flow.ExporterHealth {
+	h := flow.ExporterHealth{
+		Exporter:  addr,
+		FirstSeen: time.Unix(0, s.FirstSeen).UTC(),
+		LastSeen:  time.Unix(0, s.LastSeen).UTC(),
+		Datagrams: s.Datagrams,
+		Records:   s.Records,
+		Lost:      s.Lost,
+		Templates: s.Templates,
+		Dropped:   map[string]uint64{},
+		Samplers:  s.Samplers,
+		MaxDelayS: s.MaxDelay.Seconds(),
+	}
+	for _, p := range s.Protocols {
+		h.Protocols = append(h.Protocols, p.String())
+	}
+	for _, m := range []map[string]uint64{s.Dropped, s.SetsDropped, s.RecordsDropped} {
+		for name, n := range m {
+			h.Dropped[name] += n
+		}
+	}
+	for _, sp := range s.Samplers {
+		if sp.Rate == 0 {
+			h.Problems = append(h.Problems, fmt.Sprintf(
+				"domain %d states no sampling rate: %d records are kept out of detection. Add under exporters.sampling: {exporter: %s, default: 1} (or its real rate)",
+				sp.Domain, sp.Records, addr))
+		}
+	}
+	for _, r := range reasons {
+		if n := h.Dropped[r.Name]; n > 0 {
+			h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", r.Name, n, r.Help))
+		}
+	}
+	if n := s.Notes[NoteTimesClamped]; n > 0 {
+		h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", NoteTimesClamped, n, reasons[nTimesClamped].Help))
+	}
+	return h
+}
