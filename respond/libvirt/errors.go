@@ -72,7 +72,7 @@ func classOf(err error) flow.ErrClass {
 	}
 	var le golibvirt.Error
 	if errors.As(err, &le) {
-		if c, ok := classes[golibvirt.ErrorNumber(le.Code)]; ok { //nolint:gosec // error numbers are small
+		if c, ok := classes[golibvirt.ErrorNumber(le.Code)]; ok {
 			return c
 		}
 		return flow.ErrTransient

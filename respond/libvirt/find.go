@@ -215,7 +215,7 @@ func findByIP(s *session, nic flow.NIC, byVDS, all []candidate) (*target, error)
 // seen lists the MACs of the domain that hold ip by one of the node's sources.
 // A source that cannot answer (the domain is off) has seen nothing.
 func seen(s *session, dom golibvirt.Domain, ip netip.Addr, src golibvirt.DomainInterfaceAddressesSource) []string {
-	ifs, err := s.l.DomainInterfaceAddresses(dom, uint32(src), 0) //nolint:gosec // a small constant
+	ifs, err := s.l.DomainInterfaceAddresses(dom, uint32(src), 0)
 	if err != nil {
 		return nil
 	}

@@ -1,0 +1,194 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sniffer counts the IPv4 packets of one source that reach the Internet.
+type Sniffer struct {
+	all, syn22 atomic.Int64
+	stop       chan struct{}
+	fd         int
+}
+
+// Sniff opens a packet socket at the Internet's end of the uplink. Close it.
+func (l *Lab) Sniff(src netip.Addr) (*Sniffer, error) {
+	s := &Sniffer{stop: make(chan struct{})}
+	if err := InNS(l.Inet, func() (err error) {
+		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_IP)))
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	// So that the reader notices the end.
+	if err := unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+		return nil, err
+	}
+	go s.run(src.As4())
+	return s, nil
+}
+
+func (s *Sniffer) run(src [4]byte) {
+	defer func() { _ = unix.Close(s.fd) }()
+	b := make([]byte, 2048)
+	for {
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+		n, from, err := unix.Recvfrom(s.fd, b, 0)
+		if err != nil {
+			continue
+		}
+		ll, ok := from.(*unix.SockaddrLinklayer)
+		if !ok || ll.Pkttype == unix.PACKET_OUTGOING || n < 20 || [4]byte(b[12:16]) != src {
+			continue
+		}
+		s.all.Add(1)
+		if ihl := int(b[0]&15) * 4; b[9] == 6 && n >= ihl+14 && b[ihl+2] == 0 && b[ihl+3] == 22 && b[ihl+13]&0x12 == 0x02 {
+			s.syn22.Add(1)
+		}
+	}
+}
+
+// Count watches for d and returns the packets in that time, and of them the
+// SYNs to port 22.
+func (s *Sniffer) Count(d time.Duration) (all, syn22 int64) {
+	a, b := s.all.Load(), s.syn22.Load()
+	time.Sleep(d)
+	return s.all.Load() - a, s.syn22.Load() - b
+}
+
+// Close ends the sniffer.
+func (s *Sniffer) Close() { close(s.stop) }
+
+func htons(v uint16) uint16 { return v<<8 | v>>8 }
+
+// Exporter runs softflowd on the node's bridge, exporting NetFlow v9 (9) or
+// IPFIX (10) to target, which the node must reach. It looks once a second for
+// flows that are 2 s idle or 10 s old, as a border router with short timeouts.
+func (l *Lab) Exporter(version int, target string) error {
+	log, err := os.Create(filepath.Join(l.Dir, "log", "softflowd"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := Command(l.Node, "softflowd", "-i", Bridge, "-n", target, "-v", fmt.Sprint(version), "-m", "65536",
+		"-d", "-c", "none", // with a control socket outside its run folder softflowd 1.1.0 ends at once
+		"-p", filepath.Join(l.Dir, "softflowd.pid"),
+		"-t", "expint=1", "-t", "tcp=2", "-t", "tcp.rst=1", "-t", "tcp.fin=1", "-t", "udp=2", "-t", "icmp=2",
+		"-t", "general=2", "-t", "maxlife=10")
+	return l.spawn(cmd, log)
+}
+
+// spawn starts a program that Stop ends.
+func (l *Lab) spawn(cmd *exec.Cmd, out *os.File) error {
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	l.onStop(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		t := time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		t.Stop()
+	})
+	return nil
+}
+
+// Honest lets the tenant beside the guests fetch something from a server on the
+// Internet over and over until Stop: real TCP conversations in the same export.
+func (l *Lab) Honest() error {
+	addr := net.JoinHostPort(ServerIP, "443")
+	var ln net.Listener
+	if err := InNS(l.Inet, func() (err error) {
+		ln, err = net.Listen("tcp", addr)
+		return err
+	}); err != nil {
+		return err
+	}
+	go serve(ln)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = fetch(ctx, DialIn(l.Tenant), addr) // the next one tells
+			select {
+			case <-time.After(300 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	l.onStop(func() { cancel(); _ = ln.Close(); <-done })
+	return fetch(ctx, DialIn(l.Tenant), addr)
+}
+
+const pageSize = 20_000
+
+func serve(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			b := make([]byte, 16)
+			if _, err := io.ReadFull(c, b); err == nil {
+				_, _ = c.Write(make([]byte, pageSize))
+			}
+		}()
+	}
+}
+
+func fetch(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	c, err := dial(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write(make([]byte, 16)); err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, c)
+	if err == nil && n != pageSize {
+		err = errors.New("short answer")
+	}
+	return err
+}
+
+// banner reads the 12 bytes that an RFB server sends first.
+func (l *Lab) banner(addr string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := DialIn(l.Node)(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	b := make([]byte, 12)
+	_, err = io.ReadFull(c, b)
+	return strings.TrimSpace(string(b)), err
+}

@@ -1,0 +1,192 @@
+package libvirt
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/flowcordon/flowcordon/e2e/lab"
+	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/respond/suspendertest"
+)
+
+// One real libvirtd serves all tests of the package. Each test brings its own
+// domains with its own MACs.
+var (
+	theLab    *lab.Lab
+	startLab  = sync.OnceValue(func() (err error) { theLab, err = lab.Start(); return err })
+	domainSeq int // numbers names, UUIDs and MACs
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if theLab != nil {
+		theLab.Stop()
+	}
+	os.Exit(code)
+}
+
+// env is one domain in the lab with an adapter for its node.
+type env struct {
+	*lab.Lab
+	t     *testing.T
+	a     *Adapter
+	admin *golibvirt.Libvirt // the panel's or an admin's connection
+	guest lab.Guest
+	dom   golibvirt.Domain
+	nic   flow.NIC
+}
+
+// newEnv defines a domain with the NICs, whose MACs it fills in.
+func newEnv(t *testing.T, nics ...lab.NIC) *env {
+	t.Helper()
+	lab.Require(t, startLab())
+	domainSeq++
+	e := &env{Lab: theLab, t: t, a: New(Config{Name: "node1", Socket: theLab.Socket, Timeout: 20 * time.Second}, Deps{})}
+	t.Cleanup(e.a.Close)
+	var err error
+	if e.admin, err = theLab.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	if len(nics) == 0 {
+		nics = []lab.NIC{{}}
+	}
+	for i := range nics {
+		if nics[i].MAC == "" {
+			nics[i].MAC = fmt.Sprintf("52:54:00:aa:%02x:%02x", domainSeq, i+1)
+		}
+	}
+	e.guest = lab.Guest{
+		Name: fmt.Sprintf("kvm%d", 1000+domainSeq), UUID: fmt.Sprintf("11111111-2222-3333-4444-0000000010%02x", domainSeq),
+		PanelID: fmt.Sprintf("vds-%d", 1000+domainSeq), NICs: nics,
+	}
+	if e.dom, err = theLab.Define(e.admin, e.guest); err != nil {
+		t.Fatal(err)
+	}
+	e.nic = flow.NIC{VDS: e.guest.PanelID, Hypervisor: "node1", MAC: nics[0].MAC, IP: netip.MustParseAddr("198.51.100.10")}
+	t.Cleanup(func() {
+		_ = e.admin.DomainDestroy(e.dom) // it may be off already
+		_ = e.admin.DomainUndefine(e.dom)
+		_ = e.admin.Disconnect()
+	})
+	return e
+}
+
+// start switches the domain on; paused, because nothing is to run in it.
+func (e *env) start() *env {
+	e.t.Helper()
+	if _, err := e.admin.DomainCreateWithFlags(e.dom, uint32(golibvirt.DomainStartPaused)); err != nil {
+		e.t.Fatal(err)
+	}
+	return e
+}
+
+func (e *env) off() {
+	e.t.Helper()
+	if err := e.admin.DomainDestroy(e.dom); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// ifaceXML is the NIC's element, live or as defined, without its link.
+func (e *env) iface(xf golibvirt.DomainXMLFlags) (text string, l link) {
+	e.t.Helper()
+	x, err := e.admin.DomainGetXMLDesc(e.dom, xf)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	d, err := parseDocument(x)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	i := d.byMAC(e.nic.MAC)
+	if len(i) != 1 {
+		e.t.Fatalf("%d interfaces with MAC %s", len(i), e.nic.MAC)
+	}
+	return strings.Join(strings.Fields(d.withLink(i[0], linkAbsent)), " "), i[0].link
+}
+
+// adminLink sets the link as an admin would, past the adapter.
+func (e *env) adminLink(l link, flags golibvirt.DomainModificationImpact) {
+	e.t.Helper()
+	xf := golibvirt.DomainXMLFlags(0)
+	if flags == golibvirt.DomainAffectConfig {
+		xf = golibvirt.DomainXMLInactive
+	}
+	x, err := e.admin.DomainGetXMLDesc(e.dom, xf)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	d, err := parseDocument(x)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.admin.DomainUpdateDeviceFlags(e.dom, d.withLink(d.byMAC(e.nic.MAC)[0], l),
+		golibvirt.DomainDeviceModifyFlags(flags)); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *env) cut(incident string) flow.Receipt {
+	e.t.Helper()
+	r, err := e.a.Cut(e.t.Context(), e.nic, suspendertest.Mark(incident))
+	if err != nil {
+		e.t.Fatalf("Cut: %v", err)
+	}
+	return r
+}
+
+func (e *env) restore(incident string, r flow.Receipt) {
+	e.t.Helper()
+	if err := e.a.Restore(e.t.Context(), e.nic, suspendertest.Mark(incident), r); err != nil {
+		e.t.Fatalf("Restore: %v", err)
+	}
+}
+
+// want compares the NIC's state; mark is the incident, empty for none.
+func (e *env) want(what string, live, config flow.LinkState, running bool, mark string) {
+	e.t.Helper()
+	st, err := e.a.Status(e.t.Context(), e.nic)
+	if err != nil {
+		e.t.Fatalf("%s: Status: %v", what, err)
+	}
+	got := ""
+	if st.Mark != nil {
+		got = st.Mark.Incident
+	}
+	if st.Live != live || st.Config != config || st.Running != running || got != mark {
+		e.t.Errorf("%s: live %s, config %s, running %t, mark %q; want %s, %s, %t, %q",
+			what, st.Live, st.Config, st.Running, got, live, config, running, mark)
+	}
+}
+
+func (e *env) wantErr(what string, err error, class flow.ErrClass, words ...string) {
+	e.t.Helper()
+	if got := suspendertest.Class(err); got != class {
+		e.t.Errorf("%s: class %q (%v), want %q", what, got, err, class)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			e.t.Errorf("%s: %q does not say %q", what, err, w)
+		}
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for name, prepare := range map[string]func(*env) *env{"running": (*env).start, "off": func(e *env) *env { return e }} {
+		t.Run(name, func(t *testing.T) {
+			suspendertest.Run(t, func(t *testing.T) suspendertest.Fixture {
+				e := prepare(newEnv(t, lab.NIC{}, lab.NIC{}))
+				missing := e.nic
+				missing.VDS, missing.MAC = "vds-gone", "52:54:00:ff:ff:ff"
+				return suspendertest.Fixture{S: e.a, NIC: e.nic, Missing: missing}
+			})
+		})
+	}
+}
