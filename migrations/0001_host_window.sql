@@ -1,0 +1,21 @@
+-- One tenant in one window of 10 s. Rows are partial sums: add them up by (start, tenant, rate).
+-- The key begins with the tenant because people ask for one tenant's series; the part-level
+-- minimum and maximum of start (from the partition key) serves questions over all tenants.
+CREATE TABLE IF NOT EXISTS host_window (
+    start DateTime('UTC') COMMENT 'event time, multiple of 10 s' CODEC(DoubleDelta, LZ4),
+    tenant IPv6 COMMENT 'v4 mapped, v6: first address of the delegated prefix',
+    rate UInt32 COMMENT 'sampling rate 1:N of the counters, which are not scaled',
+    out_records UInt64, in_records UInt64,
+    out_packets UInt64, in_packets UInt64,
+    out_bytes UInt64, in_bytes UInt64,
+    syn_out UInt64, est_out UInt64, synack_out UInt64, rst_out UInt64,
+    syn_in UInt64, est_in UInt64, synack_in UInt64, rst_in UInt64,
+    raw_syn UInt64 COMMENT 'of syn_out: IP length <= 44 or TTL > 128',
+    no_flags UInt64,
+    udp_out_packets UInt64, icmp_out_packets UInt64,
+    icmp_err_out UInt64, bogon_out UInt64, spoof_out UInt64,
+    batch UInt64 COMMENT 'hash of the token of the insert' CODEC(ZSTD(1))
+) ENGINE = MergeTree
+PARTITION BY toDate(start)
+ORDER BY (tenant, start, rate)
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1

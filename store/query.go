@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// queryWait bounds a query whose caller has set no deadline of its own.
+const queryWait = 60 * time.Second
+
+// query runs a SELECT with bound parameters and scans each row.
+func query[T any](ctx context.Context, s *Store, what, sql string, args []any, scan func(driver.Rows, *T) error) ([]T, error) {
+	ctx, cancel := withDeadline(ctx, queryWait)
+	defer cancel()
+	rows, err := s.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", what, err)
+	}
+	all, err := collect(rows, nil, func(all []T) ([]T, error) {
+		var v T
+		err := scan(rows, &v)
+		return append(all, v), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", what, err)
+	}
+	return all, nil
+}
+
+func withDeadline(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// Sums of flow.Counts and flow.Classes, in the order of countDest and classDest.
+var (
+	countSums = sums(countCols(func(c *flow.Counts) *flow.Counts { return c }))
+	classSums = sums(classCols(func(c *flow.Classes) *flow.Classes { return c }))
+)
+
+func sums[T any](cols []column[T]) string {
+	l := make([]string, len(cols))
+	for i, c := range cols {
+		l[i] = "sum(" + c.name + ")"
+	}
+	return strings.Join(l, ", ")
+}
+
+func countDest(c *flow.Counts) []any {
+	return []any{&c.OutRecords, &c.InRecords, &c.OutPackets, &c.InPackets, &c.OutBytes, &c.InBytes}
+}
+
+func classDest(c *flow.Classes) []any {
+	return []any{&c.SYNOut, &c.EstOut, &c.SYNACKOut, &c.RSTOut, &c.SYNIn, &c.EstIn, &c.SYNACKIn, &c.RSTIn, &c.RawSYN, &c.NoFlags}
+}
+
+// dest joins scan destinations.
+func dest(parts ...[]any) []any {
+	var all []any
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+// recordRate is the effective sampling rate Σn·rate²/Σn·rate over all records,
+// 0 without any.
+const recordRate = `if(sum((out_records + in_records) * rate) = 0, 0,
+	sum(toFloat64(out_records + in_records) * rate * rate) / sum(toFloat64(out_records + in_records) * rate))`
+
+// inRange is the condition that a window begins in the range bound by rangeArgs.
+const inRange = `start >= toDateTime({from:Int64}, 'UTC') AND start < toDateTime({to:Int64}, 'UTC')`
+
+// rangeArgs binds a range for inRange. Windows begin at whole seconds, so
+// rounding both ends up keeps From ≤ start < To exact.
+func rangeArgs(r flow.Range, more ...any) []any {
+	return append([]any{
+		clickhouse.Named("from", fmt.Sprint(ceilSeconds(r.From))),
+		clickhouse.Named("to", fmt.Sprint(ceilSeconds(r.To))),
+	}, more...)
+}
+
+func ceilSeconds(t time.Time) int64 {
+	s := t.Unix()
+	if t.Nanosecond() > 0 {
+		s++
+	}
+	return min(max(s, 0), 1<<32-1) // what DateTime can hold
+}
+
+func named(name string, v any) any { return clickhouse.Named(name, fmt.Sprint(v)) }
+
+// namedAddr binds an address for a parameter of type IPv6.
+func namedAddr(name string, a netip.Addr) any {
+	return clickhouse.Named(name, addrText(a))
+}
+
+// namedAddrs binds addresses for a parameter of type Array(IPv6). Their text
+// holds nothing that would have to be escaped.
+func namedAddrs(name string, l []netip.Addr) any {
+	q := make([]string, len(l))
+	for i, a := range l {
+		q[i] = "'" + addrText(a) + "'"
+	}
+	return clickhouse.Named(name, "["+strings.Join(q, ",")+"]")
+}
+
+func addrText(a netip.Addr) string { return mapped(a).WithZone("").String() }
+
+// unmap returns addresses as the rest of the project has them.
+func unmap(a netip.Addr) netip.Addr { return a.Unmap() }
+
+// batchSlots counts a batch's rows in a table by partition.
+func (s *Store) batchSlots(ctx context.Context, table, slotSQL string, batch uint64) (map[int64]uint64, error) {
+	type slot struct {
+		slot int64
+		n    uint64
+	}
+	l, err := query(ctx, s, "rows of a batch",
+		"SELECT toInt64("+slotSQL+") AS slot, count() FROM "+table+" WHERE batch = {batch:UInt64} GROUP BY slot",
+		[]any{named("batch", batch)}, func(r driver.Rows, v *slot) error { return r.Scan(&v.slot, &v.n) })
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[int64]uint64, len(l))
+	for _, v := range l {
+		m[v.slot] = v.n
+	}
+	return m, nil
+}

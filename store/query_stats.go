@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// serviceSQL first finds the keys with enough attempts, which needs three small
+// columns, and only for those unites the arrays of destinations, which are most
+// of the table's bytes.
+var serviceSQL = `WITH k AS (
+	SELECT tenant, svc_port FROM service_window
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
+	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64})
+SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
+	sum(attempts), uniqExactArray(remotes),
+	if(sum(attempts) > 0,
+		sum(toFloat64(attempts) * rate * rate) / sum(toFloat64(attempts) * rate), ` + recordRate + `)
+FROM service_window
+WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR (tenant, svc_port) IN k)
+GROUP BY tenant, svc_port`
+
+// ServiceStats sums the windows that begin in r, with the tenant as client, by
+// tenant and service port, for those with at least minAttempts attempts (0:
+// all). Distinct is exact: the union of the rows' destinations. The order is
+// undefined.
+func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
+	return query(ctx, s, "service statistics", serviceSQL,
+		rangeArgs(r, named("proto", ipProto), named("min", minAttempts)),
+		func(rows driver.Rows, v *flow.ServiceStat) error {
+			v.IPProto = ipProto
+			err := rows.Scan(dest([]any{&v.Tenant, &v.SvcPort}, countDest(&v.Counts), classDest(&v.Classes),
+				[]any{&v.Attempts, &v.Distinct, &v.Rate})...)
+			v.Tenant = unmap(v.Tenant)
+			return err
+		})
+}
+
+// pairSQL screens as serviceSQL does. The sum of the arrays' lengths is at
+// least the number of distinct ports.
+var pairSQL = `WITH k AS (
+	SELECT tenant, remote FROM pair_window
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
+	GROUP BY tenant, remote
+	HAVING ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
+		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64}))
+SELECT tenant, remote, ` + countSums + `, ` + classSums + `,
+	sum(syn_packets), sum(est_out_packets), sum(rst_in_packets),
+	uniqExactArray(ports) AS distinct_ports, ` + recordRate + `,
+	minIf(start, out_packets > 0), maxIf(start, out_packets > 0), uniqExactIf(start, out_packets > 0)
+FROM pair_window
+WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
+	AND (({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR (tenant, remote) IN k)
+GROUP BY tenant, remote
+HAVING ({packets:UInt64} = 0 AND {ports:UInt64} = 0)
+	OR ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
+	OR ({ports:UInt64} > 0 AND distinct_ports >= {ports:UInt64})`
+
+// PairStats sums the windows that begin in r by tenant and remote, for pairs
+// with at least minOutPackets outgoing packets (unscaled) or at least minPorts
+// distinct ports of outgoing SYNs. 0 takes a condition away; with both 0 every
+// pair comes. First, Last and Windows count windows with outgoing packets; First
+// and Last are zero without any. The order is undefined.
+func (s *Store) PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error) {
+	return query(ctx, s, "pair statistics", pairSQL,
+		rangeArgs(r, named("proto", ipProto), named("packets", minOutPackets), named("ports", minPorts)),
+		func(rows driver.Rows, v *flow.PairStat) error {
+			v.IPProto = ipProto
+			err := rows.Scan(dest([]any{&v.Tenant, &v.Remote}, countDest(&v.Counts), classDest(&v.Classes),
+				[]any{&v.SYNPackets, &v.EstOutPackets, &v.RSTInPackets, &v.Ports, &v.Rate, &v.First, &v.Last, &v.Windows})...)
+			v.Tenant, v.Remote = unmap(v.Tenant), unmap(v.Remote)
+			if v.Windows == 0 {
+				v.First, v.Last = time.Time{}, time.Time{}
+			}
+			v.First, v.Last = v.First.UTC(), v.Last.UTC()
+			return err
+		})
+}
+
+var hostSQL = `SELECT tenant, ` + countSums + `, ` + classSums + `,
+	sum(udp_out_packets), sum(icmp_out_packets), sum(icmp_err_out), sum(bogon_out), sum(spoof_out), ` + recordRate + `
+FROM host_window
+WHERE ` + inRange + ` AND ({all:UInt8} = 1 OR tenant IN {tenants:Array(IPv6)})
+GROUP BY tenant`
+
+// HostStats sums the windows that begin in r by tenant, for the given tenants
+// (nil: all). Tenants without windows are left out; the order is undefined.
+func (s *Store) HostStats(ctx context.Context, r flow.Range, tenants []netip.Addr) ([]flow.HostStat, error) {
+	if tenants != nil && len(tenants) == 0 {
+		return nil, nil
+	}
+	all := 0
+	if tenants == nil {
+		all = 1
+	}
+	return query(ctx, s, "host statistics", hostSQL,
+		rangeArgs(r, named("all", all), namedAddrs("tenants", tenants)),
+		func(rows driver.Rows, v *flow.HostStat) error {
+			err := rows.Scan(dest([]any{&v.Tenant}, countDest(&v.Counts), classDest(&v.Classes),
+				[]any{&v.UDPOutPackets, &v.ICMPOutPackets, &v.ICMPErrOut, &v.BogonOut, &v.SpoofOut, &v.Rate})...)
+			v.Tenant = unmap(v.Tenant)
+			return err
+		})
+}
