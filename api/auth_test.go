@@ -1,0 +1,330 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+func zapString(k, v string) zap.Field { return zap.String(k, v) }
+
+// matrix is every operation and the lowest role that may use it.
+var matrix = []struct {
+	op, method, path, body string
+	role                   Role
+}{
+	{"incidents", "GET", "/incidents", "", RoleViewer},
+	{"incident", "GET", "/incidents/inc-1", "", RoleViewer},
+	{"evidence", "GET", "/incidents/inc-1/evidence", "", RoleViewer},
+	{"evidence-form", "GET", "/incidents/inc-1/evidence/netscan", "", RoleViewer},
+	{"host", "GET", "/hosts/198.18.0.7", "", RoleViewer},
+	{"flows", "GET", "/hosts/198.18.0.7/flows", "", RoleViewer},
+	{"top", "GET", "/top", "", RoleViewer},
+	{"exporters", "GET", "/exporters", "", RoleViewer},
+	{"whoami", "GET", "/whoami", "", RoleViewer},
+	{"", "GET", "/openapi.json", "", RoleViewer},
+	{"release", "POST", "/incidents/inc-1/release", `{"statement":"x"}`, RoleAbuse},
+	{"close", "POST", "/incidents/inc-3/close", `{"reason":"x"}`, RoleAbuse},
+	{"approve", "POST", "/incidents/inc-2/approve", `{"reason":"x"}`, RoleOperator},
+}
+
+func TestRoles(t *testing.T) {
+	b := newBench(t, nil)
+	covered := map[string]bool{}
+	for _, m := range matrix {
+		covered[m.op] = true
+		for role := RoleViewer; role <= RoleAdmin; role++ {
+			b.desk.mu.Lock()
+			b.desk.list = sampleIncidents() // each try finds the incidents as they were
+			b.desk.mu.Unlock()
+			a := b.do(t, role, m.method, Prefix+m.path, m.body)
+			if role >= m.role {
+				if a.code != 200 {
+					t.Errorf("%s %s as %s: %d %s", m.method, m.path, role, a.code, a.body)
+				}
+				continue
+			}
+			p := a.problem(t, 403)
+			if want := "token test-" + role.String() + " has the role " + role.String() + "; this needs " + m.role.String() + " or higher"; p.Detail != want {
+				t.Errorf("%s as %s: %q, want %q", m.path, role, p.Detail, want)
+			}
+			inc, _, _ := b.desk.Incident(strings.Split(m.path, "/")[2])
+			for _, s := range sampleIncidents() {
+				if s.ID == inc.ID && s.State != inc.State {
+					t.Errorf("%s as %s moved the incident to %s", m.path, role, inc.State)
+				}
+			}
+		}
+		p := b.do(t, 0, m.method, Prefix+m.path, m.body)
+		if p.problem(t, 401); p.head.Get("WWW-Authenticate") != `Bearer realm="flowcordon"` {
+			t.Errorf("%s without a token: %v", m.path, p.head)
+		}
+	}
+	for _, item := range b.h.OpenAPI().Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
+			if op != nil && !covered[op.OperationID] {
+				t.Errorf("operation %s is not in the matrix", op.OperationID)
+			}
+		}
+	}
+	if n := b.logs.FilterMessage("write").FilterField(zap.Bool("done", false)).Len(); n != 4 { // release 1, close 1, approve 2
+		t.Errorf("%d refused writes in the audit log, want 4", n)
+	}
+}
+
+func TestDefaultClosed(t *testing.T) {
+	b := newBench(t, func(c *Config, _ *Deps) { c.Tokens = nil })
+	for _, m := range matrix {
+		for _, role := range []Role{0, RoleAdmin} {
+			if p := b.do(t, role, m.method, Prefix+m.path, m.body).problem(t, 401); !strings.Contains(p.Detail, "http.tokens: [{name: noc, role: viewer, file: /etc/flowcordon/noc.token}]") {
+				t.Errorf("%s: %q", m.path, p.Detail)
+			}
+		}
+	}
+	for _, path := range []string{"/api", "/api/", "/api/v1", "/api/v2/x", "/api/v1/nothing", "/metrics"} {
+		b.do(t, RoleAdmin, http.MethodGet, path, "").problem(t, 401)
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/"} {
+		if a := b.do(t, 0, http.MethodGet, path, ""); a.code != 200 {
+			t.Errorf("%s: %d", path, a.code)
+		}
+	}
+}
+
+func TestWrongTokens(t *testing.T) {
+	b := newBench(t, nil)
+	for name, tc := range map[string]struct{ head, want string }{
+		"unknown":          {"Bearer " + strings.Repeat("x", 40), "not accepted"},
+		"the hash itself":  {"Bearer " + hex.EncodeToString(roleTokens()[3].Hash[:]), "not accepted"},
+		"prefix":           {"Bearer " + secret(RoleAdmin)[:20], "not accepted"},
+		"empty":            {"Bearer ", "send it once, as Authorization: Bearer TOKEN"},
+		"other scheme":     {"Basic " + secret(RoleAdmin), "send it once"},
+		"without a scheme": {secret(RoleAdmin), "send it once"},
+	} {
+		if p := b.do(t, 0, "GET", Prefix+"/whoami", "", "Authorization", tc.head).problem(t, 401); !strings.Contains(p.Detail, tc.want) || strings.Contains(p.Detail, secret(RoleAdmin)) {
+			t.Errorf("%s: %q", name, p.Detail)
+		}
+	}
+	b.do(t, 0, "GET", Prefix+"/whoami?token="+secret(RoleAdmin), "").problem(t, 401)
+	if a := b.do(t, 0, "GET", Prefix+"/whoami", "", "Authorization", "bearer   "+secret(RoleAdmin)); a.code != 200 {
+		t.Errorf("scheme in lower case: %d", a.code)
+	}
+	for _, l := range b.logs.All() {
+		for _, v := range l.ContextMap() {
+			if s, ok := v.(string); ok && strings.Contains(s, secret(RoleAdmin)) {
+				t.Errorf("the token is in the log: %v", l)
+			}
+		}
+	}
+}
+
+func TestSetTokens(t *testing.T) {
+	b := newBench(t, nil)
+	if err := b.h.SetTokens(roleTokens()[:1]); err != nil {
+		t.Fatal(err)
+	}
+	b.do(t, RoleAdmin, "GET", Prefix+"/whoami", "").problem(t, 401)
+	if a := b.do(t, RoleViewer, "GET", Prefix+"/whoami", ""); a.code != 200 {
+		t.Errorf("kept token: %d", a.code)
+	}
+	twice := append(roleTokens()[:1], roleTokens()[0])
+	if err := b.h.SetTokens(twice); err == nil || !strings.Contains(err.Error(), "two tokens are called test-viewer") || !strings.Contains(err.Error(), "the same token") {
+		t.Errorf("doubled token: %v", err)
+	}
+	if a := b.do(t, RoleViewer, "GET", Prefix+"/whoami", ""); a.code != 200 {
+		t.Error("a refused set replaced the tokens")
+	}
+}
+
+func TestLoadTokens(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	good := file("good", secret(RoleViewer)+"\n")
+	sum := sha256.Sum256([]byte(secret(RoleAbuse)))
+	tokens, err := LoadTokens([]TokenConfig{{Name: "noc", Role: "viewer", File: good}, {Name: "desk", Role: "abuse", SHA256: strings.ToUpper(hex.EncodeToString(sum[:]))}})
+	if err != nil || len(tokens) != 2 || tokens[0].Hash != sha256.Sum256([]byte(secret(RoleViewer))) || tokens[1].Hash != sum || tokens[1].Role != RoleAbuse {
+		t.Fatalf("%v, %v", tokens, err)
+	}
+	_, err = LoadTokens([]TokenConfig{
+		{Name: "a b", Role: "viewer", File: good},
+		{Name: "b", Role: "root", File: good},
+		{Name: "c", Role: "viewer"},
+		{Name: "d", Role: "viewer", File: good, SHA256: "x"},
+		{Name: "e", Role: "viewer", SHA256: "abc"},
+		{Name: "f", Role: "viewer", File: file("short", "hunter2")},
+		{Name: "g", Role: "viewer", File: file("two", secret(RoleViewer)+"\n"+secret(RoleAdmin))},
+		{Name: "h", Role: "viewer", File: filepath.Join(dir, "none")},
+		{Name: "i", Role: "viewer", File: good},
+		{Name: "j", Role: "admin", File: good},
+	})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		`http.tokens[0]: name "a b" is not usable; write up to 64`,
+		`http.tokens[1]: role "root" is not known; write one of viewer, abuse, operator, admin`,
+		`http.tokens[2]: write either sha256`, `http.tokens[3]: write either sha256`, `http.tokens[4]: sha256 is not 64 hex digits; make it with`,
+		`http.tokens[5]: the token in`, `openssl rand -hex 32`, `http.tokens[6]: the token in`, `http.tokens[7]: read token:`, `i and j are the same token`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Error("the error shows a secret")
+	}
+}
+
+func TestHealth(t *testing.T) {
+	b := newBench(t, func(_ *Config, d *Deps) { d.Gatherer = nil })
+	if a := b.do(t, 0, "GET", "/readyz", ""); a.code != 200 || a.body != "{\"status\":\"ready\"}\n" {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	b.shelf.fail = context.DeadlineExceeded
+	b.ready = []error{&Error{Detail: "collector: not listening yet"}}
+	a := b.do(t, 0, "GET", "/readyz", "")
+	if a.code != 503 || !strings.Contains(a.body, "store: ClickHouse does not answer") || !strings.Contains(a.body, "collector: not listening yet") || strings.Contains(a.body, "deadline") {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	if a := b.do(t, 0, "HEAD", "/readyz", ""); a.code != 503 || a.body != "" {
+		t.Errorf("HEAD: %d %q", a.code, a.body)
+	}
+	if a := b.do(t, 0, "GET", "/healthz", ""); a.code != 200 || a.body != "{\"status\":\"ok\"}\n" {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	b.do(t, RoleAdmin, "GET", "/metrics", "").problem(t, 404)
+}
+
+func TestMetrics(t *testing.T) {
+	b := newBench(t, nil)
+	b.get(t, Prefix+"/incidents/inc-1")
+	b.get(t, Prefix+"/incidents/inc-2")
+	b.get(t, Prefix+"/made/up/by/a/client")
+	b.get(t, "/made-up")
+	b.do(t, 0, "GET", "/metrics", "").problem(t, 401)
+	a := b.get(t, "/metrics")
+	for _, want := range []string{
+		`flowcordon_http_requests_total{code="200",route="/api/v1/incidents/{id}"} 2`,
+		`flowcordon_http_requests_total{code="404",route="none"} 2`,
+		`flowcordon_http_requests_total{code="401",route="/metrics"} 1`,
+		`flowcordon_http_request_duration_seconds_count{route="/api/v1/incidents/{id}"} 2`,
+		`flowcordon_http_denied_total{code="401"} 1`,
+	} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("missing %s in\n%s", want, a.body)
+		}
+	}
+	open := newBench(t, func(c *Config, _ *Deps) { c.MetricsOpen = true })
+	if a := open.do(t, 0, "GET", "/metrics", ""); a.code != 200 {
+		t.Errorf("open metrics: %d", a.code)
+	}
+}
+
+func TestHeadersAndDashboard(t *testing.T) {
+	b := newBench(t, nil)
+	for _, path := range []string{"/", "/app.js", "/style.css", "/icon.svg", "/nothing", Prefix + "/whoami", "/healthz"} {
+		a := b.do(t, 0, "GET", path, "")
+		if csp := a.head.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self';") || strings.Contains(csp, "unsafe") || !strings.Contains(csp, "frame-ancestors 'none'") {
+			t.Errorf("%s: CSP %q", path, csp)
+		}
+		if a.head.Get("X-Content-Type-Options") != "nosniff" || a.head.Get("X-Frame-Options") != "DENY" || a.head.Get("Referrer-Policy") != "no-referrer" || len(a.head.Get("X-Request-Id")) != 16 {
+			t.Errorf("%s: %v", path, a.head)
+		}
+		if strings.HasPrefix(path, "/api") && a.head.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s may be cached", path)
+		}
+	}
+	// Nothing from elsewhere, nothing inline, no HTML out of strings.
+	for path, bad := range map[string][]string{
+		"/":          {"http://", "https://", "<style", " style=", " onclick", "<script>"},
+		"/app.js":    {"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage", "https://"},
+		"/style.css": {"@import", "url("},
+	} {
+		a := b.do(t, 0, "GET", path, "")
+		if a.code != 200 || len(a.body) < 500 {
+			t.Errorf("%s: %d, %d bytes", path, a.code, len(a.body))
+		}
+		for _, s := range bad {
+			if strings.Contains(a.body, s) {
+				t.Errorf("%s contains %q", path, s)
+			}
+		}
+	}
+	first := b.do(t, 0, "GET", "/app.js", "")
+	if a := b.do(t, 0, "GET", "/app.js", "", "If-None-Match", first.head.Get("ETag")); a.code != 304 {
+		t.Errorf("with the ETag: %d", a.code)
+	}
+}
+
+func TestNewNeeds(t *testing.T) {
+	if _, err := New(Config{}, Deps{}); err == nil {
+		t.Error("a handler without incidents and store")
+	}
+	if _, err := New(Config{Tokens: []Token{{Name: "x"}}}, Deps{Incidents: &desk{}, Store: &shelf{}}); err == nil {
+		t.Error("a token without a role was accepted")
+	}
+	h, err := New(Config{}, Deps{Incidents: &desk{}, Store: &shelf{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(h)
+	if s.ReadHeaderTimeout == 0 || s.ReadTimeout == 0 || s.WriteTimeout < defaultTimeout || s.IdleTimeout == 0 {
+		t.Error("a server without time limits")
+	}
+}
+
+// TestServeSample serves the sample data for looking at the dashboard:
+// FLOWCORDON_UI_SECONDS=600 go test ./api -run ServeSample -v
+func TestServeSample(t *testing.T) {
+	d, err := time.ParseDuration(os.Getenv("FLOWCORDON_UI_SECONDS") + "s")
+	if err != nil {
+		t.Skip("set FLOWCORDON_UI_SECONDS to serve the sample data for so long")
+	}
+	shift := time.Since(t0)
+	b := newBench(t, func(c *Config, deps *Deps) {
+		c.Timeout = time.Minute
+		deps.Now = time.Now
+		deps.Exporters = func() []flow.ExporterHealth {
+			e := sampleExporters()
+			for i := range e {
+				e[i].LastSeen = e[i].LastSeen.Add(shift)
+			}
+			return e
+		}
+	})
+	b.clock = time.Now
+	for i := range b.desk.list {
+		inc := &b.desk.list[i]
+		inc.Opened, inc.Updated = inc.Opened.Add(shift), inc.Updated.Add(shift)
+	}
+	for _, e := range b.desk.events {
+		for i := range e {
+			e[i].Time = e[i].Time.Add(shift)
+		}
+	}
+	t.Logf("%s with the token %s", b.URL, secret(RoleAdmin))
+	if p := os.Getenv("FLOWCORDON_UI_URLFILE"); p != "" {
+		if err := os.WriteFile(p, []byte(b.URL), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(d)
+}

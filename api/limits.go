@@ -1,0 +1,26 @@
+package api
+
+import "time"
+
+const (
+	// maxBody: the largest body is a statement of a few kilobytes.
+	maxBody = 1 << 20
+	// maxHeaderBytes: a token and the usual headers take one kilobyte.
+	maxHeaderBytes = 16 << 10
+	// defaultTimeout: a person has gone away by then; ClickHouse is told to stop.
+	defaultTimeout = 30 * time.Second
+	// maxFlows: about 10 MB of JSON, built in memory.
+	maxFlows = 20_000
+	// maxPoints of one series: more than any screen is wide.
+	maxPoints = 2000
+	// wantPoints is what an automatic step aims at.
+	wantPoints = 360
+	// maxStatement: what a person writes about one incident, in characters.
+	maxStatement = 4000
+	// maxTopWindow: a top list reads every window row of its time.
+	maxTopWindow = 24 * time.Hour
+	// readyTimeout: orchestrators give up on a probe after a few seconds.
+	readyTimeout = 3 * time.Second
+	// maxEcho: how much of a wrong value an error shows again, in bytes.
+	maxEcho = 120
+)

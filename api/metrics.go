@@ -1,0 +1,30 @@
+package api
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	denied   *prometheus.CounterVec
+	panics   prometheus.Counter
+}
+
+// newMetrics: the label route is a pattern of the router or "none", never a path
+// that a client chose.
+func newMetrics(reg prometheus.Registerer) metrics {
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	m := metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "requests_total",
+			Help: "Requests answered, by route and status code."}, []string{"route", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "flowcordon", Subsystem: "http", Name: "request_duration_seconds",
+			Help: "Time from the request's header to the end of the answer.", Buckets: []float64{.001, .005, .02, .05, .1, .2, .5, 1, 5, 30}}, []string{"route"}),
+		denied: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "denied_total",
+			Help: "Requests refused for want of a token (401) or of a role (403)."}, []string{"code"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "panics_total",
+			Help: "Requests that ended in a panic; the log has the stack."}),
+	}
+	reg.MustRegister(m.requests, m.duration, m.denied, m.panics)
+	return m
+}
