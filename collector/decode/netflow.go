@@ -30,7 +30,7 @@ func (d *Decoder) netflow9(dg Datagram) reason {
 		export:      int64(binary.BigEndian.Uint32(b[8:])) * 1e9,
 		uptimeKnown: true,
 	}
-	d.sets(o, b[v9HeaderLen:])
+	d.sets(o, b[v9HeaderLen:], len(b)-v9HeaderLen)
 	d.track(o, binary.BigEndian.Uint32(b[12:]), 1, true)
 	return accepted
 }
@@ -58,18 +58,21 @@ func (d *Decoder) ipfix(dg Datagram) reason {
 		export:   int64(binary.BigEndian.Uint32(b[4:])) * 1e9,
 	}
 	d.setRecords, d.setsSkipped = 0, false
-	d.sets(o, b[ipfixHeaderLen:length])
+	d.sets(o, b[ipfixHeaderLen:], length-ipfixHeaderLen)
 	// RFC 7011 §3.1: the number counts the data records sent before this
 	// message, modulo 2^32, options data included.
 	d.track(o, binary.BigEndian.Uint32(b[8:]), d.setRecords, !d.setsSkipped)
 	return accepted
 }
 
-// sets walks the sets of a datagram in their order. Each consumes at least its
-// header, and a set that lies about its length ends the walk.
-func (d *Decoder) sets(o *origin, b []byte) {
+// sets walks the sets of a datagram in their order, those that begin within the
+// first size bytes of b. Each consumes at least its header, and a set that runs
+// over the end of the datagram ends the walk. One that runs over the length in
+// the message's header only is taken: a datagram holds one message (RFC 7011
+// §10.3.3), and there are exporters that count a few bytes too few.
+func (d *Decoder) sets(o *origin, b []byte, size int) {
 	version := o.domain.key.version
-	for len(b) >= setHeaderLen {
+	for end := len(b) - size; len(b) > end && len(b) >= setHeaderLen; {
 		id := binary.BigEndian.Uint16(b)
 		length := int(binary.BigEndian.Uint16(b[2:]))
 		if length < setHeaderLen || length > len(b) {

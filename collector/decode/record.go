@@ -100,6 +100,15 @@ func (f *fields) transport(r *flow.Record) {
 	if f.has&fProto != 0 {
 		r.IPProto = f.proto
 		r.Has |= flow.HasIPProto
+	} else if f.has&(fICMPTypeCode|fICMPType) != 0 && f.has&(fSrcPort|fDstPort) == 0 {
+		// softflowd's ICMP templates carry type and code and no protocol.
+		r.IPProto = flow.ProtoICMP
+		if r.Src.Is6() {
+			r.IPProto = flow.ProtoICMPv6
+		}
+		r.Has |= flow.HasIPProto
+		f.icmp(r)
+		return
 	}
 	if f.has&fFragOffset != 0 && f.fragOffset&0x1fff > 0 {
 		r.Has |= flow.HasFragment

@@ -11,6 +11,9 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
+// sflowHeaderMax is the length of a header with an IPv6 agent.
+const sflowHeaderMax = 40
+
 // sflow5 decodes an sFlow v5 datagram (sflow.org, sflow_version_5.txt §5).
 func (d *Decoder) sflow5(dg Datagram) reason {
 	b := dg.Payload
@@ -18,10 +21,10 @@ func (d *Decoder) sflow5(dg Datagram) reason {
 		return d.reject(dg, rShort)
 	}
 	agent, b, ok := sflowAddress(b[4:])
-	if !ok {
+	if !ok && len(dg.Payload) >= sflowHeaderMax {
 		return d.reject(dg, rSFlowHeader)
 	}
-	if len(b) < 16 {
+	if !ok || len(b) < 16 {
 		return d.reject(dg, rShort)
 	}
 	e := d.exporterOf(dg, flow.SFlow5)
