@@ -1,4 +1,5 @@
--- Verdicts of the rules, one row a finding, kept for 180 days.
+-- Verdicts of the rules, one row a finding, kept for 180 days after they were written (a replay
+-- of an old capture has event times long past).
 CREATE TABLE IF NOT EXISTS finding (
     time DateTime64(9, 'UTC') COMMENT 'slot of the schedule, event time',
     tenant IPv6,
@@ -19,9 +20,10 @@ CREATE TABLE IF NOT EXISTS finding (
     from_time DateTime64(9, 'UTC'),
     to_time DateTime64(9, 'UTC'),
     rule_version Int64,
-    config_hash String
+    config_hash String,
+    written DateTime('UTC') DEFAULT now('UTC')
 ) ENGINE = MergeTree
-PARTITION BY toYYYYMM(time)
+PARTITION BY toYYYYMM(written)
 ORDER BY (tenant, time)
-TTL toDateTime(time) + toIntervalDay(180)
+TTL written + toIntervalDay(180)
 SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1

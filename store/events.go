@@ -57,7 +57,7 @@ func (s *Store) insertEvents(ctx context.Context, events []flow.Event) error {
 	}
 	defer func() { _ = w.Close() }()
 	for _, e := range events {
-		if err := w.Append(e.Seq, e.Time, e.Incident, e.Kind, e.Actor, e.Reason, string(e.Body)); err != nil {
+		if err := w.Append(e.Seq, toDB(e.Time), e.Incident, e.Kind, e.Actor, e.Reason, string(e.Body)); err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func (s *Store) Events(ctx context.Context, fn func(flow.Event) error) error {
 		if err := rows.Scan(&e.Seq, &e.Time, &e.Incident, &e.Kind, &e.Actor, &e.Reason, &body); err != nil {
 			return none, fmt.Errorf("query events: %w", err)
 		}
-		e.Time = e.Time.UTC()
+		e.Time = fromDB(e.Time)
 		if body != "" {
 			e.Body = json.RawMessage(body)
 		}

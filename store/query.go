@@ -138,3 +138,19 @@ func (s *Store) batchSlots(ctx context.Context, table, slotSQL string, batch uin
 	}
 	return m, nil
 }
+
+// toDB and fromDB carry the zero time, which DateTime64(9) cannot hold (its
+// years are 1900 to 2262), as the epoch.
+func toDB(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return t
+}
+
+func fromDB(t time.Time) time.Time {
+	if t.UnixNano() == 0 {
+		return time.Time{}
+	}
+	return t.UTC()
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Limits of Flows.
+const (
+	defaultFlows = 1000
+	maxFlows     = 1_000_000
+)
+
+// inTimeRange is the condition on flow rows that nanoArgs binds.
+const inTimeRange = `time >= fromUnixTimestamp64Nano({from:Int64}, 'UTC') AND time < fromUnixTimestamp64Nano({to:Int64}, 'UTC')`
+
+func nanoArgs(r flow.Range, more ...any) []any {
+	return append([]any{named("from", nanos(r.From)), named("to", nanos(r.To))}, more...)
+}
+
+// nanos keeps times that int64 nanoseconds cannot hold, such as the zero time,
+// on their side of everything stored.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, 0)):
+		return 0
+	case t.Year() >= 2262:
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+// flowsSQL has every condition always, so that it is one constant; a parameter
+// of 0 (or -1, or ::) takes a condition away. The order is total up to rows
+// that are equal in all that people look at.
+var flowsSQL = `SELECT ` + flowColumns() + ` FROM flows
+WHERE tenant = {tenant:IPv6} AND ` + inTimeRange + `
+	AND ({dir:UInt8} = 0 OR dir = {dir:UInt8})
+	AND ({any_remote:UInt8} = 1 OR remote = {remote:IPv6})
+	AND ({proto:UInt8} = 0 OR ip_proto = {proto:UInt8})
+	AND ({port:Int32} < 0 OR svc_port = {port:Int32})
+	AND ({any_class:UInt8} = 1 OR class = {class:UInt8})
+ORDER BY time, start, remote, remote_port, host_port, ip_proto, dir, packets, bytes
+LIMIT {limit:UInt32}`
+
+func flowColumns() string {
+	names := make([]string, len(flowTable.cols))
+	for i, c := range flowTable.cols {
+		names[i] = c.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// Flows returns stored flow rows in the order of their time, the earliest
+// q.Limit of those that match (0: 1000, at most a million).
+func (s *Store) Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, error) {
+	limit := q.Limit
+	if limit <= 0 {
+		limit = defaultFlows
+	}
+	return query(ctx, s, "flows", flowsSQL, nanoArgs(q.Range,
+		namedAddr("tenant", q.Tenant), named("dir", uint8(q.Dir)),
+		named("any_remote", bit(!q.Remote.IsValid())), namedAddr("remote", q.Remote),
+		named("proto", q.IPProto), named("port", q.SvcPort),
+		named("any_class", bit(!q.HasClass)), named("class", uint8(q.Class)),
+		named("limit", min(limit, maxFlows))), scanFlow)
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// scanFlow reads a row of flowColumns.
+func scanFlow(rows driver.Rows, v *flow.FlowRow) error {
+	var at, start, end time.Time
+	var dir, role, class uint8
+	var mac uint64
+	err := rows.Scan(&at, &start, &end, &v.Exporter, &v.Tenant, &v.Host, &v.Remote,
+		&v.HostPort, &v.RemotePort, &v.SvcPort, &dir, &v.IPProto, &role, &class,
+		&v.TCPFlags, &v.ICMPType, &v.ICMPCode, &v.Packets, &v.Bytes, &v.IPLen, &v.TTL,
+		&v.Rate, &v.InIf, &v.OutIf, &mac, &v.VLAN, &v.Bogon, &v.Spoofed)
+	v.Time, v.Start, v.End = at.UnixNano(), start.UnixNano(), end.UnixNano()
+	v.Dir, v.Role, v.Class = flow.Direction(dir), flow.Role(role), flow.Class(class)
+	for i := range v.SrcMAC {
+		v.SrcMAC[i] = byte(mac >> (8 * (5 - i)))
+	}
+	v.Exporter, v.Tenant = unmap(v.Exporter), unmap(v.Tenant)
+	v.Host, v.Remote = unmap(v.Host), unmap(v.Remote)
+	return err
+}
+
+// destination is what counts as one destination: a v4 address or a v6 /64, as
+// in ServiceWindow.Remotes.
+const destination = `if(remote >= toIPv6('::ffff:0.0.0.0') AND remote <= toIPv6('::ffff:255.255.255.255'),
+	remote, tupleElement(IPv6CIDRToRange(remote, 64), 1))`
+
+// Classes and roles as numbers: 1 SYN, 2 SYN-ACK, 4 established, 5 UDP, 6 echo;
+// role 1 is the client.
+const (
+	isAttempt = `dir = 1 AND NOT bogon AND NOT spoofed AND (class = 1 OR class = 6 OR (class = 5 AND role = 1))`
+	isAnswer  = `(class = 4 OR (dir = 2 AND class IN (2, 5)))`
+)
+
+var knownSQL = `WITH known AS (
+	SELECT DISTINCT ` + destination + ` FROM flows
+	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND ` + isAnswer + `
+		AND time >= fromUnixTimestamp64Nano({back:Int64}, 'UTC') AND time < fromUnixTimestamp64Nano({from:Int64}, 'UTC'))
+SELECT count(), countIf(d IN known) FROM (
+	SELECT DISTINCT ` + destination + ` AS d FROM flows
+	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND svc_port = {port:UInt16}
+		AND ` + isAttempt + ` AND ` + inTimeRange + `)`
+
+// KnownPeerShare returns, of the distinct destinations that a tenant tries to
+// reach in r by one protocol and service port, the share with which it had
+// answered traffic of that protocol, on any port, within lookback before
+// r.From. It is 0 if there are no destinations. It is computed from the stored
+// flow rows: with a policy that stores attempts only, every peer is unknown.
+func (s *Store) KnownPeerShare(ctx context.Context, tenant netip.Addr, ipProto uint8, svcPort uint16, r flow.Range, lookback time.Duration) (float64, error) {
+	type counts struct{ all, known uint64 }
+	l, err := query(ctx, s, "known peers", knownSQL, nanoArgs(r,
+		named("back", nanos(r.From.Add(-lookback))), namedAddr("tenant", tenant),
+		named("proto", ipProto), named("port", svcPort)),
+		func(rows driver.Rows, v *counts) error { return rows.Scan(&v.all, &v.known) })
+	if err != nil || len(l) == 0 || l[0].all == 0 {
+		return 0, err
+	}
+	return float64(l[0].known) / float64(l[0].all), nil
+}

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// step of the window that a row begins, aligned to the epoch.
+const stepOf = `intDiv(toInt64(toUnixTimestamp(start)), {step:Int64}) * {step:Int64}`
+
+const seriesSQL = `SELECT ` + stepOf + ` AS step,
+	sum(out_packets * rate), sum(in_packets * rate), sum(out_bytes * rate), sum(in_bytes * rate),
+	sum(out_records), sum(in_records), sum(syn_out)
+FROM host_window WHERE tenant = {tenant:IPv6} AND ` + inRange + `
+GROUP BY step ORDER BY step`
+
+const attemptsSQL = `SELECT ` + stepOf + ` AS step, sum(attempts)
+FROM service_window WHERE tenant = {tenant:IPv6} AND ` + inRange + `
+GROUP BY step ORDER BY step`
+
+// HostSeries returns a tenant's windows that begin in r, summed by steps that
+// are aligned to the epoch, in order of time; steps without windows are left
+// out. The Est values are scaled by each row's sampling rate, records and
+// attempts are not. step is a multiple of 10 s.
+func (s *Store) HostSeries(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error) {
+	if step < flow.WindowSeconds*time.Second || step%(flow.WindowSeconds*time.Second) != 0 {
+		return nil, fmt.Errorf("step %v is not a multiple of %d s", step, flow.WindowSeconds)
+	}
+	args := rangeArgs(r, namedAddr("tenant", tenant), named("step", int64(step/time.Second)))
+	series, err := query(ctx, s, "time series", seriesSQL, args, func(rows driver.Rows, v *flow.SeriesPoint) error {
+		var at int64
+		err := rows.Scan(&at, &v.EstOutPackets, &v.EstInPackets, &v.EstOutBytes, &v.EstInBytes, &v.OutRecords, &v.InRecords, &v.SYNOut)
+		v.Time = time.Unix(at, 0).UTC()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Attempts are kept by service only. The table's key begins with time, but
+	// one window of many tenants is many granules, of which one or two match.
+	type count struct {
+		at time.Time
+		n  uint64
+	}
+	attempts, err := query(ctx, s, "attempts by time", attemptsSQL, args, func(rows driver.Rows, v *count) error {
+		var at int64
+		err := rows.Scan(&at, &v.n)
+		v.at = time.Unix(at, 0).UTC()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// A service window without its host window can be there for a moment only.
+	for i, j := 0, 0; i < len(series) && j < len(attempts); {
+		switch c := series[i].Time.Compare(attempts[j].at); {
+		case c < 0:
+			i++
+		case c > 0:
+			j++
+		default:
+			series[i].Attempts = attempts[j].n
+			i, j = i+1, j+1
+		}
+	}
+	return series, nil
+}
+
+// topOrders are what Top can order by: identifiers are never taken from a
+// caller.
+var topOrders = map[string]string{
+	"out_bytes": "est_out_bytes", "out_packets": "est_out_packets",
+	"in_bytes": "est_in_bytes", "in_packets": "est_in_packets",
+	"syn": "syn",
+}
+
+// ErrOrder is returned by Top for an order that it does not know.
+var ErrOrder = errors.New("unknown order: want out_bytes, out_packets, in_bytes, in_packets or syn")
+
+// maxTop bounds what Top returns.
+const maxTop = 10_000
+
+// Top returns the limit tenants (0: 20, at most 10,000) with the most traffic
+// in the windows that begin in r, largest first; equals by address. by is
+// out_bytes, out_packets, in_bytes or in_packets, scaled by the sampling rate,
+// or syn, the number of records of outgoing SYNs, not scaled.
+func (s *Store) Top(ctx context.Context, r flow.Range, by string, limit int) ([]flow.TopRow, error) {
+	order, ok := topOrders[by]
+	if !ok {
+		return nil, fmt.Errorf("%w, not %q", ErrOrder, by)
+	}
+	if limit <= 0 {
+		limit = 20
+	}
+	sql := `SELECT tenant, sum(out_packets * rate) AS est_out_packets, sum(in_packets * rate) AS est_in_packets,
+		sum(out_bytes * rate) AS est_out_bytes, sum(in_bytes * rate) AS est_in_bytes,
+		sum(out_records), sum(syn_out) AS syn
+	FROM host_window WHERE ` + inRange + `
+	GROUP BY tenant ORDER BY ` + order + ` DESC, tenant LIMIT {limit:UInt32}`
+	return query(ctx, s, "top tenants", sql, rangeArgs(r, named("limit", min(limit, maxTop))),
+		func(rows driver.Rows, v *flow.TopRow) error {
+			err := rows.Scan(&v.Tenant, &v.EstOutPackets, &v.EstInPackets, &v.EstOutBytes, &v.EstInBytes, &v.OutRecords, &v.SYNOut)
+			v.Tenant = unmap(v.Tenant)
+			return err
+		})
+}
+
+const outboundSQL = `SELECT sum(out_packets), maxIf(start, out_packets > 0), countIf(out_packets > 0)
+FROM host_window WHERE tenant = {tenant:IPv6} AND start >= toDateTime({from:Int64}, 'UTC')`
+
+// fleetSQL reads backwards from the newest window and stops at the first row:
+// the table's key begins with time.
+const fleetSQL = `SELECT start FROM service_window
+WHERE start >= toDateTime({from:Int64}, 'UTC') AND out_packets > 0 ORDER BY start DESC LIMIT 1`
+
+// fleetLookback is how far before since Outbound looks for the fleet's last
+// traffic.
+const fleetLookback = time.Hour
+
+// Outbound returns what a tenant sent in the windows that begin at since or
+// later; a window that since cuts is left out. FleetLast is zero if nobody has
+// sent anything since an hour before since.
+func (s *Store) Outbound(ctx context.Context, tenant netip.Addr, since time.Time) (flow.Outbound, error) {
+	type sum struct {
+		packets, windows uint64
+		last             time.Time
+	}
+	window := flow.WindowSeconds * time.Second
+	sums, err := query(ctx, s, "outbound traffic", outboundSQL,
+		[]any{namedAddr("tenant", tenant), named("from", ceilSeconds(since))},
+		func(rows driver.Rows, v *sum) error { return rows.Scan(&v.packets, &v.last, &v.windows) })
+	if err != nil {
+		return flow.Outbound{}, err
+	}
+	fleet, err := query(ctx, s, "traffic of the fleet", fleetSQL,
+		[]any{named("from", ceilSeconds(since.Add(-fleetLookback)))},
+		func(rows driver.Rows, v *time.Time) error { return rows.Scan(v) })
+	if err != nil {
+		return flow.Outbound{}, err
+	}
+	var o flow.Outbound
+	if len(sums) == 1 && sums[0].windows > 0 {
+		o.Packets, o.Last = sums[0].packets, sums[0].last.Add(window).UTC()
+	}
+	if len(fleet) == 1 {
+		o.FleetLast = fleet[0].Add(window).UTC()
+	}
+	return o, nil
+}
