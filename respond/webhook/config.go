@@ -1,0 +1,74 @@
+package webhook
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+)
+
+const (
+	// defaultTimeout bounds one operation, which is at most two calls. Panels
+	// that queue a job still answer within it; one that does not is retried.
+	defaultTimeout = 10 * time.Second
+
+	// maxBody bounds an answer: the state is some 300 bytes.
+	maxBody = 64 << 10
+)
+
+// Config says which receiver to call.
+type Config struct {
+	Name    string // of the adapter; the inventory's hypervisor field refers to it
+	URL     string // of the receiver, http or https; every action is POSTed to it
+	Secret  []byte // shared with the receiver, signs every call; 32 random bytes are right
+	CAFile  string // PEM file of the CAs that an https receiver is trusted by; empty: the system's
+	Timeout time.Duration
+}
+
+// Validate reports every mistake in the configuration at once. It reads CAFile.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Name == "" {
+		errs = append(errs, errors.New("name: missing; the inventory's hypervisor field refers to it"))
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		errs = append(errs, errors.New("url: write http://host[:port]/path or https://…"))
+	}
+	if len(c.Secret) == 0 {
+		errs = append(errs, errors.New("secret_file: missing; the receiver could not tell our calls from anybody's"))
+	}
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("timeout: %v is negative; write a duration such as 10s", c.Timeout))
+	}
+	if _, err := c.tls(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) timeout() time.Duration {
+	if c.Timeout <= 0 {
+		return defaultTimeout
+	}
+	return c.Timeout
+}
+
+func (c Config) tls() (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile == "" {
+		return t, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	t.RootCAs = x509.NewCertPool()
+	if !t.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file: no certificate in %s", c.CAFile)
+	}
+	return t, nil
+}
