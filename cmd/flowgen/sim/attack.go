@@ -25,10 +25,10 @@ func (w *World) attacks(from, to int64) {
 		return
 	}
 	from = max(from, w.attack)
-	if !w.Scanner.down {
+	if !w.Scanner.down && !w.Scanner.clean {
 		w.scan(from, to)
 	}
-	if !w.Flooder.down {
+	if !w.Flooder.down && !w.Flooder.clean {
 		w.flood(from, to)
 	}
 }

@@ -31,6 +31,7 @@ type Tenant struct {
 	off    bool // powered off: never sends, never answers
 	acts   []activity
 	down   bool
+	clean  bool  // attacks no more
 	cutAt  int64 // when the link last went down
 }
 

@@ -40,6 +40,9 @@ type Config struct {
 	ScanRate, FloodRate, DialRate float64
 	// Cut reports whether the link with this MAC is down; nil: never.
 	Cut func(mac string) bool
+	// CleanOnRelease lets a tenant's attack be over for good when its link
+	// comes back, as its owner should see to before asking for it.
+	CleanOnRelease bool
 	// A and B take the datagrams of the two routers.
 	A, B export.Emit
 	// AgentB is router B's sFlow agent address.
@@ -166,8 +169,11 @@ func (w *World) Tick(t time.Time) error {
 // link takes the tenant's link state over.
 func (w *World) link(tn *Tenant) {
 	down := w.cfg.Cut(tn.MAC)
-	if down && !tn.down {
+	switch {
+	case down && !tn.down:
 		tn.cutAt = w.now
+	case !down && tn.down && w.cfg.CleanOnRelease:
+		tn.clean = true
 	}
 	tn.down = down
 }
@@ -175,7 +181,7 @@ func (w *World) link(tn *Tenant) {
 // Run ticks the world by the wall clock until ctx ends. After a pause of the
 // whole machine it goes on with the present and does not make up for it.
 // each, when not nil, is called after every tick in the same goroutine.
-func (w *World) Run(ctx context.Context, each func(now time.Time)) error {
+func (w *World) Run(ctx context.Context, each func(now time.Time) error) error {
 	ticker := time.NewTicker(TickInterval)
 	defer ticker.Stop()
 	for {
@@ -190,8 +196,11 @@ func (w *World) Run(ctx context.Context, each func(now time.Time)) error {
 			if err := w.Tick(now); err != nil {
 				return err
 			}
-			if each != nil {
-				each(now)
+			if each == nil {
+				continue
+			}
+			if err := each(now); err != nil {
+				return err
 			}
 		}
 	}

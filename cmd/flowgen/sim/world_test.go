@@ -198,6 +198,23 @@ func TestCutStopsTrafficAtOnce(t *testing.T) {
 	}
 }
 
+func TestCleanOnRelease(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Tenants, c.CleanOnRelease = 2, true })
+	l.StartAttacks(l.at)
+	l.run(time.Second)
+	l.cut[l.Scanner.MAC] = true
+	l.run(time.Second)
+	l.cut[l.Scanner.MAC] = false
+	sent := l.Scanner.Sent
+	l.run(30 * time.Second)
+	if n := l.Scanner.Sent - sent; n == 0 || n > 20_000 {
+		t.Errorf("%d packets in 30 s after the release, want the web server's only", n)
+	}
+	if l.Flooder.Sent < 30*80_000 {
+		t.Errorf("the flooder, never cut, sent %d packets", l.Flooder.Sent)
+	}
+}
+
 func TestOrdinaryTrafficLooksOrdinary(t *testing.T) {
 	l := newLab(t, nil)
 	l.run(80 * time.Second)
