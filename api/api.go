@@ -209,6 +209,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerIncidents()
 	h.registerHosts()
 	h.registerFleet()
+	describe(h.rest.OpenAPI().Components.Schemas.Map())
 }
 
 func slash64(a netip.Addr) netip.Addr {

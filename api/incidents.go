@@ -22,7 +22,7 @@ type Metadata struct {
 }
 
 type listInput struct {
-	State  []string `query:"state" doc:"states separated by commas; live stands for all that are not over" example:"live"`
+	State  []string `query:"state" nullable:"false" doc:"states separated by commas; live stands for all that are not over" example:"live"`
 	Tenant string   `query:"tenant" doc:"any address of the tenant" example:"198.18.0.7"`
 	Rule   string   `query:"rule" example:"netscan"`
 	Since  string   `query:"since" doc:"opened at or after: RFC 3339, or relative such as -24h" example:"-24h"`
@@ -240,13 +240,18 @@ func tidy(in []flow.Incident) []flow.Incident {
 	in = append([]flow.Incident{}, in...) // the controller may still read its own
 	for i := range in {
 		in[i].Rules, in[i].Findings = notNil(in[i].Rules), notNil(in[i].Findings)
-		if a := in[i].Action; a != nil && a.NICs == nil {
-			c := *a
-			c.NICs = []flow.NIC{}
-			in[i].Action = &c
-		}
+		in[i].Action, in[i].Restore = tidyAction(in[i].Action), tidyAction(in[i].Restore)
 	}
 	return in
+}
+
+func tidyAction(a *flow.Action) *flow.Action {
+	if a == nil || a.NICs != nil {
+		return a
+	}
+	c := *a
+	c.NICs = []flow.NIC{}
+	return &c
 }
 
 func notNil[T any](s []T) []T {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -28,4 +29,41 @@ func register[I, O any](h *Handler, role Role, op huma.Operation, f func(context
 		}
 		return out, nil
 	})
+}
+
+// describe says of the answers what their Go types cannot: lists are never
+// null (tidy and notNil see to it), sets of names are closed, and fields may be
+// added, so that a client which checks answers strictly does not break then.
+func describe(schemas map[string]*huma.Schema) {
+	for name, s := range schemas {
+		if strings.HasSuffix(name, "InputBody") {
+			continue // unknown fields of a request stay errors
+		}
+		if s.AdditionalProperties == false {
+			s.AdditionalProperties = nil
+		}
+		for _, p := range s.Properties {
+			if p.Type == huma.TypeArray {
+				p.Nullable = false
+			}
+		}
+	}
+	closed := func(schema, field string, names []any) {
+		if s := schemas[schema]; s != nil && s.Properties[field] != nil {
+			s.Properties[field].Enum = names
+		}
+	}
+	closed("Incident", "state", anys(allStates))
+	closed("Finding", "rule", anys(allRules))
+	tiers := []any{"none", "log", "notify", "block_port", "suspend"}
+	closed("Incident", "tier", tiers)
+	closed("Finding", "tier", tiers)
+}
+
+func anys[T ~string](in []T) []any {
+	out := make([]any, len(in))
+	for i, s := range in {
+		out[i] = string(s)
+	}
+	return out
 }

@@ -116,9 +116,9 @@ function incidentTable(list) {
     el('time', { datetime: i.opened, title: 'opened ' + stamp(i.opened) }, ago(i.opened))]), 'No open incidents. Nobody is scanning or flooding others as far as the exporters show.');
 }
 function topTable(list) {
-  return table('Top talkers', ['Address', 'Tenant', '>Out', '>In', '>Packets out', '>SYN out', ''], list.map(t => [
+  return table('Top talkers', ['Address', 'Tenant', '>Out', '>In', '>Packets out', '>SYN samples', ''], list.map(t => [
     hostLink(t.tenant), holder(t.holder), num(t.est_out_bytes * 8 / 300, 'bit/s'), num(t.est_in_bytes * 8 / 300, 'bit/s'),
-    num(t.est_out_packets / 300, '/s'), whole(t.syn_out),
+    num(t.est_out_packets / 300, 'pkt/s'), whole(t.syn_out),
     t.incidents.length ? el('a', { href: '#/incidents/' + encodeURIComponent(t.incidents[0]) }, 'incident') : '']), 'No traffic in the last five minutes. The exporters below show whether anything arrives.');
 }
 function exporterTable(list) {
@@ -143,7 +143,7 @@ function incidentPage(id) {
       if (!mine()) return;
       put(head, el('h1', { tabindex: '-1' }, rules(i.rules) + ' from ', hostLink(i.tenant), ' ', badge(i.state)),
         facts([['Holder', holder(i.holder?.tenant ? i.holder : null)], ['Contact', i.holder?.contact], ['Hypervisor', i.holder?.hypervisor], ['Opened', stamp(i.opened) + ' (' + ago(i.opened) + ' ago)'],
-          ['Why it stands here', i.reason], ['Last error', i.action?.error], ['Statement', i.statement], ['Id', el('span', { class: 'mono' }, i.id)]]),
+          ['Why it stands here', i.reason], ['Last error', i.restore?.error || i.action?.error], ['Statement', i.statement], ['Id', el('span', { class: 'mono' }, i.id)]]),
         el('ul', { class: 'findings' }, i.findings.map(f => el('li', {}, el('strong', {}, (RULES[f.rule] || f.rule) + ': '), f.reason,
           el('span', { class: 'note' }, ` Score ${f.score.toFixed(1)} of ${f.threshold.toFixed(1)} needed, ${whole(f.samples)} samples at 1:${whole(Math.round(f.sampling_rate))}, ${stamp(f.from)} to ${stamp(f.to).slice(11)}.`,
             f.gates?.length ? ' Held back by: ' + f.gates.join(', ') + '.' : '')))));
@@ -195,7 +195,7 @@ function hostPage(ip) {
       if (!mine()) return;
       put(head, el('h1', { tabindex: '-1' }, 'Host ', el('span', { class: 'mono' }, h.ip)),
         facts([['Holder now', holder(h.holder)], ['Contact', h.holder?.contact], ['Hypervisor', h.holder?.hypervisor], ['Stored under', h.tenant !== h.ip ? h.tenant : '']]));
-      put(pps.box, chart(h, 'est_out_packets', 'est_in_packets', 1, 'packets/s'));
+      put(pps.box, chart(h, 'est_out_packets', 'est_in_packets', 1, 'pkt/s'));
       put(bps.box, chart(h, 'est_out_bytes', 'est_in_bytes', 8, 'bit/s'));
       put(inc.box, incidentTable(h.incidents));
       put(fl.box, table('Last flows', ['Time', 'Dir', 'Proto', 'Host', 'Remote', 'Class', '>Packets', '>Bytes', '>Sampling'], f.flows.reverse().map(r => [
@@ -209,7 +209,7 @@ const join = (a, p) => p ? (a.includes(':') ? '[' + a + ']' : a) + ':' + p : a;
 // chart draws two lines over time; steps without a row are zero.
 function chart(h, outKey, inKey, factor, unit) {
   if (!h.series.length) return el('p', { class: 'empty' }, 'No traffic in this time.');
-  const W = 800, H = 200, L = 86, B = 24, T = 8, step = h.step_s * 1000;
+  const W = 800, H = 200, L = 92, B = 24, T = 8, step = h.step_s * 1000;
   const from = Math.floor(Date.parse(h.from) / step) * step, n = Math.max(1, Math.ceil((Date.parse(h.to) - from) / step));
   const lines = [outKey, inKey].map(k => {
     const v = new Float64Array(n);
@@ -273,6 +273,11 @@ async function refresh() {
     } catch (err) {
       if (!mine()) return;
       if (err.status === 401) return login(err.message);
+      if (err.status === 404 || err.status === 422) { // the address is wrong: asking again will not help
+        say('');
+        main.replaceChildren(el('p', {}, el('a', { href: '#/' }, '← Overview')), el('h1', { tabindex: '-1' }, 'There is nothing to show'), el('p', { class: 'bad-text', role: 'alert' }, err.message));
+        return;
+      }
       say(err.message);
     }
   }
