@@ -1,0 +1,34 @@
+package collector
+
+import (
+	"github.com/flowcordon/flowcordon/collector/decode"
+)
+
+// The reasons for which a datagram is dropped before it is decoded. Those of
+// the decoder come on top (decode.Reasons with LevelDatagram).
+const (
+	// ReasonNotAllowed: the sender is not in exporters.allow.
+	ReasonNotAllowed = decode.ReasonNotAllowed
+	// ReasonTruncated: longer than MaxDatagram; its end would be missing.
+	ReasonTruncated = "truncated"
+	// ReasonQueueFull: the shard's queue had no room. The host is too slow, or
+	// the sink is: look at flowcordon_collector_queue_bytes and the store.
+	ReasonQueueFull = "queue_full"
+	// ReasonShutdown: still in a queue when the time for draining was over.
+	ReasonShutdown = "shutdown"
+)
+
+// ReasonStoreRefused: rows that the sink did not take, for example because its
+// spool is full. Counted in rows, not datagrams.
+const ReasonStoreRefused = "store_refused"
+
+// DatagramReasons lists every reason for which a whole datagram is dropped.
+func DatagramReasons() []string {
+	out := []string{ReasonTruncated, ReasonQueueFull, ReasonShutdown}
+	for _, r := range decode.Reasons() {
+		if r.Level == decode.LevelDatagram {
+			out = append(out, r.Name)
+		}
+	}
+	return out
+}
