@@ -1,0 +1,153 @@
+package bulk
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// TestNfdumpAgrees sends a stream to nfdump's collectors, which are what
+// network operators check an exporter with, and compares their totals with the
+// truth. nfdump multiplies by the announced rate, which is 1.
+func TestNfdumpAgrees(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		daemon string
+		cfg    Config
+	}{
+		{"v5", "nfcapd", Config{Protocol: flow.NetFlow5}},
+		{"v9", "nfcapd", Config{Protocol: flow.NetFlow9, V6Share: 0.2}},
+		{"ipfix", "nfcapd", Config{Protocol: flow.IPFIX, V6Share: 0.2}},
+		{"ipfix legacy sampling", "nfcapd", Config{Protocol: flow.IPFIX, V6Share: 0.2, LegacySampling: true}},
+		{"sflow", "sfcapd", Config{Protocol: flow.SFlow5, V6Share: 0.2}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			for _, tool := range []string{tc.daemon, "nfdump"} {
+				if _, err := exec.LookPath(tool); err != nil {
+					t.Skipf("%s is not installed (Debian: nfdump, nfdump-sflow)", tool)
+				}
+			}
+			dir := t.TempDir()
+			port := freePort(t)
+			var log bytes.Buffer
+			cmd := exec.Command(tc.daemon, "-w", dir, "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-t", "3600", "-B", "4000000")
+			cmd.Stdout, cmd.Stderr = &log, &log
+			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			stopped := false
+			defer func() {
+				if !stopped {
+					_ = cmd.Process.Kill()
+					_ = cmd.Wait()
+				}
+			}()
+			awaitBound(t, port)
+			cfg := tc.cfg
+			cfg.Records, cfg.Hosts, cfg.Rate, cfg.MaxDuration = 30_000, 200, 60_000, 3*time.Second
+			cfg.Target, cfg.Source = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)), netip.MustParseAddr("127.0.0.1")
+			truth, err := Run(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // for what is still in the socket
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			if err := cmd.Wait(); err != nil {
+				t.Fatalf("%s: %v\n%s", tc.daemon, err, &log)
+			}
+			stopped = true
+			got := nfdumpCounts(t, dir)
+			if cfg.Protocol == flow.SFlow5 {
+				// sfcapd counts the frame as on the wire; ours is never padded
+				// here, so that the IP packet is 14 bytes of Ethernet and 4 of
+				// FCS shorter.
+				for ip, c := range got {
+					c.OutBytes -= 18 * c.OutPackets
+					c.InBytes -= 18 * c.InPackets
+					got[ip] = c
+				}
+			}
+			if diff := cmp.Diff(truth.Hosts, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Errorf("counts (-truth +nfdump):\n%.2000s\n%s", diff, &log)
+			}
+		})
+	}
+}
+
+// nfdumpCounts adds up what nfdump prints, by internal address.
+func nfdumpCounts(t *testing.T, dir string) map[netip.Addr]flow.Counts {
+	t.Helper()
+	out, err := exec.Command("nfdump", "-R", dir, "-6", "-q", "-N", "-o", "fmt:%sa,%da,%pkt,%byt").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := csv.NewReader(bytes.NewReader(out))
+	r.TrimLeadingSpace = true
+	rows, err := r.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[netip.Addr]flow.Counts{}
+	for _, row := range rows {
+		src, err1 := netip.ParseAddr(trim(row[0]))
+		dst, err2 := netip.ParseAddr(trim(row[1]))
+		packets, err3 := strconv.ParseUint(trim(row[2]), 10, 64)
+		octets, err4 := strconv.ParseUint(trim(row[3]), 10, 64)
+		if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
+			t.Fatalf("nfdump's line %q: %v %v %v %v", row, err1, err2, err3, err4)
+		}
+		ip, c := dst, flow.Counts{InRecords: 1, InPackets: packets, InBytes: octets}
+		if DefaultPrefix4.Contains(src) || DefaultPrefix6.Contains(src) {
+			ip, c = src, flow.Counts{OutRecords: 1, OutPackets: packets, OutBytes: octets}
+		}
+		n := counts[ip]
+		n.Add(c)
+		counts[ip] = n
+	}
+	return counts
+}
+
+func trim(s string) string { return string(bytes.TrimSpace([]byte(s))) }
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+// awaitBound returns when a daemon has the port. It looks only: a try to bind
+// could be in the daemon's way.
+func awaitBound(t *testing.T, port int) {
+	t.Helper()
+	want := fmt.Sprintf(" 0100007F:%04X ", port)
+	for range 200 {
+		b, err := os.ReadFile("/proc/net/udp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte(want)) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("the daemon did not bind its port")
+}
