@@ -14,7 +14,12 @@ import (
 	"github.com/flowcordon/flowcordon/store/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(envWriter) != "" {
+		os.Exit(writerMain())
+	}
+	os.Exit(storetest.Main(m))
+}
 
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()

@@ -120,25 +120,6 @@ func addrText(a netip.Addr) string { return mapped(a).WithZone("").String() }
 // unmap returns addresses as the rest of the project has them.
 func unmap(a netip.Addr) netip.Addr { return a.Unmap() }
 
-// batchSlots counts a batch's rows in a table by partition.
-func (s *Store) batchSlots(ctx context.Context, table, slotSQL string, batch uint64) (map[int64]uint64, error) {
-	type slot struct {
-		slot int64
-		n    uint64
-	}
-	l, err := query(ctx, s, "rows of a batch",
-		"SELECT toInt64("+slotSQL+") AS slot, count() FROM "+table+" WHERE batch = {batch:UInt64} GROUP BY slot",
-		[]any{named("batch", batch)}, func(r driver.Rows, v *slot) error { return r.Scan(&v.slot, &v.n) })
-	if err != nil {
-		return nil, err
-	}
-	m := make(map[int64]uint64, len(l))
-	for _, v := range l {
-		m[v.slot] = v.n
-	}
-	return m, nil
-}
-
 // toDB and fromDB carry the zero time, which DateTime64(9) cannot hold (its
 // years are 1900 to 2262), as the epoch.
 func toDB(t time.Time) time.Time {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"go.uber.org/zap"
 )
 
@@ -35,29 +36,41 @@ func repair[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T], ro
 	}
 }
 
+type slotCount struct {
+	slot int64
+	rows uint64
+}
+
 // missingRows returns the rows of those partitions in which the table has none
 // of the batch.
 func missingRows[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T], rows []T) ([]T, error) {
 	want := map[int64]uint64{}
+	first, last := t.at(&rows[0]), t.at(&rows[0])
 	for i := range rows {
-		want[t.slot(&rows[i])]++
+		at := t.at(&rows[i])
+		first, last = min(first, at), max(last, at)
+		want[at/t.slotSeconds]++
 	}
-	have, err := s.batchSlots(ctx, t.name, t.slotSQL, b.id())
+	have, err := query(ctx, s, "rows of a batch", fmt.Sprintf(`SELECT toInt64(intDiv(toUnixTimestamp(%[1]s), %[2]d)) AS slot, count()
+		FROM %[3]s WHERE %[1]s >= toDateTime({first:Int64}, 'UTC') AND %[1]s <= toDateTime({last:Int64}, 'UTC')
+			AND batch = {batch:UInt64} GROUP BY slot`, t.time, t.slotSeconds, t.name),
+		[]any{named("first", first), named("last", last), named("batch", b.id())},
+		func(r driver.Rows, v *slotCount) error { return r.Scan(&v.slot, &v.rows) })
 	if err != nil {
 		return nil, err
 	}
-	var missing []T
-	for slot, n := range want {
-		switch have[slot] {
-		case n:
-			delete(want, slot)
-		case 0:
-		default:
-			return nil, fmt.Errorf("partition %d holds %d of %d rows of batch %s: parts should be whole", slot, have[slot], n, b.token)
+	for _, h := range have {
+		if n := want[h.slot]; h.rows != n {
+			return nil, fmt.Errorf("partition %d holds %d of %d rows of batch %s: parts should be whole", h.slot, h.rows, n, b.token)
 		}
+		delete(want, h.slot)
 	}
+	if len(want) == 0 {
+		return nil, nil
+	}
+	var missing []T
 	for i := range rows {
-		if _, ok := want[t.slot(&rows[i])]; ok {
+		if _, ok := want[t.at(&rows[i])/t.slotSeconds]; ok {
 			missing = append(missing, rows[i])
 		}
 	}

@@ -13,9 +13,11 @@ type table[T any] struct {
 	id   byte // in the spool; never reused
 	name string
 	cols []column[T]
-	// slot is the row's partition as a number, the value of slotSQL in SQL.
-	slot    func(*T) int64
-	slotSQL string
+	// at is the row's event time in seconds as ClickHouse has it, and time the
+	// column. Rows of different slots of slotSeconds are in different partitions.
+	at          func(*T) int64
+	time        string
+	slotSeconds int64
 }
 
 // insertSQL names every column.
@@ -27,11 +29,16 @@ func (t *table[T]) insertSQL() string {
 	return "INSERT INTO " + t.name + " (" + strings.Join(append(names, "batch"), ", ") + ")"
 }
 
-const daySeconds, flowSlotSeconds = 86400, 6 * 3600
+// windowSeconds is what the driver makes of seconds in a DateTime column: 32
+// bits. Only a broken clock makes a difference.
+func windowSeconds(s int64) int64 { return int64(uint32(s)) }
+
+// clampSeconds is what toDateTime makes of a DateTime64.
+func clampSeconds(s int64) int64 { return min(max(s, 0), 1<<32-1) }
 
 var hostTable = table[flow.HostWindow]{
-	id: 1, name: "host_window", slotSQL: "toRelativeDayNum(start)",
-	slot: func(r *flow.HostWindow) int64 { return floorDiv(r.Start, daySeconds) },
+	id: 1, name: "host_window", time: "start", slotSeconds: 86400,
+	at: func(r *flow.HostWindow) int64 { return windowSeconds(r.Start) },
 	cols: join(
 		keyCols(func(r *flow.HostWindow) *flow.Key { return &r.Key }),
 		countCols(func(r *flow.HostWindow) *flow.Counts { return &r.Counts }),
@@ -46,8 +53,8 @@ var hostTable = table[flow.HostWindow]{
 }
 
 var serviceTable = table[flow.ServiceWindow]{
-	id: 2, name: "service_window", slotSQL: "toRelativeDayNum(start)",
-	slot: func(r *flow.ServiceWindow) int64 { return floorDiv(r.Start, daySeconds) },
+	id: 2, name: "service_window", time: "start", slotSeconds: 86400,
+	at: func(r *flow.ServiceWindow) int64 { return windowSeconds(r.Start) },
 	cols: join(
 		keyCols(func(r *flow.ServiceWindow) *flow.Key { return &r.Key }),
 		[]column[flow.ServiceWindow]{
@@ -64,8 +71,8 @@ var serviceTable = table[flow.ServiceWindow]{
 }
 
 var pairTable = table[flow.PairWindow]{
-	id: 3, name: "pair_window", slotSQL: "toRelativeDayNum(start)",
-	slot: func(r *flow.PairWindow) int64 { return floorDiv(r.Start, daySeconds) },
+	id: 3, name: "pair_window", time: "start", slotSeconds: 86400,
+	at: func(r *flow.PairWindow) int64 { return windowSeconds(r.Start) },
 	cols: join(
 		keyCols(func(r *flow.PairWindow) *flow.Key { return &r.Key }),
 		[]column[flow.PairWindow]{
@@ -83,8 +90,8 @@ var pairTable = table[flow.PairWindow]{
 }
 
 var flowTable = table[flow.FlowRow]{
-	id: 4, name: "flows", slotSQL: "intDiv(toUnixTimestamp(toDateTime(time)), 21600)",
-	slot: func(r *flow.FlowRow) int64 { return floorDiv(floorDiv(r.Time, 1e9), flowSlotSeconds) },
+	id: 4, name: "flows", time: "toDateTime(time)", slotSeconds: 6 * 3600,
+	at: func(r *flow.FlowRow) int64 { return clampSeconds(floorDiv(r.Time, 1e9)) },
 	cols: []column[flow.FlowRow]{
 		nanosCol("time", func(r *flow.FlowRow) *int64 { return &r.Time }),
 		nanosCol("start", func(r *flow.FlowRow) *int64 { return &r.Start }),

@@ -31,11 +31,13 @@ const (
 	// loses nothing that was acknowledged. Measured 17 to 98 ms once the
 	// connections are closed.
 	stopWait = 1500 * time.Millisecond
-	// The pause before a restart doubles between these bounds and starts over
-	// after the engine has run for steadyAfter.
-	minBackoff  = 50 * time.Millisecond
-	maxBackoff  = 10 * time.Second
-	steadyAfter = time.Minute
+	// The pause before a restart doubles between these bounds: up to the first
+	// while starts succeed (everybody waits for the engine), up to the second
+	// while they fail. It starts over once the engine has run for steadyAfter.
+	minBackoff    = 50 * time.Millisecond
+	maxBackoff    = time.Second
+	maxBackoffBad = 10 * time.Second
+	steadyAfter   = 5 * time.Second
 )
 
 // Config says which library to run and where.
@@ -165,7 +167,9 @@ func (e *Engine) run(ctx context.Context) error {
 		if err != nil && first {
 			return err
 		}
+		ceiling := maxBackoffBad
 		if err == nil {
+			ceiling = maxBackoff
 			e.serve(c)
 			if first {
 				close(e.ready)
@@ -181,9 +185,10 @@ func (e *Engine) run(ctx context.Context) error {
 				c.release()
 			}
 		}
-		if time.Since(began) > steadyAfter {
+		if time.Since(began) > steadyAfter && ceiling == maxBackoff {
 			backoff = minBackoff
 		}
+		backoff = min(backoff, ceiling)
 		e.metrics.restarts.Inc()
 		e.log.Error("engine is down, it is started again", zap.Error(err), zap.Duration("after", backoff), zap.String("log", filepath.Join(dir, fileLog)))
 		select {
@@ -191,7 +196,7 @@ func (e *Engine) run(ctx context.Context) error {
 			return nil
 		case <-time.After(backoff):
 		}
-		backoff = min(2*backoff, maxBackoff)
+		backoff *= 2
 	}
 }
 
