@@ -43,7 +43,8 @@ type Config struct {
 	StateFile string
 	// ReadBuffer is the kernel's buffer for each socket in bytes: 32 MiB.
 	ReadBuffer int
-	// Workers is the number of shards: GOMAXPROCS.
+	// Workers is the number of shards: GOMAXPROCS. QueueBytes and
+	// Aggregate.MaxKeys are each shard's, since one busy exporter fills one.
 	Workers int
 	// QueueBytes bounds the datagrams that wait for one shard: 32 MiB.
 	QueueBytes int

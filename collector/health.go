@@ -58,7 +58,8 @@ func (c *Collector) Exporters() []flow.ExporterHealth {
 func problems(h *flow.ExporterHealth, agg aggregate.ExporterStats, cfg *Config, now time.Time) []string {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	if agg.SamplingUnknown > 0 {
+	told := slices.ContainsFunc(h.Samplers, func(s flow.SamplerHealth) bool { return s.Rate == 0 })
+	if agg.SamplingUnknown > 0 && !told {
 		add("%d records without a known sampling rate are kept out of detection: write exporters: {sampling: [{exporter: %s, default: N}]} with its 1:N", agg.SamplingUnknown, h.Exporter)
 	}
 	if agg.ClockAhead > 0 {

@@ -85,7 +85,7 @@ func TestAddAllocations(t *testing.T) {
 	cfg := testConfig()
 	cfg.FlowPolicy = FlowOff
 	a := New(cfg)
-	recs := benchRecords(10_000, false)
+	recs := benchRecords(4000, false)
 	for range 50 { // until every key is hot and every set has its size
 		for i := range recs {
 			a.Add(&recs[i])

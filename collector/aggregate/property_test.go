@@ -90,13 +90,13 @@ func truth(cfg Config, recs []*flow.Record) map[totalKey]total {
 func TestSumsAreExact(t *testing.T) {
 	cfg := testConfig()
 	cfg.External = []Interface{{Exporter: exporter1, IfIndex: 3}}
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		a := New(cfg)
 		var recs []*flow.Record
 		var b flow.Batch
 		now := t0
-		for range 4000 {
+		for range 3000 {
 			now += r.Int64N(sec / 10)
 			rec := randomRecord(r, now)
 			recs = append(recs, rec)
@@ -190,7 +190,7 @@ func TestSameInputSameRows(t *testing.T) {
 		a := New(testConfig())
 		var b flow.Batch
 		now := t0
-		for i := range 20_000 {
+		for i := range 10_000 {
 			now += r.Int64N(sec / 50)
 			a.Add(randomRecord(r, now))
 			if i%500 == 0 {
