@@ -73,9 +73,9 @@ func apply(r record, ev flow.Event) (record, error) {
 		enter(flow.StateApproval)
 		r.wantLogs = ev.Time
 	case EventIntent:
-		r = applyIntent(r, b, enter, ev.Time)
+		applyIntent(&r, b, enter, ev.Time)
 	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased:
-		r = applyAct(r, ev, b, enter)
+		applyAct(&r, ev, b, enter)
 	case EventEvidence:
 		r.evidence = ev.Time
 	case EventNoticeSent, EventNoticeFailed:
@@ -106,30 +106,29 @@ func apply(r record, ev flow.Event) (record, error) {
 	return r, nil
 }
 
-func applyIntent(r record, b body, enter func(flow.State), ts time.Time) record {
+func applyIntent(r *record, b body, enter func(flow.State), ts time.Time) {
 	if b.Action == nil {
-		return r
+		return
 	}
 	a := *b.Action
 	r.intents++
 	if a.Kind == kindRestore {
 		r.inc.Restore, r.inc.Statement = &a, b.Statement
 		enter(flow.StateReleasing)
-		return r
+		return
 	}
 	r.inc.Action, r.inc.Restore = &a, nil
 	r.wantLogs = ts
 	enter(flow.StateSuspending)
-	return r
 }
 
 // applyAct folds what became of an action. An event of an action that is no
 // longer the current one keeps its receipts and changes no state: a cut that
 // ends while a release is asked for must not undo the release.
-func applyAct(r record, ev flow.Event, b body, enter func(flow.State)) record {
+func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 	a := r.actionOf(b.Key)
 	if a == nil {
-		return r
+		return
 	}
 	act := *a
 	act.NICs, act.Receipts = slices.Clone(a.NICs), slices.Clone(a.Receipts)
@@ -177,7 +176,6 @@ func applyAct(r record, ev flow.Event, b body, enter func(flow.State)) record {
 	} else {
 		r.inc.Action = &act
 	}
-	return r
 }
 
 // keepReceipt adds rc, or completes the one of the same NIC. The state before

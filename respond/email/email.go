@@ -1,0 +1,365 @@
+// Package email sends notices as mail over SMTP: the text in the holder's
+// language, the frozen logs attached. In comes a flow.Notice, out goes one mail
+// or an error that says whether trying again can help. It owns no goroutine and
+// imports flow and respond/notice.
+package email
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/mail"
+	"net/textproto"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	gomail "github.com/wneessen/go-mail"
+	"github.com/wneessen/go-mail/smtp"
+	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/respond/notice"
+)
+
+// TLS says what the connection needs.
+type TLS string
+
+// STARTTLS that must succeed, that may, none at all, or TLS from the first byte.
+const (
+	TLSMandatory     TLS = "mandatory" // the default
+	TLSOpportunistic TLS = "opportunistic"
+	TLSNone          TLS = "none"
+	TLSImplicit      TLS = "implicit"
+)
+
+// Config is one SMTP server and who is written to through it.
+type Config struct {
+	Server   string // host:port
+	TLS      TLS
+	RootCAs  []byte // PEM; empty: the system's
+	Username string // empty: no authentication
+	Password string
+	HELO     string        // empty: the host's name
+	Timeout  time.Duration // of connecting and of each command; 15 s
+	From     string        // RFC 5322 address, a name is allowed
+	ReplyTo  string        // empty: From
+	// Staff are written to about every incident, in StaffLanguage.
+	Staff         []string
+	StaffLanguage string
+	// CustomerKinds are the notices that a holder's contact gets; nil:
+	// suspended, notified and released.
+	CustomerKinds []string
+}
+
+// Deps are what a Mailer works with; Log may be nil.
+type Deps struct {
+	Texts *notice.Writer
+	Log   *zap.Logger
+}
+
+// Mailer writes to one audience. Customers and staff are two notifiers, so
+// that a customer's dead mailbox does not send staff the same mail again.
+type Mailer struct {
+	cfg      Config
+	texts    *notice.Writer
+	log      *zap.Logger
+	audience notice.Audience
+	host     string
+	port     int
+	from     *mail.Address
+	tls      *tls.Config
+}
+
+// New makes the mailer of one audience. All errors of the configuration are
+// reported at once.
+func New(cfg Config, audience notice.Audience, deps Deps) (*Mailer, error) {
+	m := &Mailer{cfg: cfg, texts: deps.Texts, log: deps.Log, audience: audience}
+	if m.log == nil {
+		m.log = zap.NewNop()
+	}
+	m.log = m.log.Named("email")
+	if m.cfg.TLS == "" {
+		m.cfg.TLS = TLSMandatory
+	}
+	if m.cfg.Timeout <= 0 {
+		m.cfg.Timeout = 15 * time.Second
+	}
+	if m.cfg.CustomerKinds == nil {
+		m.cfg.CustomerKinds = []string{"suspended", "notified", "released"}
+	}
+	if m.cfg.HELO == "" {
+		m.cfg.HELO, _ = os.Hostname()
+	}
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("email: "+format, args...)) }
+	var err error
+	var port string
+	if m.host, port, err = net.SplitHostPort(cfg.Server); err != nil {
+		fail("server %q: write host:port, for example mail.example.org:587", cfg.Server)
+	} else if m.port, err = net.LookupPort("tcp", port); err != nil {
+		fail("server %q: %w", cfg.Server, err)
+	}
+	if m.from, err = mail.ParseAddress(cfg.From); err != nil {
+		fail("from %q: %w", cfg.From, err)
+	}
+	for _, a := range append(slices.Clone(cfg.Staff), cfg.ReplyTo) {
+		if a == "" {
+			continue
+		}
+		if _, err := mail.ParseAddress(a); err != nil {
+			fail("address %q: %w", a, err)
+		}
+	}
+	switch m.cfg.TLS {
+	case TLSMandatory, TLSOpportunistic, TLSNone, TLSImplicit:
+	default:
+		fail("tls %q: write mandatory, opportunistic, none or implicit", cfg.TLS)
+	}
+	m.tls = &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}
+	if len(cfg.RootCAs) > 0 {
+		if m.tls.RootCAs, err = pool(cfg.RootCAs); err != nil {
+			fail("root certificates: %w", err)
+		}
+	}
+	if m.texts == nil {
+		fail("no texts")
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Name is "mail-customer" or "mail-staff".
+func (m *Mailer) Name() string { return "mail-" + string(m.audience) }
+
+// Wants reports whether somebody is to be written to.
+func (m *Mailer) Wants(kind string, inc flow.Incident) bool {
+	if m.audience == notice.Staff {
+		return len(m.cfg.Staff) > 0
+	}
+	return slices.Contains(m.cfg.CustomerKinds, kind) && inc.Holder.Contact != ""
+}
+
+// Error is a mail that did not go, with whether it ever will.
+type Error struct {
+	Err  error
+	Perm bool
+}
+
+// Error says what was tried.
+func (e *Error) Error() string { return "send mail: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Permanent reports that the server refused for good (RFC 5321 §4.2.1, a 5yz
+// reply to an address or to the mail) or that the mail cannot be written.
+func (e *Error) Permanent() bool { return e.Perm }
+
+// Notify sends one notice. The Message-ID depends on the notice only, so that
+// a mail that is sent again after a crash is recognised as the same.
+func (m *Mailer) Notify(ctx context.Context, n flow.Notice) error {
+	msg, err := m.compose(n)
+	if err != nil {
+		return &Error{err, true}
+	}
+	if err := m.send(ctx, msg); err != nil {
+		var r refusal
+		return &Error{err, errors.As(err, &r)}
+	}
+	m.log.Info("mail accepted", zap.String("notice", n.Key), zap.String("to", string(m.audience)), zap.Strings("recipients", msg.GetToString()))
+	return nil
+}
+
+// send dials, sends and quits. A mail that the server accepted is sent, even if
+// it hangs up instead of answering QUIT.
+func (m *Mailer) send(ctx context.Context, msg *gomail.Msg) error {
+	auth := gomail.SMTPAuthAutoDiscover
+	opts := []gomail.Option{gomail.WithPort(m.port), gomail.WithTimeout(m.cfg.Timeout), gomail.WithTLSConfig(m.tls), gomail.WithDialContextFunc(m.dial)}
+	if m.cfg.HELO != "" {
+		opts = append(opts, gomail.WithHELO(m.cfg.HELO))
+	}
+	switch m.cfg.TLS {
+	case TLSImplicit:
+		// The library does not see that dial encrypts, and would refuse PLAIN.
+		auth = gomail.SMTPAuthPlainNoEnc
+		opts = append(opts, gomail.WithTLSPolicy(gomail.NoTLS))
+	case TLSNone:
+		auth = gomail.SMTPAuthPlainNoEnc // asked for: a relay on the same host or network
+		opts = append(opts, gomail.WithTLSPolicy(gomail.NoTLS))
+	case TLSOpportunistic:
+		opts = append(opts, gomail.WithTLSPolicy(gomail.TLSOpportunistic))
+	default:
+		opts = append(opts, gomail.WithTLSPolicy(gomail.TLSMandatory))
+	}
+	if m.cfg.Username != "" {
+		opts = append(opts, gomail.WithSMTPAuth(auth), gomail.WithUsername(m.cfg.Username), gomail.WithPassword(m.cfg.Password))
+	}
+	c, err := gomail.NewClient(m.host, opts...)
+	if err != nil {
+		return fmt.Errorf("mail client: %w", err)
+	}
+	conn, err := c.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", m.cfg.Server, err)
+	}
+	defer func() { _ = c.CloseWithSMTPClient(conn) }()
+	if err := conn.UpdateDeadline(2 * m.cfg.Timeout); err != nil {
+		return err
+	}
+	return m.transfer(conn, msg)
+}
+
+// refusal is a mail that the server refused for good.
+type refusal struct{ error }
+
+// answer marks a 5yz reply to the mail or its addresses as final. Refused
+// logins and missing TLS come earlier and are not: they are errors of the
+// set-up, which an operator can put right while the notice waits.
+func answer(err error) error {
+	var te *textproto.Error
+	// 530 and 535 to MAIL or RCPT ask for a login (RFC 4954 §6): set-up again.
+	if errors.As(err, &te) && te.Code >= 500 && te.Code != 530 && te.Code != 535 {
+		return refusal{err}
+	}
+	return err
+}
+
+// transfer is one mail transaction. The library's own would ask for SMTPUTF8
+// wherever it is offered, and then a next hop without it bounces a mail whose
+// addresses and headers are plain ASCII; and it would send to nobody when one
+// of several recipients is refused.
+func (m *Mailer) transfer(conn *smtp.Client, msg *gomail.Msg) error {
+	to, param := msg.GetTo(), ""
+	for _, a := range append([]*mail.Address{m.from}, to...) {
+		if strings.ContainsFunc(a.Address, unicode.IsControl) {
+			return refusal{fmt.Errorf("address %q holds control characters", a.Address)}
+		}
+		if strings.ContainsFunc(a.Address, func(r rune) bool { return r > unicode.MaxASCII }) {
+			param = " SMTPUTF8" // RFC 6531 §3.4: needed for the address itself only
+		}
+	}
+	if _, err := command(conn, "MAIL FROM:<%s>%s", m.from.Address, param); err != nil {
+		return fmt.Errorf("sender %s: %w", m.from.Address, answer(err))
+	}
+	var refused []error
+	for _, a := range to {
+		if _, err := command(conn, "RCPT TO:<%s>", a.Address); err != nil {
+			refused = append(refused, fmt.Errorf("recipient %s: %w", a.Address, answer(err)))
+		}
+	}
+	if len(refused) == len(to) {
+		for _, err := range refused {
+			var r refusal
+			if !errors.As(err, &r) {
+				return err // one of them may take it later
+			}
+		}
+		return errors.Join(refused...)
+	}
+	for _, err := range refused {
+		m.log.Warn("a recipient was refused, the others get the mail", zap.Error(err))
+	}
+	w, err := conn.Data()
+	if err != nil {
+		return fmt.Errorf("data: %w", answer(err))
+	}
+	if _, err := msg.WriteTo(w); err != nil {
+		return fmt.Errorf("write the mail: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return fmt.Errorf("the mail: %w", answer(err))
+	}
+	return nil
+}
+
+// command sends one line and waits for a 25x reply. Its arguments
+// hold no control characters.
+func command(conn *smtp.Client, format string, args ...any) (string, error) {
+	id, err := conn.Text.Cmd(format, args...)
+	if err != nil {
+		return "", err
+	}
+	conn.Text.StartResponse(id)
+	defer conn.Text.EndResponse(id)
+	_, text, err := conn.Text.ReadResponse(25)
+	return text, err
+}
+
+// dial connects with a deadline on the connection itself: the library bounds
+// dialling and sending, but waits for a silent server's greeting for ever.
+func (m *Mailer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: m.cfg.Timeout}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(m.cfg.Timeout)); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if m.cfg.TLS != TLSImplicit {
+		return conn, nil
+	}
+	enc := tls.Client(conn, m.tls)
+	if err := enc.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return enc, nil
+}
+
+func (m *Mailer) compose(n flow.Notice) (*gomail.Msg, error) {
+	to, lang := m.cfg.Staff, m.cfg.StaffLanguage
+	if m.audience == notice.Customer {
+		to, lang = []string{n.Incident.Holder.Contact}, n.Incident.Holder.Language
+	}
+	text, err := m.texts.Write(n, m.audience, lang)
+	if err != nil {
+		return nil, err
+	}
+	msg := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8), gomail.WithEncoding(gomail.EncodingQP))
+	msg.FromMailAddress(m.from)
+	if err := msg.To(to...); err != nil {
+		return nil, fmt.Errorf("recipients %q: %w", to, err)
+	}
+	if m.cfg.ReplyTo != "" {
+		if err := msg.ReplyTo(m.cfg.ReplyTo); err != nil {
+			return nil, fmt.Errorf("reply-to: %w", err)
+		}
+	}
+	msg.Subject(text.Subject)
+	msg.SetMessageIDWithValue(m.messageID(n.Key))
+	msg.SetGenHeader("References", "<"+n.Incident.ID+"."+string(m.audience)+"@"+m.domain()+">") // one thread for an incident
+	msg.SetDateWithValue(n.At)
+	msg.SetGenHeader("X-Flowcordon-Incident", n.Incident.ID)
+	msg.SetGenHeader("X-Flowcordon-Notice", n.Kind)
+	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834 §5: no holiday replies to it
+	msg.SetGenHeader("Content-Language", text.Language)
+	msg.SetBodyString(gomail.TypeTextPlain, text.Text)
+	for _, l := range n.Evidence.Logs {
+		// Base64, so that the bytes that were hashed are the bytes that arrive.
+		err := msg.AttachReader(l.Name, bytes.NewReader([]byte(l.Text)),
+			gomail.WithFileContentType("text/plain; charset=utf-8"), gomail.WithFileEncoding(gomail.EncodingB64))
+		if err != nil {
+			return nil, fmt.Errorf("attach %s: %w", l.Name, err)
+		}
+	}
+	return msg, nil
+}
+
+// messageID is stable for a notice and an audience.
+func (m *Mailer) messageID(key string) string {
+	return strings.ReplaceAll(key, "/", ".") + "." + string(m.audience) + "@" + m.domain()
+}
+
+func (m *Mailer) domain() string {
+	_, domain, _ := strings.Cut(m.from.Address, "@")
+	return domain
+}

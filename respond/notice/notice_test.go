@@ -1,0 +1,142 @@
+package notice
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Each kind in each language, as a customer or the staff will read it.
+func TestGolden(t *testing.T) {
+	w, err := New(Config{Company: "Example Hosting", PortalURL: "https://abuse.example.org/i/{id}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lang := range []string{"en", "ru"} {
+		for _, name := range Names[1:] {
+			t.Run(lang+"/"+name, func(t *testing.T) {
+				aud, kind, _ := strings.Cut(name, "-")
+				m, err := w.Write(Example(kind), Audience(aud), lang)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := "Subject: " + m.Subject + "\n\n" + m.Text
+				file := filepath.Join("testdata", lang, name+".golden")
+				if *update {
+					if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+						t.Fatal(err)
+					}
+					if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff(string(want), got); d != "" {
+					t.Errorf("%s (-want +got):\n%s", file, d)
+				}
+			})
+		}
+	}
+}
+
+// What a customer must read before anything else.
+func TestFirstLines(t *testing.T) {
+	w, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lang, words := range map[string][]string{
+		"en": {"suspended the network", "198.18.0.7", "UTC", "runs on", "VNC console", "reply", "what happened", "how you fixed it", "does not happen again"},
+		"ru": {"приостановили сетевой доступ", "198.18.0.7", "UTC", "продолжает работать", "VNC-консоль", "ответьте", "что произошло", "как вы это устранили", "не повторилось"},
+	} {
+		m, err := w.Write(Example("suspended"), Customer, lang)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(m.Text, "\n")
+		head := strings.Join(lines[:min(12, len(lines))], " ")
+		at := 0
+		for _, word := range words {
+			i := strings.Index(head[at:], word)
+			if i < 0 {
+				t.Errorf("%s: %q is not, or not in this order, in the first 12 lines:\n%s", lang, word, head)
+				continue
+			}
+			at += i
+		}
+		if !strings.HasPrefix(m.Subject, "[FC-ABCDEFGHIJ] ") {
+			t.Errorf("%s: subject %q does not begin with the incident", lang, m.Subject)
+		}
+	}
+}
+
+func TestLanguageOfHolder(t *testing.T) {
+	w, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{"": "en", "en": "en", "ru": "ru", "RU": "ru", "ru-RU": "ru", "de": "en", "../ru": "en"} {
+		m, err := w.Write(Example("notified"), Customer, in)
+		if err != nil || m.Language != want {
+			t.Errorf("language %q: %q, %v; want %q", in, m.Language, err, want)
+		}
+	}
+}
+
+func TestDirOverrides(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("en/customer-released.txt", "Subject: back again\n\nHello {{.Incident.Holder.Contact}}\n")
+	write("de/customer-released.txt", "Subject: [{{.ID}}] Netz wieder da\n\nHallo\n")
+	w, err := New(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lang, want := range map[string]Message{
+		"en": {"[FC-ABCDEFGHIJ] back again", "Hello owner@example.org\n", "en"},
+		"de": {"[FC-ABCDEFGHIJ] Netz wieder da", "Hallo\n", "de"},
+	} {
+		got, err := w.Write(Example("released"), Customer, lang)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", lang, d)
+		}
+	}
+	if m, err := w.Write(Example("suspended"), Customer, "de"); err != nil || !strings.Contains(m.Text, "VNC console") {
+		t.Errorf("a language without a template must fall back to English: %v\n%s", err, m.Text)
+	}
+
+	write("en/staff-held.txt", "Subject: x\n\n{{.NoSuchField}}\n")
+	write("ru/staff-held.txt", "no subject\n\ntext\n")
+	_, err = New(Config{Dir: dir})
+	if err == nil {
+		t.Fatal("broken templates were accepted")
+	}
+	for _, want := range []string{"NoSuchField", "en/staff-held.txt", `ru/staff-held.txt: the first line must be "Subject`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %q:\n%v", want, err)
+		}
+	}
+	if _, err := New(Config{Dir: filepath.Join(dir, "missing")}); err == nil {
+		t.Error("a directory that does not exist was accepted")
+	}
+}
