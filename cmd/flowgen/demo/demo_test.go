@@ -1,0 +1,91 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOnceAgainstAStub(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		mode    string
+		timeout time.Duration
+		want    string // of the error; empty: success
+		told    string
+	}{
+		{"good", 60 * time.Second, "", "SILENT"},
+		{"innocent", 60 * time.Second, "innocent", "FAILED"},
+		{"liar", 8 * time.Second, "the panel cut it 0 times", "FAILED"},
+		{"idle", 6 * time.Second, "no incident by rule netscan", "FAILED"},
+		{"crash", 60 * time.Second, "ended by itself", "told to crash"},
+	} {
+		t.Run(tc.mode, func(t *testing.T) {
+			t.Setenv(stubEnv, tc.mode)
+			var out bytes.Buffer
+			dir := t.TempDir()
+			started := time.Now()
+			sum, err := Run(t.Context(), Config{
+				Flowcordon: exe, Dir: dir, Once: true, Timeout: tc.timeout, Tenants: 40, AttackAfter: time.Second, Seed: 1, Out: &out,
+			})
+			text := out.String()
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("err = %v, want %q\n%s", err, tc.want, text)
+			}
+			if sum.OK != (err == nil) || !strings.Contains(text, tc.told) {
+				t.Errorf("summary %+v, told:\n%s", sum, text)
+			}
+			if d := time.Since(started); d > tc.timeout+15*time.Second {
+				t.Errorf("took %s", d)
+			}
+			if tc.mode != "good" {
+				return
+			}
+			if len(sum.Cut) != 2 || !sum.HonestUntouched || !sum.BackgroundUntouched || sum.Tickets != 2 || sum.Mails != 2 ||
+				sum.NetFlowRecords < 100 || sum.SFlowSamples < 100 || sum.FirstDatagramToCall <= 0 {
+				t.Errorf("summary %+v", sum)
+			}
+			mails, _ := filepath.Glob(filepath.Join(dir, "mails", "*.eml"))
+			if len(mails) != 2 || !strings.Contains(text, `"Сеть"`) {
+				t.Errorf("mails %v, told:\n%s", mails, text)
+			}
+		})
+	}
+}
+
+func TestInteractiveEndsCleanlyAndTidiesUp(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(stubEnv, "good")
+	t.Setenv("TMPDIR", t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second) // stands for Ctrl-C
+	defer cancel()
+	var out bytes.Buffer
+	if _, err := Run(ctx, Config{Flowcordon: exe, Tenants: 40, AttackAfter: time.Second, HTTP: "127.0.0.1:0", Out: &out}); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if !strings.Contains(out.String(), "Everything goes on until Ctrl-C") {
+		t.Errorf("told:\n%s", &out)
+	}
+	left, err := os.ReadDir(os.Getenv("TMPDIR"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	for _, path := range []string{"", "/nonexistent/flowcordon"} {
+		if _, err := Run(t.Context(), Config{Flowcordon: path}); err == nil {
+			t.Errorf("%q: no error", path)
+		}
+	}
+}
