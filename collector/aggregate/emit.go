@@ -2,9 +2,55 @@ package aggregate
 
 import (
 	"slices"
+	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
+
+// due reports whether the window has waited long enough for late records: its
+// end, or the record that opened it again after that, is Lateness ago.
+func (a *Aggregator) due(w *window, now int64) bool {
+	end := (w.start + flow.WindowSeconds) * int64(time.Second)
+	return now >= max(end, w.opened)+int64(a.cfg.Lateness)
+}
+
+// Flush appends to b every row that is due at now (ns): all rows of windows
+// that closed Lateness ago, the hot rows of the others, and the flow rows. With
+// all it appends everything there is. The rows share no memory with the
+// Aggregator; for the same records and the same flushes they come in the same
+// order, sorted by key within a window.
+func (a *Aggregator) Flush(now int64, all bool, b *flow.Batch) {
+	before := [4]int{len(b.Hosts), len(b.Services), len(b.Pairs), len(b.Flows)}
+	b.Services = append(b.Services, a.pending.Services...)
+	b.Pairs = append(b.Pairs, a.pending.Pairs...)
+	b.Flows = append(b.Flows, a.pending.Flows...)
+	clear(a.pending.Services) // their sets belong to b now
+	clear(a.pending.Pairs)
+	a.pending = flow.Batch{Services: a.pending.Services[:0], Pairs: a.pending.Pairs[:0], Flows: a.pending.Flows[:0]}
+
+	starts := make([]int64, 0, len(a.windows))
+	for s := range a.windows {
+		starts = append(starts, s)
+	}
+	slices.Sort(starts)
+	for _, s := range starts {
+		w := a.windows[s]
+		closed := all || a.due(w, now)
+		a.emit(w, closed, b)
+		if closed {
+			a.release(w)
+		}
+	}
+	a.stats.RowsHosts += uint64(len(b.Hosts) - before[0])
+	a.stats.RowsServices += uint64(len(b.Services) - before[1])
+	a.stats.RowsPairs += uint64(len(b.Pairs) - before[2])
+	a.stats.RowsFlows += uint64(len(b.Flows) - before[3])
+}
+
+// PendingRows is the number of rows that wait for a Flush although no window
+// closed: flow rows, and rows that were full. Who adds many records between two
+// flushes bounds its memory by it.
+func (a *Aggregator) PendingRows() int { return a.pending.Rows() }
 
 // emit appends the window's rows: all that counted anything if it closed, else
 // the hot ones. Emitted counters start again at zero.
@@ -100,46 +146,5 @@ func pairRow(w *window, e *entry[pairKey, pair]) flow.PairWindow {
 	v.emitted = true
 	v.reset()
 	e.dirty = false
-	return row
-}
-
-// wantsFlow applies the flow policy to one side of a record.
-func (a *Aggregator) wantsFlow(s *side) bool {
-	switch a.cfg.FlowPolicy {
-	case FlowAll:
-		return true
-	case FlowOff:
-		return false
-	}
-	if s.bogon || s.spoofed {
-		return true
-	}
-	switch s.kind.class {
-	case flow.ClassSYN, flow.ClassSYNACK, flow.ClassRST, flow.ClassICMPErr, flow.ClassEcho:
-		return true
-	case flow.ClassUDP:
-		return s.role == flow.RoleClient
-	}
-	return false
-}
-
-func flowRow(s *side, t times) flow.FlowRow {
-	r := s.rec
-	row := flow.FlowRow{
-		Time: t.end, Start: t.start, End: t.end,
-		Exporter: r.Exporter, Tenant: s.tenant.addr(), Host: s.host, Remote: s.remote,
-		HostPort: r.SrcPort, RemotePort: r.DstPort, SvcPort: s.kind.svc,
-		Dir: s.dir, IPProto: r.IPProto, Role: s.role, Class: s.kind.class,
-		TCPFlags: r.TCPFlags, ICMPType: r.ICMPType, ICMPCode: r.ICMPCode,
-		Packets: r.Packets, Bytes: r.Bytes, IPLen: r.IPLen, TTL: r.TTL, Rate: r.SamplingRate,
-		InIf: r.InIf, OutIf: r.OutIf, SrcMAC: r.SrcMAC, VLAN: r.VLAN,
-		Bogon: s.bogon, Spoofed: s.spoofed,
-	}
-	if s.dir == flow.In {
-		row.HostPort, row.RemotePort = r.DstPort, r.SrcPort
-	}
-	if r.Has&flow.HasFragment != 0 {
-		row.HostPort, row.RemotePort = 0, 0
-	}
 	return row
 }
