@@ -107,6 +107,7 @@ func (c Config) Validate() error {
 	n := &t.Netscan
 	v.windows("thresholds.netscan.windows_s", n.WindowsS)
 	v.scores("thresholds.netscan", n.NotifyScore, n.SuspendScore)
+	v.rate("thresholds.netscan.persist_score", n.PersistScore)
 	v.atLeast1("thresholds.netscan.notify_distinct", n.NotifyDistinct)
 	v.ordered("thresholds.netscan.suspend_distinct_raw", n.NotifyDistinct, n.SuspendDistinctRaw)
 	v.ordered("thresholds.netscan.suspend_distinct", n.NotifyDistinct, n.SuspendDistinct)
@@ -121,8 +122,11 @@ func (c Config) Validate() error {
 	v.windows("thresholds.portscan.windows_s", p.WindowsS)
 	v.scores("thresholds.portscan", p.NotifyScore, p.SuspendScore)
 	v.rate("thresholds.portscan.rate", p.Rate)
+	v.rate("thresholds.portscan.persist_score", p.PersistScore)
 	v.atLeast1("thresholds.portscan.notify_ports", p.NotifyPorts)
 	v.ordered("thresholds.portscan.suspend_ports", p.NotifyPorts, p.SuspendPorts)
+	v.rate("thresholds.portscan.notify_pool", p.NotifyPool)
+	v.rate("thresholds.portscan.suspend_pool", p.SuspendPool)
 
 	s := &t.SYNFlood
 	v.windows("thresholds.syn_flood.windows_s", s.WindowsS)

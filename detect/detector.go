@@ -79,7 +79,7 @@ func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, erro
 // tick is Tick with the slot of the tick before, so that no length is forgotten
 // when slots were missed.
 func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding, error) {
-	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{},
+	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{},
 		services: map[serviceQuery]map[serviceKey]flow.ServiceStat{}, pairs: map[pairQuery]map[pairKey]flow.PairStat{}}
 	steps := []struct {
 		rule flow.Rule
@@ -115,6 +115,7 @@ type tickState struct {
 	best     map[findingKey]flow.Finding
 	services map[serviceQuery]map[serviceKey]flow.ServiceStat // for persistence
 	pairs    map[pairQuery]map[pairKey]flow.PairStat
+	fleet    fleet
 }
 
 // dueLengths returns the lengths of windows_s that this tick judges.
@@ -185,8 +186,12 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 		return cmp.Or(a.Tenant.Compare(b.Tenant), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Port, b.Port), a.Remote.Compare(b.Remote))
 	})
 	g := t.d.cfg.Thresholds.Gates
+	deaf := t.fleet.deaf()
 	for i := range out {
 		f := &out[i]
+		if deaf || t.fleet.deafTenant(f.Tenant) {
+			hold(f, GateNoIncoming)
+		}
 		if f.Rule != flow.RuleNetscan || f.Tier != flow.TierSuspend {
 			continue
 		}

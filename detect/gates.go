@@ -1,6 +1,8 @@
 package detect
 
 import (
+	"net/netip"
+
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -10,6 +12,7 @@ const (
 	GateP2PPort      = "p2p_port"                // the port belongs to a peer-to-peer network
 	GatePortShare    = "port_concentration"      // the tenant is as busy on other ports, as peer-to-peer is
 	GateNoFlags      = "no_flags"                // the export lacks TCP flags for a part of the tenant's records
+	GateNoIncoming   = "incoming_missing"        // the export lacks what the tenant receives
 	GateHostMissing  = "host_totals_missing"     // no totals of the tenant were stored for the range
 	GatePersistence  = "persistence"             // seen in one stretch of time only
 	GateEvidence     = "evidence"                // too few samples to show to anybody
@@ -60,10 +63,71 @@ func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat) {
 		hold(f, GateHostMissing)
 		return
 	}
-	if noFlagsShare(h) > t.Gates.NoFlagsShare {
+	if f.IPProto == flow.ProtoTCP && noFlagsShare(h) > t.Gates.NoFlagsShare {
 		hold(f, GateNoFlags)
+	}
+	if incomingMissing(h.EstOut, h.InRecords) {
+		hold(f, GateNoIncoming)
 	}
 	if f.Rule == flow.RuleNetscan && !t.Netscan.concentrated(f, h.SYNOut) {
 		hold(f, GatePortShare)
 	}
+}
+
+// inPerEst is the least that comes back for packets of established TCP
+// connections: RFC 5681 §4.2 asks for an ACK for every second segment, receive
+// offload and thinning leave fewer.
+const inPerEst = 0.1
+
+// oneWayProof is notify's exponent: 8e-7 for a tenant that does receive.
+const oneWayProof = 14
+
+// incomingMissing reports whether the export shows a tenant's established
+// connections but not what it receives (sampling in one direction only). All
+// answers are missing then, and everybody looks like a scanner or a flooder.
+func incomingMissing(estOut, in uint64) bool {
+	return shortfall(float64(in), float64(estOut), inPerEst) >= oneWayProof
+}
+
+// fleet is what the larger TCP pairs of each tenant show together.
+type fleet map[netip.Addr]*fleetSum
+
+type fleetSum struct{ estOut, in uint64 }
+
+func (f fleet) see(stats []flow.PairStat) {
+	for i := range stats {
+		s := f[stats[i].Tenant]
+		if s == nil {
+			s = &fleetSum{}
+			f[stats[i].Tenant] = s
+		}
+		s.estOut += stats[i].EstOutPackets
+		s.in += stats[i].InPackets
+	}
+}
+
+// minDeaf is how many tenants must lack what they receive before all do: one
+// tenant that sends ACKs into the void must not hold everybody's verdicts.
+const minDeaf = 3
+
+// deafTenant reports it of one tenant, in packets.
+func (f fleet) deafTenant(a netip.Addr) bool {
+	s := f[a]
+	return s != nil && incomingMissing(s.estOut, s.in)
+}
+
+// deaf reports whether the exports lack the incoming direction: so it is for
+// half of the tenants that could show it.
+func (f fleet) deaf() bool {
+	deaf, able := 0, 0
+	for _, s := range f {
+		if !incomingMissing(s.estOut, 0) {
+			continue // too little to tell
+		}
+		able++
+		if incomingMissing(s.estOut, s.in) {
+			deaf++
+		}
+	}
+	return deaf >= minDeaf && 2*deaf >= able
 }

@@ -98,6 +98,7 @@ func (t *tickState) synFlood() error {
 		if err != nil {
 			return fmt.Errorf("pair windows of %s: %w", seconds(length), err)
 		}
+		t.fleet.see(stats)
 		var fs []flow.Finding
 		for i := range stats {
 			p := &stats[i]
@@ -136,6 +137,7 @@ func (t *tickState) udpFlood() error {
 		if err != nil {
 			return fmt.Errorf("pair windows of %s: %w", seconds(length), err)
 		}
+		var fs []flow.Finding
 		for i := range stats {
 			p := &stats[i]
 			f, ok := udpFlood(cfg, p, r)
@@ -152,6 +154,12 @@ func (t *tickState) udpFlood() error {
 					hold(&f, GatePersistence)
 				}
 			}
+			fs = append(fs, f)
+		}
+		if err := t.hostGates(r, fs); err != nil {
+			return err
+		}
+		for _, f := range fs {
 			t.keep(f, length)
 		}
 	}

@@ -12,6 +12,9 @@ type NetscanConfig struct {
 	WindowsS     []int   `yaml:"windows_s" json:"windows_s"` // lengths judged, seconds
 	NotifyScore  float64 `yaml:"notify_score" json:"notify_score"`
 	SuspendScore float64 `yaml:"suspend_score" json:"suspend_score"`
+	// PersistScore is the evidence that each of two parts of the range must
+	// carry for a suspension.
+	PersistScore float64 `yaml:"persist_score" json:"persist_score"`
 	// Distinct destinations needed. Suspend needs fewer where the SYNs were
 	// made by a scanner's own code.
 	NotifyDistinct     uint64 `yaml:"notify_distinct" json:"notify_distinct"`
@@ -32,7 +35,7 @@ type NetscanConfig struct {
 const netscanVersion = 1
 
 func defaultNetscan() NetscanConfig {
-	return NetscanConfig{WindowsS: []int{60, 300, 1800}, NotifyScore: 14, SuspendScore: 30, NotifyDistinct: 12,
+	return NetscanConfig{WindowsS: []int{60, 300, 1800}, NotifyScore: 14, SuspendScore: 30, PersistScore: 10, NotifyDistinct: 12,
 		SuspendDistinct: 60, SuspendDistinctRaw: 30, NotifyPool: 60, SuspendPool: 1000, SuspendPoolRaw: 200,
 		RawShare: 0.8, PortShare: 0.5, PortRate: 50}
 }
@@ -40,21 +43,13 @@ func defaultNetscan() NetscanConfig {
 // serviceCounts reads the scan evidence out of a tenant's client side of a port.
 func serviceCounts(s *flow.ServiceStat) scanCounts {
 	syn := float64(s.SYNOut)
-	return scanCounts{
+	c := scanCounts{
 		u: math.Min(float64(s.Distinct), syn), s: syn, raw: math.Min(float64(s.RawSYN), syn),
 		e: float64(s.EstOut), a: float64(s.SYNACKIn), i: float64(s.EstIn),
-		hidden: multiPacket(s.EstIn, s.InRecords, s.InPackets),
-		n:      effectiveRate(s.Rate),
+		n: effectiveRate(s.Rate),
 	}
-}
-
-// multiPacket bounds how many of est incoming records hold two or more packets:
-// each such record has at least one packet more than there are records.
-func multiPacket(est, records, packets uint64) float64 {
-	if packets <= records {
-		return 0
-	}
-	return float64(min(est, packets-records))
+	c.alien = c.isAlien()
+	return c
 }
 
 // effectiveRate guards against rows without a sampling rate: never below 1, and
@@ -92,7 +87,7 @@ func netscan(cfg *NetscanConfig, ports *PortClasses, s *flow.ServiceStat, r flow
 // evidence: the smaller of "too many" and "too few answered".
 func (cfg *NetscanConfig) judge(c scanCounts, r0, seconds float64) (flow.Tier, float64) {
 	rate := excess(c.u, r0*seconds/c.n)
-	score := math.Min(rate, max(c.lambdaA(), c.lambdaB(), c.lambdaC()))
+	score := math.Min(rate, c.lambda())
 	raw := c.raw >= cfg.RawShare*c.s && c.u >= float64(cfg.SuspendDistinctRaw) && poolAtLeast(c.u, c.s, cfg.SuspendPoolRaw)
 	kernel := c.u >= float64(cfg.SuspendDistinct) && poolAtLeast(c.u, c.s, cfg.SuspendPool)
 	switch {
@@ -116,12 +111,13 @@ func (cfg *NetscanConfig) concentrated(f *flow.Finding, hostSYN uint64) bool {
 // twice reports whether both parts of a range show the scan on their own:
 // whole is the range's counts, late those of its last lateS seconds.
 func (cfg *NetscanConfig) twice(whole, late scanCounts, r0, seconds, lateS float64) bool {
-	late.n = whole.n
+	late.n, late.alien = whole.n, whole.alien
 	early := whole.minus(late)
 	return cfg.part(late, r0, lateS) && cfg.part(early, r0, seconds-lateS)
 }
 
+// part asks for the evidence only: that the counts are enough to speak of many
+// destinations is asked of the whole.
 func (cfg *NetscanConfig) part(c scanCounts, r0, seconds float64) bool {
-	score := math.Min(excess(c.u, r0*seconds/c.n), max(c.lambdaA(), c.lambdaB(), c.lambdaC()))
-	return score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyDistinct)
+	return math.Min(excess(c.u, r0*seconds/c.n), c.lambda()) >= cfg.PersistScore
 }

@@ -13,15 +13,22 @@ type PortscanConfig struct {
 	Rate         float64 `yaml:"rate" json:"rate"`           // R0: new ports per second that a benign host may try
 	NotifyScore  float64 `yaml:"notify_score" json:"notify_score"`
 	SuspendScore float64 `yaml:"suspend_score" json:"suspend_score"`
+	// PersistScore is the evidence that each of two parts of the range must
+	// carry for a suspension.
+	PersistScore float64 `yaml:"persist_score" json:"persist_score"`
 	NotifyPorts  uint64  `yaml:"notify_ports" json:"notify_ports"`
 	SuspendPorts uint64  `yaml:"suspend_ports" json:"suspend_ports"`
+	// Sizes of the pool of ports that the distinct count must speak for: the
+	// services of one dead host, tried again and again, are a small pool.
+	NotifyPool  float64 `yaml:"notify_pool" json:"notify_pool"`
+	SuspendPool float64 `yaml:"suspend_pool" json:"suspend_pool"`
 }
 
 const portscanVersion = 1
 
 func defaultPortscan() PortscanConfig {
-	return PortscanConfig{WindowsS: []int{60, 300, 1800}, Rate: 0.33, NotifyScore: 14, SuspendScore: 30,
-		NotifyPorts: 10, SuspendPorts: 25}
+	return PortscanConfig{WindowsS: []int{60, 300, 1800}, Rate: 0.33, NotifyScore: 14, SuspendScore: 30, PersistScore: 10,
+		NotifyPorts: 10, SuspendPorts: 25, NotifyPool: 60, SuspendPool: 200}
 }
 
 // pairCounts reads the scan evidence out of one pair; u are ports.
@@ -41,9 +48,9 @@ func portscan(cfg *PortscanConfig, p *flow.PairStat, r flow.Range) (flow.Finding
 		Samples: p.SYNOut, Distinct: uint64(c.u), SamplingRate: c.n, Score: score,
 		EstRate: c.u / r.Seconds(), From: r.From, To: r.To, RuleVersion: portscanVersion}
 	switch {
-	case score >= cfg.SuspendScore && c.u >= float64(cfg.SuspendPorts):
+	case score >= cfg.SuspendScore && c.u >= float64(cfg.SuspendPorts) && poolAtLeast(c.u, c.s, cfg.SuspendPool):
 		f.Tier, f.Threshold = flow.TierSuspend, cfg.SuspendScore
-	case score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyPorts):
+	case score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyPorts) && poolAtLeast(c.u, c.s, cfg.NotifyPool):
 		f.Tier, f.Threshold = flow.TierNotify, cfg.NotifyScore
 	default:
 		return flow.Finding{}, false
@@ -60,9 +67,5 @@ func (cfg *PortscanConfig) score(c scanCounts, seconds float64) float64 {
 func (cfg *PortscanConfig) twice(whole, late scanCounts, seconds, lateS float64) bool {
 	late.n = whole.n
 	early := whole.minus(late)
-	return cfg.part(late, lateS) && cfg.part(early, seconds-lateS)
-}
-
-func (cfg *PortscanConfig) part(c scanCounts, seconds float64) bool {
-	return cfg.score(c, seconds) >= cfg.NotifyScore && c.u >= float64(cfg.NotifyPorts)
+	return cfg.score(late, lateS) >= cfg.PersistScore && cfg.score(early, seconds-lateS) >= cfg.PersistScore
 }

@@ -14,12 +14,12 @@ import (
 
 func netscanReason(f *flow.Finding, s *flow.ServiceStat) string {
 	return fmt.Sprintf("contacted %s different addresses on TCP port %d in %s%s; %s",
-		count(f.Distinct), s.SvcPort, length(f), sampled(f), answered(s.SYNACKIn+s.EstIn, f))
+		count(f.Distinct), s.SvcPort, length(f), sampled(f), answered(s.SYNACKIn, f))
 }
 
 func portscanReason(f *flow.Finding, p *flow.PairStat) string {
 	return fmt.Sprintf("tried %s different TCP ports of %s in %s%s; %s",
-		count(f.Distinct), p.Remote, length(f), sampled(f), answered(p.SYNACKIn+p.EstIn, f))
+		count(f.Distinct), p.Remote, length(f), sampled(f), answered(p.SYNACKIn, f))
 }
 
 func synFloodReason(f *flow.Finding, p *flow.PairStat) string {

@@ -66,8 +66,8 @@ type scanCounts struct {
 	s       float64 // outgoing SYN records
 	raw     float64 // of s: not of a kernel's shape
 	e, a, i float64 // established out, SYN-ACK in, established in
-	hidden  float64 // of i: records of two or more packets, which may hide a SYN-ACK
 	n       float64 // effective sampling rate 1:n
+	alien   bool    // the raw SYNs cannot be a kernel's: isAlien of the whole range
 }
 
 // The weights are log-likelihood ratios of a scan against the least favourable
@@ -77,10 +77,6 @@ const (
 	lbDistinct1, lbAnswer1                  = 0.26, 1.35     // N = 1: attempts and answers are exact
 	lbDistinctN, lbAnswerN                  = 0.1335, 1.2528 // N > 1: θ 0.2 against 0.05 answers per SYN
 	lcRaw, lcKernel                         = 2.0, 2.25      // raw share 0.9 against ≤ 0.05
-	// lcAnswer keeps hosts whose kernel sends SYNs of a raw shape (appliances
-	// with an initial TTL of 255) from gathering evidence: the drift is zero at
-	// one answer for two destinations.
-	lcAnswer = 4.0
 	// unsampledBelow separates N = 1 from N > 1 (detection.md §7.5).
 	unsampledBelow = 1.5
 )
@@ -91,30 +87,47 @@ func (c scanCounts) lambdaA() float64 {
 }
 
 // lambdaB is the evidence for a scan inside other traffic: attempts against
-// answers only. A flow record of a whole conversation carries its SYN-ACK among
-// other flags and counts as established, so that such records count as answers
-// too; in packet samples there are none and A stands alone.
+// answers only. It needs the aggregator to count the flow record of a whole
+// conversation as a SYN-ACK too: at 1:1 successes leave no other.
 func (c scanCounts) lambdaB() float64 {
 	if c.n < unsampledBelow {
-		return lbDistinct1*c.u - lbAnswer1*c.answers()
+		return lbDistinct1*c.u - lbAnswer1*c.a
 	}
-	return lbDistinctN*c.u - lbAnswerN*c.answers()
+	return lbDistinctN*c.u - lbAnswerN*c.a
 }
 
-// lambdaC is the evidence in the shape of the SYNs themselves.
+// lambdaC is the evidence in the shape of the SYNs themselves, for scans inside
+// other traffic. It counts only where alien is set.
 func (c scanCounts) lambdaC() float64 {
-	return lcRaw*math.Min(c.raw, c.u) - lcKernel*(c.s-c.raw) - lcAnswer*c.answers()
+	if !c.alien {
+		return math.Inf(-1)
+	}
+	return lcRaw*math.Min(c.raw, c.u) - lcKernel*(c.s-c.raw)
 }
 
-// answers is the number of attempts that may have been answered.
-func (c scanCounts) answers() float64 { return c.a + c.hidden }
+// lambda is the strongest of the three.
+func (c scanCounts) lambda() float64 { return max(c.lambdaA(), c.lambdaB(), c.lambdaC()) }
+
+// A host whose kernel itself sends SYNs of a raw shape (appliances with an
+// initial TTL of 255) is answered: by one SYN-ACK for two SYNs at the least, if
+// a fifth of what it calls is dead and tried three times.
+const (
+	rawAnswers = 0.5
+	rawProof   = 14 // exponent at which such a host is refuted: 8e-7
+)
+
+// isAlien reports whether the raw SYNs are refuted to be a kernel's. Ordinary
+// SYNs, those of traffic that a scan hides in, explain one answer each.
+func (c scanCounts) isAlien() bool {
+	return shortfall(math.Max(0, c.a-(c.s-c.raw)), c.raw, rawAnswers) >= rawProof
+}
 
 // minus is what is left of c without the later part; distinct is then a lower
 // bound of the earlier part's: those that the later part did not meet again.
 func (c scanCounts) minus(o scanCounts) scanCounts {
 	d := func(x, y float64) float64 { return math.Max(0, x-y) }
 	return scanCounts{u: d(c.u, o.u), s: d(c.s, o.s), raw: d(c.raw, o.raw), e: d(c.e, o.e),
-		a: d(c.a, o.a), i: d(c.i, o.i), hidden: d(c.hidden, o.hidden), n: c.n}
+		a: d(c.a, o.a), i: d(c.i, o.i), n: c.n, alien: c.alien}
 }
 
 // leastPackets is the smallest number of packets without any of the other kind
