@@ -48,7 +48,7 @@ func runDecode(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		fs.Usage()
 		return 2
 	}
-	cfg := decode.Config{}
+	cfg := decode.Config{TrustClock: true}
 	if n := uint32(*defaultRate); n > 0 {
 		cfg.Sampling = []decode.SamplingRule{
 			{Exporter: netip.MustParsePrefix("0.0.0.0/0"), Default: n},

@@ -18,6 +18,10 @@ type Config struct {
 	// HoldBack bounds the bytes of data sets that are kept while their
 	// template is missing. 0: defaultHoldBack; negative: none are kept.
 	HoldBack int
+	// TrustClock takes the exporters' times as they are, even where they lie
+	// ahead of Received: for reading captures, whose own clock may be the wrong
+	// one. Live collection leaves it off, see maxFuture.
+	TrustClock bool
 }
 
 // SamplingRule is the configured sampling rate (1:N) of the exporters within a

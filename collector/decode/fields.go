@@ -54,6 +54,7 @@ const (
 	fSamplingInterval
 	fRandomInterval
 	fPacketInterval
+	fPacketSpace
 	fSize
 	fProbability
 	fTemplateRef
@@ -103,7 +104,7 @@ type fields struct {
 	samplingInterval            uint64
 	randomInterval              uint64
 	packetInterval, packetSpace uint64
-	size, population            uint64
+	size, population, algorithm uint64
 	probability                 float64
 	templateRef                 uint64
 	frame, ipSection            []byte
@@ -353,12 +354,14 @@ func (f *fields) setSampling(id uint16, b []byte) {
 		f.u64(fSamplerID, &f.samplerID, b)
 	case 50:
 		f.u64(fRandomInterval, &f.randomInterval, b)
+	case 304:
+		f.algorithm, _ = uintOf(b)
 	case 302:
 		f.u64(fSelectorID, &f.selectorID, b)
 	case 305:
 		f.u64(fPacketInterval, &f.packetInterval, b)
 	case 306:
-		f.packetSpace, _ = uintOf(b)
+		f.u64(fPacketSpace, &f.packetSpace, b)
 	case 309:
 		f.u64(fSize, &f.size, b)
 	case 310:

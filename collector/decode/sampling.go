@@ -111,16 +111,24 @@ func statedRate(f *fields) (rate uint32, refused bool) {
 		return believe(f.samplingInterval)
 	case f.has&fRandomInterval != 0 && f.randomInterval > 0: // IE 50
 		return believe(f.randomInterval)
-	case f.has&fPacketInterval != 0 && f.packetInterval > 0: // IE 305, 306: RFC 5477 §8.2.2
-		if f.packetSpace > math.MaxUint32 || f.packetInterval > math.MaxUint32 {
-			return 0, true
-		}
-		return believe((f.packetInterval + f.packetSpace) / f.packetInterval)
-	case f.has&fSize != 0 && f.size > 0 && f.population > 0: // IE 309, 310: n out of N
+	case f.has&fSize != 0 && f.size > 0 && f.population > 0 && (f.has&fPacketInterval == 0 || f.algorithm != algorithmCount):
+		// IE 309, 310: n out of N. Cisco IOS XR sends 305 = 1 beside them,
+		// which taken alone would turn 1:256 into 1:1.
 		if f.population > math.MaxUint32 {
 			return 0, true
 		}
 		return believe(f.population / f.size)
+	case f.has&fPacketInterval != 0 && f.packetInterval > 0: // IE 305, 306
+		if f.packetInterval > math.MaxUint32 || f.packetSpace > math.MaxUint32 {
+			return 0, true
+		}
+		if f.has&fPacketSpace == 0 {
+			// RFC 5477 §8.2.2 means the length of a run of packets, and the
+			// space between runs is in 306. Those who send 305 alone
+			// (softflowd and others) mean one packet out of so many.
+			return believe(f.packetInterval)
+		}
+		return believe((f.packetInterval + f.packetSpace) / f.packetInterval)
 	case f.has&fProbability != 0 && f.probability > 0 && f.probability <= 1: // IE 311
 		r := math.Round(1 / f.probability)
 		if r > maxSamplingRate {
@@ -130,6 +138,10 @@ func statedRate(f *fields) (rate uint32, refused bool) {
 	}
 	return 0, false
 }
+
+// algorithmCount is systematic count-based sampling (IANA psamp-parameters, IE
+// 304): a run of packets (305), then a space (306).
+const algorithmCount = 1
 
 func believe(n uint64) (rate uint32, refused bool) {
 	if n > maxSamplingRate {

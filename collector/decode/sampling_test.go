@@ -69,7 +69,18 @@ func TestSampling(t *testing.T) {
 				options9([]uint16{48, 1, 50, 4}, wire{}.u8(1).u32(200)), plain},
 			rate: 200, source: flow.SamplingOptions,
 		},
-		{name: "305 alone (pmacct-104)", packets: [][]byte{dataX(1, []uint16{305, 4}, wire{}.u32(1))}, rate: 1, source: flow.SamplingRecord},
+		{name: "305 alone is one out of so many (softflowd)", packets: [][]byte{dataX(1, []uint16{305, 4}, wire{}.u32(10))}, rate: 10, source: flow.SamplingRecord},
+		{
+			name:    "305 = 1 beside n out of N (Cisco IOS XR)",
+			packets: [][]byte{optionsX(1, []uint16{302, 4, 305, 4, 304, 2, 309, 4, 310, 4}, wire{}.u32(1, 1).u16(3).u32(1, 256)), dataX(1, []uint16{302, 4}, wire{}.u32(1))},
+			rate:    256, source: flow.SamplingOptions,
+		},
+		{
+			name:    "the algorithm says which of the two pairs holds",
+			packets: [][]byte{dataX(1, []uint16{305, 4, 306, 4, 304, 2, 309, 4, 310, 4}, wire{}.u32(1, 99).u16(1).u32(1, 1))},
+			rate:    100, source: flow.SamplingRecord,
+		},
+		{name: "space of 0 with its interval: every packet", packets: [][]byte{dataX(1, []uint16{305, 4, 306, 4}, wire{}.u32(5, 0))}, rate: 1, source: flow.SamplingRecord},
 		{name: "interval and space (Nokia)", packets: [][]byte{dataX(1, []uint16{305, 4, 306, 4}, wire{}.u32(10, 9990))}, rate: 1000, source: flow.SamplingRecord},
 		{
 			name: "n out of N by selector", packets: [][]byte{

@@ -28,7 +28,7 @@ func (d *Decoder) times(o *origin, f *fields, r *flow.Record) {
 		r.Start, r.End = r.Received, r.Received
 		return
 	}
-	if end > r.Received && end-r.Received > int64(maxFuture) || end <= 0 {
+	if end <= 0 || !d.cfg.TrustClock && end-r.Received > int64(maxFuture) {
 		o.exporter.count(d, nTimesClamped)
 		r.Start, r.End = r.Received, r.Received
 		return
