@@ -139,7 +139,7 @@ func TestSetTokens(t *testing.T) {
 	if a := b.do(t, RoleViewer, "GET", Prefix+"/whoami", ""); a.code != 200 {
 		t.Errorf("kept token: %d", a.code)
 	}
-	twice := append(roleTokens()[:1], roleTokens()[0])
+	twice := []Token{roleTokens()[0], roleTokens()[0]}
 	if err := b.h.SetTokens(twice); err == nil || !strings.Contains(err.Error(), "two tokens are called test-viewer") || !strings.Contains(err.Error(), "the same token") {
 		t.Errorf("doubled token: %v", err)
 	}

@@ -49,6 +49,8 @@ func TestBadParameters(t *testing.T) {
 		{"/top?window=25h", 422, `window: "25h"`},
 		{"/top?limit=1001", 422, `limit: expected number <= 1000`},
 		{"/incidents?state=" + strings.Repeat("x", 5000), 422, `xxx…" is not understood`},
+		{"/incidents?rule=<script>alert(1)</script>", 422, `rule: "<script>alert(1)</script>" is not understood`},
+		{"/incidents/%3Cscript%3E", 404, `no incident "<script>"`},
 		{"/nothing", 404, `there is nothing at this address; /api/v1/openapi.json lists`},
 	} {
 		p := b.get(t, Prefix+tc.path).problem(t, tc.code)

@@ -31,6 +31,7 @@ type hostOutput struct {
 	}
 }
 
+// flowsInput: limit ends at 20,000 rows, about 10 MB of JSON built in memory.
 type flowsInput struct {
 	IP     string `path:"ip" doc:"any address of the tenant" example:"198.18.0.7"`
 	From   string `query:"from" doc:"RFC 3339, or relative such as -15m; default one hour before to" example:"-15m"`

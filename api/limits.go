@@ -9,8 +9,6 @@ const (
 	maxHeaderBytes = 16 << 10
 	// defaultTimeout: a person has gone away by then; ClickHouse is told to stop.
 	defaultTimeout = 30 * time.Second
-	// maxFlows: about 10 MB of JSON, built in memory.
-	maxFlows = 20_000
 	// maxPoints of one series: more than any screen is wide.
 	maxPoints = 2000
 	// wantPoints is what an automatic step aims at.

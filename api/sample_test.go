@@ -298,6 +298,6 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 	b.Server = httptest.NewUnstartedServer(nil)
 	b.Config = NewServer(h)
 	b.Start()
-	t.Cleanup(b.Server.Close)
+	t.Cleanup(b.Close)
 	return b
 }

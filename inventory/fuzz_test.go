@@ -1,7 +1,7 @@
 package inventory
 
 import (
-	"net/netip"
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
@@ -33,8 +33,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%d bytes allocated for a file of %d", used, len(text))
 		}
 		if err != nil {
-			is, ok := err.(Issues)
-			if !ok || len(is) == 0 {
+			var is Issues
+			if !errors.As(err, &is) || len(is) == 0 {
 				t.Fatalf("error %T without issues: %v", err, err)
 			}
 			for _, i := range is {
@@ -57,7 +57,7 @@ func FuzzParse(f *testing.F) {
 				if !ok {
 					t.Fatalf("nobody holds %s at %s", p, at)
 				}
-				if h.Prefix.Bits() < p.Bits() || !h.Prefix.Contains(netip.Addr(p.Addr())) {
+				if h.Prefix.Bits() < p.Bits() || !h.Prefix.Contains(p.Addr()) {
 					t.Fatalf("%s is answered with %s", p, h.Prefix)
 				}
 			}

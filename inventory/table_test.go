@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -171,8 +172,8 @@ func TestParseErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Parse(tc.file, strings.NewReader(tc.text))
-			is, ok := err.(Issues)
-			if !ok {
+			var is Issues
+			if !errors.As(err, &is) {
 				t.Fatalf("error is %T (%v), want Issues", err, err)
 			}
 			if len(is) != len(tc.want) {

@@ -110,7 +110,7 @@ function overview() {
 const more = m => m.totalCount > m.limit ? el('p', { class: 'note' }, `The newest ${m.limit} of ${whole(m.totalCount)}.`) : null;
 
 function incidentTable(list) {
-  return table('Open incidents', ['State', 'Address', 'Tenant', 'What', 'Why', '>Age'], list.map(i => [
+  return table('Open incidents', ['State', 'Address', 'Tenant', 'What', 'Why', 'Age'], list.map(i => [
     badge(i.state), hostLink(i.tenant), holder(i.holder?.tenant ? i.holder : null),
     el('a', { href: '#/incidents/' + encodeURIComponent(i.id) }, rules(i.rules)), why(i),
     el('time', { datetime: i.opened, title: 'opened ' + stamp(i.opened) }, ago(i.opened))]), 'No open incidents. Nobody is scanning or flooding others as far as the exporters show.');
@@ -209,7 +209,7 @@ const join = (a, p) => p ? (a.includes(':') ? '[' + a + ']' : a) + ':' + p : a;
 // chart draws two lines over time; steps without a row are zero.
 function chart(h, outKey, inKey, factor, unit) {
   if (!h.series.length) return el('p', { class: 'empty' }, 'No traffic in this time.');
-  const W = 800, H = 200, L = 92, B = 24, T = 8, step = h.step_s * 1000;
+  const W = main.clientWidth < 600 ? 380 : 800, H = 200, L = 92, B = 24, T = 12, step = h.step_s * 1000;
   const from = Math.floor(Date.parse(h.from) / step) * step, n = Math.max(1, Math.ceil((Date.parse(h.to) - from) / step));
   const lines = [outKey, inKey].map(k => {
     const v = new Float64Array(n);
