@@ -82,7 +82,7 @@ func Start() (*Lab, error) {
 	l.onStop(func() { _ = os.RemoveAll(dir) })
 	for _, step := range []func() error{l.networks, l.files, l.startNode, l.waitDaemon} {
 		if err := step(); err != nil {
-			log := l.logs()
+			log := l.Logs()
 			l.Stop()
 			return nil, fmt.Errorf("start the lab: %w\n%s", err, log)
 		}
@@ -101,8 +101,8 @@ func (l *Lab) Stop() {
 	l.undo = nil
 }
 
-// logs is the end of what the node's programs wrote.
-func (l *Lab) logs() string {
+// Logs is the end of what the node's programs wrote.
+func (l *Lab) Logs() string {
 	var b strings.Builder
 	for _, name := range []string{"stdout", "libvirtd.log", "softflowd"} {
 		text, err := os.ReadFile(filepath.Join(l.Dir, "log", name))
@@ -210,8 +210,8 @@ func (l *Lab) startNode() error {
 	l.node = Command(l.Node, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"sh", filepath.Join(l.Dir, "node.sh"), l.Dir)
 	l.node.Stdout, l.node.Stderr = out, out
-	l.node.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := l.node.Start(); err != nil {
+	l.node.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for Stop
+	if err := start(l.node); err != nil {
 		return err
 	}
 	l.onStop(func() {
