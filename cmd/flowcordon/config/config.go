@@ -181,6 +181,9 @@ type Suspender struct {
 type Notify struct {
 	Email  *Email  `yaml:"email"`
 	Ticket *Ticket `yaml:"ticket"`
+
+	Company   string `yaml:"company"`    // signs what customers get
+	PortalURL string `yaml:"portal_url"` // where staff look at an incident; {id} is replaced
 }
 
 // Email is the SMTP server that takes our mail.

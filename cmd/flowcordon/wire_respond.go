@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/flowcordon/flowcordon/api"
+	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
+	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/respond"
+	"github.com/flowcordon/flowcordon/respond/email"
+	"github.com/flowcordon/flowcordon/respond/libvirt"
+	"github.com/flowcordon/flowcordon/respond/notice"
+	"github.com/flowcordon/flowcordon/respond/ticket"
+	"github.com/flowcordon/flowcordon/respond/webhook"
+	"github.com/flowcordon/flowcordon/store"
+)
+
+// wireRespond makes the adapters, the notifiers and the controller over them.
+func (s *service) wireRespond() error {
+	rc := s.cfg.Respond
+	deps := respond.Deps{Events: s.store, Flows: s.store, Inventory: s.inventory, Log: s.log, Registerer: s.registry}
+	var errs []error
+	for _, c := range rc.Suspenders {
+		a, err := s.suspender(c)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("respond.suspenders %s: %w", c.Name, err))
+			continue
+		}
+		deps.Suspenders = append(deps.Suspenders, a)
+	}
+	writer, err := notice.New(notice.Config{Dir: rc.TemplateDir, Company: rc.Notify.Company, PortalURL: rc.Notify.PortalURL})
+	if err != nil {
+		return fmt.Errorf("respond.template_dir: %w", err)
+	}
+	if m := rc.Notify.Email; m != nil {
+		ec := email.Config{
+			Server: m.Address, From: m.From, Staff: m.Staff, TLS: email.TLS(m.TLS), Username: m.User, Password: m.Password, Timeout: m.Timeout,
+		}
+		if m.CAFile != "" {
+			if ec.RootCAs, err = os.ReadFile(m.CAFile); err != nil {
+				errs = append(errs, fmt.Errorf("respond.notify.email.ca_file: %w", err))
+			}
+		}
+		for _, to := range []notice.Audience{notice.Customer, notice.Staff} {
+			if to == notice.Staff && len(m.Staff) == 0 {
+				continue
+			}
+			n, err := email.New(ec, to, email.Deps{Texts: writer, Log: s.log})
+			if err != nil {
+				errs = append(errs, fmt.Errorf("respond.notify.email: %w", err))
+				break
+			}
+			deps.Notifiers = append(deps.Notifiers, n)
+		}
+	}
+	if t := rc.Notify.Ticket; t != nil {
+		client, err := httpClient(t.CAFile)
+		if err != nil {
+			return fmt.Errorf("respond.notify.ticket.ca_file: %w", err)
+		}
+		n, err := ticket.New(ticket.Config{URL: t.URL, Secret: []byte(t.Secret), Timeout: t.Timeout}, ticket.Deps{Texts: writer, Client: client, Log: s.log})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("respond.notify.ticket: %w", err))
+		} else {
+			deps.Notifiers = append(deps.Notifiers, n)
+		}
+	}
+	s.control = respond.New(respondConfig(s.cfg), deps)
+	return errors.Join(errs...)
+}
+
+func (s *service) suspender(c config.Suspender) (respond.Suspender, error) {
+	switch c.Type {
+	case "libvirt":
+		lc := libvirt.Config{Name: c.Name, URI: c.URI, Socket: c.Socket, Address: c.Host, PKI: c.PKIDir, Timeout: c.Timeout}
+		return libvirt.New(lc, libvirt.Deps{Log: s.log, Registerer: s.registry}), lc.Validate()
+	case "webhook":
+		wc := webhook.Config{Name: c.Name, URL: c.URL, Secret: []byte(c.Secret), CAFile: c.CAFile, Timeout: c.Timeout}
+		return webhook.New(wc, webhook.Deps{Log: s.log, Registerer: s.registry}), wc.Validate()
+	}
+	return nil, fmt.Errorf("type %q is not known; write libvirt or webhook", c.Type)
+}
+
+func respondConfig(c config.Config) respond.Config {
+	rc := c.Respond
+	out := respond.Config{
+		Modes:           map[flow.Rule]flow.Mode{},
+		Protected:       respond.Protected{Prefixes: config.Plain(rc.Protected.Prefixes), Tenants: rc.Protected.Tenants, Tags: rc.Protected.Tags},
+		MaxPerHour:      rc.MaxPerHour,
+		ApprovalTimeout: rc.ApprovalTimeout,
+		CallTimeout:     rc.CallTimeout,
+		Settle:          rc.VerifyAfter,
+		VerifyFor:       rc.VerifyFor,
+		VerifyDeadline:  rc.VerifyDeadline,
+		EvidenceRows:    rc.EvidenceRows,
+	}
+	if out.MaxPerHour == 0 {
+		out.MaxPerHour = -1 // in the file 0 means never
+	}
+	for rule, r := range c.Detect.Rules {
+		out.Modes[rule] = r.Mode
+	}
+	for i, e := range rc.Exempt {
+		x := respond.Exemption{
+			Name: fmt.Sprintf("respond.exempt[%d]", i), Holder: e.Tenant, Port: e.Port, Rule: e.Rule,
+			Owner: e.Owner, Reason: e.Reason, Expires: e.Expires,
+		}
+		if e.Prefix != nil {
+			x.Tenant = e.Prefix.Prefix
+		}
+		if e.Remote != nil {
+			x.Remote = e.Remote.Prefix
+		}
+		out.Exemptions = append(out.Exemptions, x)
+	}
+	return out
+}
+
+func apiConfig(c config.Config) (api.Config, error) {
+	out := api.Config{Version: version, MetricsOpen: c.API.MetricsOpen == nil || *c.API.MetricsOpen}
+	for _, t := range c.API.Tokens {
+		role, err := api.ParseRole(t.Role)
+		if err != nil {
+			return out, fmt.Errorf("api.tokens %s: %w", t.Name, err)
+		}
+		tok := api.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Secret))}
+		if t.TokenSHA256 != "" {
+			if _, err := hex.Decode(tok.Hash[:], []byte(t.TokenSHA256)); err != nil {
+				return out, fmt.Errorf("api.tokens %s: %w", t.Name, err)
+			}
+		}
+		out.Tokens = append(out.Tokens, tok)
+	}
+	return out, nil
+}
+
+func (s *service) apiDeps() api.Deps {
+	return api.Deps{
+		Incidents:     incidents{s.control},
+		Store:         s.store,
+		StoreNotFound: store.ErrNotFound,
+		Inventory:     s.inventory,
+		Exporters:     s.collector.Exporters,
+		TenantKey:     func(a netip.Addr) netip.Addr { return tenantKey(s.cfg, a) },
+		Ready:         s.notReady,
+		Gatherer:      s.registry,
+		Registerer:    s.registry,
+		Log:           s.log,
+	}
+}
+
+// notReady says what the service still waits for.
+func (s *service) notReady() []error {
+	var errs []error
+	select {
+	case <-s.collector.Ready():
+	default:
+		errs = append(errs, errors.New("the UDP sockets are not open yet"))
+	}
+	select {
+	case <-s.ready:
+	default:
+		errs = append(errs, errors.New("schema and event log are not loaded yet; detection waits, flows are kept in the spool"))
+	}
+	return errs
+}
+
+// incidents shows the controller to the API.
+type incidents struct{ *respond.Controller }
+
+// List gives one page of what matches, newest opened first.
+func (c incidents) List(_ context.Context, q api.ListQuery) ([]flow.Incident, int, error) {
+	f := respond.Filter{States: q.States, Rule: q.Rule}
+	if q.Tenant.IsValid() {
+		f.Tenant = q.Tenant.String()
+	}
+	all := slices.DeleteFunc(c.Incidents(f), func(i flow.Incident) bool {
+		return !q.Since.IsZero() && i.Opened.Before(q.Since) || !q.Until.IsZero() && !i.Opened.Before(q.Until)
+	})
+	from := min(q.Offset, len(all))
+	return all[from:min(from+q.Limit, len(all))], len(all), nil
+}
+
+// Release is Controller.Release with errors that a caller may see.
+func (c incidents) Release(ctx context.Context, id, actor, statement string) error {
+	return visible(c.Controller.Release(ctx, id, actor, statement))
+}
+
+// Approve is Controller.Approve with errors that a caller may see.
+func (c incidents) Approve(ctx context.Context, id, actor, reason string) error {
+	return visible(c.Controller.Approve(ctx, id, actor, reason))
+}
+
+// Close is Controller.Close with errors that a caller may see.
+func (c incidents) Close(ctx context.Context, id, actor, reason string) error {
+	return visible(c.Controller.Close(ctx, id, actor, reason))
+}
+
+func visible(err error) error {
+	switch {
+	case errors.Is(err, respond.ErrNotFound):
+		return api.ErrNotFound(err.Error())
+	case errors.Is(err, respond.ErrState), errors.Is(err, respond.ErrProtected):
+		return api.ErrConflict(err.Error())
+	case errors.Is(err, respond.ErrStatement), errors.Is(err, respond.ErrReason):
+		return api.ErrInvalid(err.Error())
+	}
+	return err
+}
