@@ -196,7 +196,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 		"Errors are problem+json (RFC 9457); their detail says what to do."
 	cfg.Servers = []*huma.Server{{URL: Prefix}}
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the configuration's http.tokens; roles rise viewer, abuse, operator, admin."},
+		"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the configuration's api.tokens; roles rise viewer, abuse, operator, admin."},
 	}
 	// No documentation page: the ones huma can serve load their script from a
 	// CDN. No $schema links either: they would be fetched without the token.

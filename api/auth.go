@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -46,80 +43,13 @@ func ParseRole(s string) (Role, error) {
 	return 0, fmt.Errorf("role %s is not known; write one of %s", echo(s), strings.Join(roleNames[1:], ", "))
 }
 
-// Token is a bearer token that is accepted. Only its hash is kept.
+// Token is a bearer token that is accepted. Only its hash is kept; it has no
+// salt and is fast, so the token itself must not be guessable: whoever reads the
+// configuration refuses short ones.
 type Token struct {
 	Name string // the actor in the audit log and in an incident's timeline
 	Role Role
 	Hash [sha256.Size]byte
-}
-
-// TokenConfig is one entry of the configuration's http.tokens. Exactly one of
-// SHA256 and File is set.
-type TokenConfig struct {
-	Name   string
-	Role   string
-	SHA256 string // 64 hex digits
-	File   string // a file that holds the token itself
-}
-
-// minSecret: the hash has no salt and is not slow, so the token itself must not
-// be guessable. 24 characters of hex are 96 bits.
-const minSecret = 24
-
-var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
-
-// LoadTokens reads and checks the configured tokens. The error joins all that is
-// wrong, each with its place in the configuration and what to write.
-func LoadTokens(cfg []TokenConfig) ([]Token, error) {
-	var tokens []Token
-	var errs []error
-	for i, c := range cfg {
-		t, err := loadToken(c)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("http.tokens[%d]: %w", i, err))
-			continue
-		}
-		tokens = append(tokens, t)
-	}
-	if err := checkTokens(tokens); err != nil {
-		errs = append(errs, fmt.Errorf("http.tokens: %w", err))
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	return tokens, nil
-}
-
-func loadToken(c TokenConfig) (Token, error) {
-	t := Token{Name: c.Name}
-	if !tokenName.MatchString(c.Name) {
-		return t, fmt.Errorf("name %s is not usable; write up to 64 letters, digits, or . _ @ -", echo(c.Name))
-	}
-	var err error
-	if t.Role, err = ParseRole(c.Role); err != nil {
-		return t, err
-	}
-	switch {
-	case (c.SHA256 == "") == (c.File == ""):
-		return t, errors.New("write either sha256 (the hash of the token) or file (a file that holds it)")
-	case c.SHA256 != "":
-		b, err := hex.DecodeString(c.SHA256)
-		if err != nil || len(b) != sha256.Size {
-			return t, errors.New("sha256 is not 64 hex digits; make it with: printf %s TOKEN | sha256sum")
-		}
-		copy(t.Hash[:], b)
-		return t, nil
-	}
-	b, err := os.ReadFile(c.File)
-	if err != nil {
-		return t, fmt.Errorf("read token: %w", err)
-	}
-	secret := strings.TrimSpace(string(b))
-	if len(secret) < minSecret || strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return t, fmt.Errorf("the token in %s is not one word of at least %d characters; make one with: openssl rand -hex 32", c.File, minSecret)
-	}
-	t.Hash = sha256.Sum256([]byte(secret))
-	return t, nil
 }
 
 func checkTokens(tokens []Token) error {
@@ -159,7 +89,7 @@ func caller(ctx context.Context) Token {
 }
 
 const noTokens = "no API tokens are configured, so every call is refused; add to the configuration " +
-	"http.tokens: [{name: noc, role: viewer, file: /etc/flowcordon/noc.token}] and reload"
+	"api: {tokens: [{name: noc, role: viewer, token_file: /etc/flowcordon/noc.token}]} and restart"
 
 // authenticate lets only requests with an accepted token through.
 func (h *Handler) authenticate(next http.Handler) http.Handler {
@@ -199,7 +129,7 @@ func (h *Handler) lookup(r *http.Request) (Token, string) {
 		}
 	}
 	if found.Role == 0 {
-		return Token{}, "this token is not accepted; check it against http.tokens of the configuration"
+		return Token{}, "this token is not accepted; check it against api.tokens of the configuration"
 	}
 	return found, ""
 }

@@ -50,7 +50,7 @@ func (h *Handler) registerHosts() {
 		Summary: "One internal address: holder, traffic over time, open incidents", Description: "An IPv6 address stands for its whole delegated prefix."}
 	flows := huma.Operation{OperationID: "flows", Method: http.MethodGet, Path: "/hosts/{ip}/flows", Tags: []string{"hosts"}, Errors: []int{http.StatusNotFound},
 		Summary:     "Stored flow records of an address, newest last",
-		Description: "Which records are stored, and for how long, is the policy of the store. With more matches than limit the answer says truncated (in CSV and JSON lines: the header X-Flowcordon-Truncated).",
+		Description: "Which records are stored, and for how long, is the policy of the store. With more matches than limit the newest are given, and the answer says truncated (in CSV and JSON lines: the header X-Flowcordon-Truncated).",
 		Responses:   map[string]*huma.Response{"200": flowsResponse(h.rest.OpenAPI().Components.Schemas)}}
 	register(h, RoleViewer, host, h.hostSeries)
 	register(h, RoleViewer, flows, h.flows)
@@ -100,7 +100,7 @@ func (h *Handler) flows(ctx context.Context, in *flowsInput) (*rowsOutput, error
 	if err != nil {
 		return nil, err
 	}
-	q := flow.FlowQuery{SvcPort: in.Port, Limit: in.Limit + 1}
+	q := flow.FlowQuery{SvcPort: in.Port, Limit: in.Limit + 1, Newest: true}
 	var addr netip.Addr
 	if addr, q.Tenant, err = h.host("ip", in.IP); err != nil {
 		return nil, err

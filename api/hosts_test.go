@@ -63,7 +63,7 @@ func TestFlows(t *testing.T) {
 	}
 	var got body
 	b.get(t, Prefix+"/hosts/198.18.0.7/flows?from=-10m&remote=::ffff:203.0.113.9&proto=TCP&port=22&dir=out&limit=5").into(t, &got)
-	want := flow.FlowQuery{Tenant: attacker, Range: flow.Range{From: t0.Add(-10 * time.Minute), To: t0}, Dir: flow.Out, Remote: netip.MustParseAddr("203.0.113.9"), IPProto: 6, SvcPort: 22, Limit: 6}
+	want := flow.FlowQuery{Tenant: attacker, Range: flow.Range{From: t0.Add(-10 * time.Minute), To: t0}, Dir: flow.Out, Remote: netip.MustParseAddr("203.0.113.9"), IPProto: 6, SvcPort: 22, Limit: 6, Newest: true}
 	if diff := cmp.Diff(want, b.shelf.query, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("query (-want +got):\n%s", diff)
 	}

@@ -84,6 +84,9 @@ type FlowQuery struct {
 	Class    Class      // meaningful when HasClass
 	HasClass bool
 	Limit    int // 0: 1000
+	// Newest keeps the last Limit rows that match instead of the first; the
+	// order of the answer is the same.
+	Newest bool
 }
 
 // Outbound is what a tenant sent since a moment of event time.

@@ -147,7 +147,8 @@ function incidentPage(id) {
         el('ul', { class: 'findings' }, i.findings.map(f => el('li', {}, el('strong', {}, (RULES[f.rule] || f.rule) + ': '), f.reason,
           el('span', { class: 'note' }, ` Score ${f.score.toFixed(1)} of ${f.threshold.toFixed(1)} needed, ${whole(f.samples)} samples at 1:${whole(Math.round(f.sampling_rate))}, ${stamp(f.from)} to ${stamp(f.to).slice(11)}.`,
             f.gates?.length ? ' Held back by: ' + f.gates.join(', ') + '.' : '')))));
-      if (shown !== i.state) { shown = i.state; put(act, actions(path, i.state)); }
+      const key = i.state + (i.restore ? '+' : '');
+      if (shown !== key) { shown = key; put(act, actions(path, i.state, i.restore)); }
       put(line.box, table('Timeline', ['Time', 'Step', 'By', 'Reason'], events.map(e => [stamp(e.time), e.kind, e.actor, e.reason || '–']), 'Nothing happened yet.'));
       if (gotLogs) return;
       try {
@@ -165,10 +166,12 @@ function incidentPage(id) {
 }
 
 // actions gives the form that the state allows.
-function actions(path, state) {
-  const a = { awaiting_approval: [['approve', 'Cut the network', 'reason', 'Why the network is to be cut', 'operator'], ['close', 'Close without a cut', 'reason', 'Why nothing is to be done', 'abuse']] };
-  for (const s of ['suspending', 'suspended', 'verified', 'unverified']) a[s] = [['release', 'Give the network back', 'statement', 'What the customer says was found and done', 'abuse']];
-  for (const s of ['open', 'notified', 'held', 'failed']) a[s] = [['close', 'Close the incident', 'reason', 'Why nothing is to be done', 'abuse']];
+function actions(path, state, restore) {
+  const cut = ['approve', 'Cut the network', 'reason', 'Why the network is to be cut', 'operator'];
+  const close = ['close', 'Close the incident', 'reason', 'Why nothing is to be done', 'abuse'];
+  const back = ['release', 'Give the network back', 'statement', 'What the customer says was found and done', 'abuse'];
+  const a = { open: [close], notified: [close], held: [cut, close], awaiting_approval: [cut, close], failed: restore ? [back, close] : [cut, back, close] };
+  for (const s of ['suspending', 'suspended', 'verified', 'unverified']) a[s] = [back];
   return (a[state] || []).map(([verb, label, field, hint, role]) => {
     if (RANK[me.role] < RANK[role]) return el('p', { class: 'note' }, `${label}: needs a token of the role ${role}; yours is ${me.role}.`);
     const text = el('textarea', { id: verb + '-text', rows: '3', maxlength: '4000', required: true });
@@ -238,7 +241,7 @@ function login(text) {
   document.title = 'flowcordon';
   const input = el('input', { id: 'token', type: 'password', autocomplete: 'off', required: true, spellcheck: 'false' });
   main.replaceChildren(el('form', { class: 'login', onsubmit: ev => { ev.preventDefault(); sessionStorage.setItem(KEY, input.value.trim()); start(); } },
-    el('h1', {}, 'Token'), el('p', {}, 'The token stays in this browser tab until it is closed. Tokens stand in the configuration under http.tokens.'),
+    el('h1', {}, 'Token'), el('p', {}, 'The token stays in this browser tab until it is closed. Tokens stand in the configuration under api.tokens.'),
     text ? el('p', { role: 'alert', class: 'bad-text' }, text) : null, el('label', { for: 'token' }, 'API token'), input, el('button', {}, 'Show the dashboard')));
   input.focus();
 }
