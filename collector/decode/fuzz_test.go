@@ -105,7 +105,7 @@ func fuzzState(t *testing.T, d *Decoder) {
 
 // seedCorpus adds the captures of one protocol, where they are at hand.
 func seedCorpus(f *testing.F, versions ...byte) {
-	files, _ := filepath.Glob("testdata/*/*")
+	files, _ := filepath.Glob("testdata/captures/*/*")
 	more, _ := filepath.Glob("../../../shared/corpora/flow/*/*")
 	for _, name := range append(files, more...) {
 		switch strings.TrimPrefix(filepath.Ext(name), ".") {
