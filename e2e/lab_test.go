@@ -26,7 +26,7 @@ func TestScanIsExportedAndCut(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	defer sock.Close()
+	defer func() { _ = sock.Close() }()
 	stop, err := w.Exporter(10, sock.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func (c *connector) with(ctx context.Context, fn func(*session) error) error {
 			if err == nil || isReply(err) {
 				return err // it ended in the same moment, but it ended
 			}
-			return fmt.Errorf("%w (%v)", context.Cause(ctx), err)
+			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 		if err == nil || isReply(err) {
 			return err
@@ -143,7 +143,7 @@ func (c *connector) open(ctx context.Context) (*session, error) {
 // orCause puts the context's end before the error that it led to.
 func orCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w (%v)", context.Cause(ctx), err)
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	return err
 }

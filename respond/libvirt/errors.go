@@ -59,7 +59,8 @@ func classify(what string, err error) error {
 
 // unclassed takes the class off, so that the text does not name it twice.
 func unclassed(err error) error {
-	if ae, ok := err.(*flow.ActError); ok {
+	var ae *flow.ActError
+	if errors.As(err, &ae) && error(ae) == err {
 		return ae.Err
 	}
 	return err

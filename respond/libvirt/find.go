@@ -77,7 +77,8 @@ func lookup(s *session, vds string) (*candidate, error) {
 	if vds == "" {
 		return nil, nil
 	}
-	dom, err := golibvirt.Domain{}, error(nil)
+	var dom golibvirt.Domain
+	var err error
 	if id, derr := hex.DecodeString(strings.ReplaceAll(vds, "-", "")); derr == nil && len(id) == golibvirt.UUIDBuflen {
 		dom, err = s.l.DomainLookupByUUID(golibvirt.UUID(id))
 	} else {

@@ -218,7 +218,7 @@ func classify(ctx context.Context, err error) *flow.ActError {
 		return &flow.ActError{Class: flow.ErrDenied, Err: err}
 	}
 	if ctx.Err() != nil {
-		err = fmt.Errorf("%w (%v)", context.Cause(ctx), err)
+		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	return &flow.ActError{Class: flow.ErrTransient, Err: err}
 }
