@@ -1,0 +1,201 @@
+package decode
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// set takes the value of an information element (IANA IPFIX registry; NetFlow
+// v9 field types are the same up to 127).
+func (f *fields) set(id uint16, b []byte) {
+	switch id {
+	case 8:
+		f.copied(fSrc4, f.src4[:], b)
+	case 12:
+		f.copied(fDst4, f.dst4[:], b)
+	case 27:
+		f.copied(fSrc6, f.src6[:], b)
+	case 28:
+		f.copied(fDst6, f.dst6[:], b)
+	case 60:
+		f.u8(fIPVersion, &f.ipVersion, b)
+	case 7, 180, 182: // source port; of UDP, of TCP
+		f.u16(fSrcPort, &f.srcPort, b)
+	case 11, 181, 183:
+		f.u16(fDstPort, &f.dstPort, b)
+	case 4:
+		f.u8(fProto, &f.proto, b)
+	case 6: // one byte, or two with the high bits of RFC 7125
+		if n, ok := uintMax(b, math.MaxUint16); ok {
+			f.flags = uint8(n)
+			f.has |= fFlags
+		}
+	case 32, 139:
+		f.u16(fICMPTypeCode, &f.icmpTypeCode, b)
+	case 176, 178:
+		f.u8(fICMPType, &f.icmpType, b)
+	case 177, 179:
+		f.u8(fICMPCode, &f.icmpCode, b)
+	case 192:
+		f.u8(fTTL, &f.ttl, b)
+	case 52:
+		f.u8(fMinTTL, &f.minTTL, b)
+	case 53:
+		f.u8(fMaxTTL, &f.maxTTL, b)
+	case 190, 224:
+		f.u16(fIPLen, &f.ipLen, b)
+	case 88:
+		f.u16(fFragOffset, &f.fragOffset, b)
+	case 10:
+		f.u32(fInIf, &f.inIf, b)
+	case 14:
+		f.u32(fOutIf, &f.outIf, b)
+	case 252:
+		f.u32(fInPhys, &f.inPhys, b)
+	case 253:
+		f.u32(fOutPhys, &f.outPhys, b)
+	case 56:
+		f.copied(fSrcMAC, f.srcMAC[:], b)
+	case 81:
+		f.copied(fPostSrcMAC, f.postSrcMAC[:], b)
+	case 58:
+		f.u16(fVLAN, &f.vlan, b)
+	case 243:
+		f.u16(fDot1qVLAN, &f.dot1qVLAN, b)
+	case 313:
+		f.ipSection = b
+		f.has |= fIPSection
+	case 104, 315: // layer2packetSectionData (older), dataLinkFrameSection
+		f.frame = b
+		f.has |= fFrame
+	default:
+		if !f.setCounter(id, b) && !f.setTime(id, b) {
+			f.setSampling(id, b)
+		}
+	}
+}
+
+func (f *fields) setCounter(id uint16, b []byte) bool {
+	switch id {
+	case 2:
+		f.u64(fPackets, &f.packets, b)
+	case 86:
+		f.u64(fPacketsTotal, &f.packetsTotal, b)
+	case 24:
+		f.u64(fPacketsPost, &f.packetsPost, b)
+	case 1:
+		f.u64(fBytes, &f.bytes, b)
+	case 85:
+		f.u64(fBytesTotal, &f.bytesTotal, b)
+	case 23:
+		f.u64(fBytesPost, &f.bytesPost, b)
+	case 231: // Cisco NSEL: both directions of a connection in one record
+		f.initiatorBytes, _ = uintOf(b)
+	case 298:
+		f.initiatorPackets, _ = uintOf(b)
+	case 232:
+		f.u64(fRevBytes, &f.revBytes, b)
+	case 299:
+		f.u64(fRevPackets, &f.revPackets, b)
+	default:
+		return false
+	}
+	return true
+}
+
+func (f *fields) setTime(id uint16, b []byte) bool {
+	switch id {
+	case 22:
+		f.u32(fStartUptime, &f.startUptime, b)
+	case 21:
+		f.u32(fEndUptime, &f.endUptime, b)
+	case 150:
+		f.absolute(fStart, &f.start, b, 1e9)
+	case 151:
+		f.absolute(fEnd, &f.end, b, 1e9)
+	case 152:
+		f.absolute(fStart, &f.start, b, 1e6)
+	case 153:
+		f.absolute(fEnd, &f.end, b, 1e6)
+	case 154, 156:
+		f.ntp(fStart, &f.start, b)
+	case 155, 157:
+		f.ntp(fEnd, &f.end, b)
+	case 158:
+		f.u64(fStartDelta, &f.startDelta, b)
+	case 159:
+		f.u64(fEndDelta, &f.endDelta, b)
+	case 160:
+		if n, ok := uintMax(b, math.MaxInt64/1_000_000); ok && n > 0 {
+			f.systemInit = int64(n)
+			f.has |= fSystemInit
+		}
+	case 161, 162:
+		unit := uint64(1e6)
+		if id == 162 {
+			unit = 1e3
+		}
+		if n, ok := uintMax(b, math.MaxInt64/unit); ok {
+			f.duration = n * unit
+			f.has |= fDuration
+		}
+	case 322:
+		f.absolute(fObserved, &f.observed, b, 1e9)
+	case 323:
+		f.absolute(fObserved, &f.observed, b, 1e6)
+	case 324, 325:
+		f.ntp(fObserved, &f.observed, b)
+	default:
+		return false
+	}
+	return true
+}
+
+func (f *fields) setSampling(id uint16, b []byte) {
+	switch id {
+	case 34:
+		f.u64(fSamplingInterval, &f.samplingInterval, b)
+	case 48:
+		f.u64(fSamplerID, &f.samplerID, b)
+	case 50:
+		f.u64(fRandomInterval, &f.randomInterval, b)
+	case 304:
+		f.algorithm, _ = uintOf(b)
+	case 302:
+		f.u64(fSelectorID, &f.selectorID, b)
+	case 305:
+		f.u64(fPacketInterval, &f.packetInterval, b)
+	case 306:
+		f.u64(fPacketSpace, &f.packetSpace, b)
+	case 309:
+		f.u64(fSize, &f.size, b)
+	case 310:
+		f.population, _ = uintOf(b)
+	case 311:
+		switch len(b) {
+		case 4:
+			f.probability = float64(math.Float32frombits(binary.BigEndian.Uint32(b)))
+			f.has |= fProbability
+		case 8:
+			f.probability = math.Float64frombits(binary.BigEndian.Uint64(b))
+			f.has |= fProbability
+		}
+	case 145:
+		f.u64(fTemplateRef, &f.templateRef, b)
+	}
+}
+
+// setReverse takes a reverse information element (RFC 5103 §6.1, PEN 29305).
+func (f *fields) setReverse(id uint16, b []byte) {
+	switch id {
+	case 2, 86:
+		f.u64(fRevPackets, &f.revPackets, b)
+	case 1, 85:
+		f.u64(fRevBytes, &f.revBytes, b)
+	case 6:
+		if n, ok := uintMax(b, math.MaxUint16); ok {
+			f.revFlags = uint8(n)
+			f.has |= fRevFlags
+		}
+	}
+}
