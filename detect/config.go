@@ -131,6 +131,7 @@ func (c Config) Validate() error {
 	s := &t.SYNFlood
 	v.windows("thresholds.syn_flood.windows_s", s.WindowsS)
 	v.scores("thresholds.syn_flood", s.NotifyScore, s.SuspendScore)
+	v.rate("thresholds.syn_flood.persist_score", s.PersistScore)
 	v.rate("thresholds.syn_flood.rate", s.Rate)
 	v.atLeast1("thresholds.syn_flood.suspend_syn", s.SuspendSYN)
 	v.share("thresholds.syn_flood.est_share", s.EstShare)
@@ -139,6 +140,7 @@ func (c Config) Validate() error {
 	u := &t.UDPFlood
 	v.windows("thresholds.udp_flood.windows_s", u.WindowsS)
 	v.scores("thresholds.udp_flood", u.NotifyScore, u.SuspendScore)
+	v.rate("thresholds.udp_flood.persist_score", u.PersistScore)
 	v.rate("thresholds.udp_flood.rate", u.Rate)
 	v.rate("thresholds.udp_flood.mbps", u.Mbps)
 	v.share("thresholds.udp_flood.notify_return", u.NotifyReturn)

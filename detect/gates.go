@@ -75,9 +75,9 @@ func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat) {
 }
 
 // inPerEst is the least that comes back for packets of established TCP
-// connections: RFC 5681 §4.2 asks for an ACK for every second segment, receive
-// offload and thinning leave fewer.
-const inPerEst = 0.1
+// connections: an ACK for every second segment (RFC 5681 §4.2), and one for a
+// whole 64 KiB where the receiver coalesces segments.
+const inPerEst = 0.02
 
 // oneWayProof is notify's exponent: 8e-7 for a tenant that does receive.
 const oneWayProof = 14
@@ -106,28 +106,27 @@ func (f fleet) see(stats []flow.PairStat) {
 	}
 }
 
-// minDeaf is how many tenants must lack what they receive before all do: one
-// tenant that sends ACKs into the void must not hold everybody's verdicts.
-const minDeaf = 3
-
 // deafTenant reports it of one tenant, in packets.
 func (f fleet) deafTenant(a netip.Addr) bool {
 	s := f[a]
 	return s != nil && incomingMissing(s.estOut, s.in)
 }
 
-// deaf reports whether the exports lack the incoming direction: so it is for
-// half of the tenants that could show it.
+// deafCap is how much one tenant's packets count when all are judged, so that
+// one that sends ACKs into the void does not hold everybody's verdicts: it takes
+// three to prove anything.
+const deafCap = 300
+
+// deaf reports whether the exports lack the incoming direction.
 func (f fleet) deaf() bool {
-	deaf, able := 0, 0
+	var out, in float64
 	for _, s := range f {
-		if !incomingMissing(s.estOut, 0) {
-			continue // too little to tell
+		if s.estOut == 0 {
+			continue
 		}
-		able++
-		if incomingMissing(s.estOut, s.in) {
-			deaf++
-		}
+		part := min(1, deafCap/float64(s.estOut))
+		out += part * float64(s.estOut)
+		in += part * float64(s.in)
 	}
-	return deaf >= minDeaf && 2*deaf >= able
+	return shortfall(in, out, inPerEst) >= oneWayProof
 }

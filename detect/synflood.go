@@ -11,6 +11,9 @@ type SYNFloodConfig struct {
 	Rate         float64 `yaml:"rate" json:"rate"`           // R0: SYN packets per second that a benign host may send to one remote
 	NotifyScore  float64 `yaml:"notify_score" json:"notify_score"`
 	SuspendScore float64 `yaml:"suspend_score" json:"suspend_score"`
+	// PersistScore is the evidence that must be left for a suspension without
+	// the two strongest sixths of the range.
+	PersistScore float64 `yaml:"persist_score" json:"persist_score"`
 	SuspendSYN   uint64  `yaml:"suspend_syn" json:"suspend_syn"` // SYN packets seen, unscaled
 	// Suspend only below these shares of the SYNs: packets of established
 	// connections, and refusals (RST in; above it, it is a program that
@@ -22,7 +25,7 @@ type SYNFloodConfig struct {
 const synFloodVersion = 1
 
 func defaultSYNFlood() SYNFloodConfig {
-	return SYNFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 500, NotifyScore: 14, SuspendScore: 30, SuspendSYN: 30,
+	return SYNFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 500, NotifyScore: 14, SuspendScore: 30, PersistScore: 10, SuspendSYN: 30,
 		EstShare: 0.2, RSTShare: 0.5}
 }
 
@@ -59,5 +62,5 @@ func synFlood(cfg *SYNFloodConfig, p *flow.PairStat, r flow.Range) (flow.Finding
 // goesOn reports whether the flood is there without its strongest parts: syn
 // are the packets of the rest, seconds its length.
 func (cfg *SYNFloodConfig) goesOn(syn, n, seconds float64) bool {
-	return excess(syn, cfg.Rate*seconds/n) >= cfg.NotifyScore
+	return excess(syn, cfg.Rate*seconds/n) >= cfg.PersistScore
 }

@@ -14,6 +14,9 @@ type UDPFloodConfig struct {
 	Mbps         float64 `yaml:"mbps" json:"mbps"`           // the same in megabits per second; the lower of the two counts
 	NotifyScore  float64 `yaml:"notify_score" json:"notify_score"`
 	SuspendScore float64 `yaml:"suspend_score" json:"suspend_score"`
+	// PersistScore is the evidence that must be left for a suspension without
+	// the two strongest sixths of the range.
+	PersistScore float64 `yaml:"persist_score" json:"persist_score"`
 	// Packets that come back, as a share of those sent: anything that two
 	// sides speak is above NotifyReturn, a flood below SuspendReturn.
 	NotifyReturn  float64 `yaml:"notify_return" json:"notify_return"`
@@ -23,7 +26,7 @@ type UDPFloodConfig struct {
 const udpFloodVersion = 1
 
 func defaultUDPFlood() UDPFloodConfig {
-	return UDPFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 15000, Mbps: 400, NotifyScore: 14, SuspendScore: 30,
+	return UDPFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 15000, Mbps: 400, NotifyScore: 14, SuspendScore: 30, PersistScore: 10,
 		NotifyReturn: 0.05, SuspendReturn: 0.02}
 }
 
@@ -58,5 +61,5 @@ func udpFlood(cfg *UDPFloodConfig, p *flow.PairStat, r flow.Range) (flow.Finding
 
 // goesOn reports whether the flood is there without its strongest parts.
 func (cfg *UDPFloodConfig) goesOn(packets, r0, n, seconds float64) bool {
-	return excess(packets, r0*seconds/n) >= cfg.NotifyScore
+	return excess(packets, r0*seconds/n) >= cfg.PersistScore
 }
