@@ -106,6 +106,18 @@ func (d *Decoder) evictExporter(keep *exporter) bool {
 	return true
 }
 
+// charge books n bytes of state to an exporter. Where the decoder would hold
+// too much, the exporters least recently seen give way.
+func (d *Decoder) charge(e *exporter, n int) {
+	for n > 0 && d.cost+n > maxState && d.evictExporter(e) {
+	}
+	e.cost += n
+	d.cost += n
+}
+
+// cost is what a domain is reckoned to cost.
+func (dom *domain) cost() int { return domainCost + samplerCost*len(dom.samplers.rates) }
+
 // domainOf returns the state of one of e's streams.
 func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {
 	if dom, ok := e.domains.get(k); ok {
@@ -114,11 +126,13 @@ func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {
 	if e.domains.len() >= maxDomains {
 		if old, dom, ok := e.domains.oldest(); ok {
 			e.lost += dom.seq.lost
+			d.charge(e, -dom.cost())
 			e.domains.remove(old)
 			e.count(d, nDomainEvicted)
 		}
 	}
 	dom := &domain{key: k, rates: map[samplerUse]uint64{}}
+	d.charge(e, dom.cost())
 	e.domains.put(k, dom)
 	return dom
 }

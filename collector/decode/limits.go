@@ -22,8 +22,8 @@ const (
 	// chassis have one for each line card and NPU: tens, not hundreds.
 	maxDomains = 256
 
-	// maxExporterState bounds what the templates of one exporter cost, in
-	// bytes by our estimate: 10,000 templates of 20 fields.
+	// maxExporterState bounds what the templates, domains and samplers of one
+	// exporter cost, in bytes by our estimate: 5,000 templates of 20 fields.
 	maxExporterState = 4 << 20
 
 	// maxState bounds the same for a whole Decoder: room for 4096 exporters of
@@ -74,4 +74,6 @@ const (
 const (
 	templateCost = 400
 	fieldCost    = 16
+	domainCost   = 1024
+	samplerCost  = 128
 )

@@ -16,12 +16,24 @@ func (d *Decoder) option(o *origin, f *fields) {
 	if rate == 0 {
 		return
 	}
-	changed, ok := o.domain.samplers.set(samplerKeyOf(f), rate)
-	if !ok {
-		o.exporter.count(d, nSamplersFull)
+	d.setSampler(o.exporter, o.domain, samplerKeyOf(f), rate)
+}
+
+// setSampler stores a rate where there is room for it.
+func (d *Decoder) setSampler(e *exporter, dom *domain, k samplerKey, rate uint32) {
+	_, known := dom.samplers.rates[k]
+	if !known && e.cost+samplerCost > maxExporterState {
+		e.count(d, nSamplersFull)
+		return
 	}
-	if changed {
-		o.exporter.count(d, nSamplingChanged)
+	changed, ok := dom.samplers.set(k, rate)
+	switch {
+	case !ok:
+		e.count(d, nSamplersFull)
+	case changed:
+		e.count(d, nSamplingChanged)
+	case !known:
+		d.charge(e, samplerCost)
 	}
 }
 

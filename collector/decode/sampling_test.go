@@ -223,3 +223,30 @@ func TestV5HeaderRate(t *testing.T) {
 		}
 	}
 }
+
+// TestCost: what is booked for an exporter is what it holds, whatever came and
+// went.
+func TestCost(t *testing.T) {
+	d := New(Config{}, Deps{})
+	sampler := func(id uint32) []byte {
+		return ipfixMsg(0, 5, set(3, wire{}.u16(257, 2, 1).u16(302, 4, 34, 4)), set(257, wire{}.u32(id, 100)))
+	}
+	feed(d, v9(0, 1, set(0, tplBasic)), v9(1, 1, set(0, tplBasic)), v9(2, 1, set(0, wire{}.u16(256, 1, 4, 1))),
+		sampler(1), sampler(2), sampler(2), ipfixMsg(1, 5, set(2, wire{}.u16(3, 0))))
+	for i := range uint32(maxDomains + 3) {
+		feed(d, v9(0, 1000+i))
+	}
+	sum := 0
+	d.exporters.all(func(_ netip.Addr, e *exporter) {
+		mine := 0
+		e.templates.all(func(_ templateKey, t *template) { mine += t.cost() })
+		e.domains.all(func(_ domainKey, dom *domain) { mine += dom.cost() })
+		if mine != e.cost {
+			t.Errorf("%v holds %d, booked %d", e.addr, mine, e.cost)
+		}
+		sum += mine
+	})
+	if sum != d.cost || sum == 0 {
+		t.Errorf("all hold %d, booked %d", sum, d.cost)
+	}
+}

@@ -154,7 +154,7 @@ func (d *Decoder) loadExporter(x savedExporter) {
 	}
 	for _, sd := range x.Domains {
 		k := domainKey{version: sd.Version, id: sd.ID}
-		if sd.Version != 9 && sd.Version != 10 || e.domains.len() >= maxDomains {
+		if sd.Version != 9 && sd.Version != 10 || e.domains.len() >= maxDomains || e.cost+domainCost > maxExporterState || d.cost+domainCost > maxState {
 			continue
 		}
 		if _, known := e.domains.get(k); known {
@@ -164,7 +164,7 @@ func (d *Decoder) loadExporter(x savedExporter) {
 		dom.systemInit = max(0, sd.SystemInit)
 		for _, sp := range sd.Samplers {
 			if sp.Kind <= samplerTemplate && sp.Rate > 0 && sp.Rate <= maxSamplingRate {
-				dom.samplers.set(samplerKey{sp.Kind, sp.ID}, sp.Rate)
+				d.setSampler(e, dom, samplerKey{sp.Kind, sp.ID}, sp.Rate)
 			}
 		}
 	}

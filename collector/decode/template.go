@@ -247,8 +247,8 @@ func (d *Decoder) learn(o *origin, t *template) {
 	d.release(o, t.key)
 }
 
-// remember stores t, evicting the least recently used where the exporter or the
-// decoder would hold too much.
+// remember stores t, evicting the exporter's least recently used templates
+// where it would hold too much.
 func (d *Decoder) remember(e *exporter, t *template) {
 	for e.cost+t.cost() > maxExporterState {
 		k, _, ok := e.templates.oldest()
@@ -258,20 +258,13 @@ func (d *Decoder) remember(e *exporter, t *template) {
 		d.forget(e, k)
 		e.count(d, nTemplateEvicted)
 	}
-	for d.cost+t.cost() > maxState {
-		if !d.evictExporter(e) {
-			break
-		}
-	}
+	d.charge(e, t.cost())
 	e.templates.put(t.key, t)
-	e.cost += t.cost()
-	d.cost += t.cost()
 }
 
 func (d *Decoder) forget(e *exporter, k templateKey) {
 	if t, ok := e.templates.remove(k); ok {
-		e.cost -= t.cost()
-		d.cost -= t.cost()
+		d.charge(e, -t.cost())
 	}
 }
 
