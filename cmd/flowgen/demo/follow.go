@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -113,5 +114,5 @@ func (d *demo) console(ctx context.Context, vds string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(b)
+	return strings.TrimSpace(string(b))
 }

@@ -21,10 +21,11 @@ type story struct {
 
 	mu     sync.Mutex
 	states map[string]flow.State // by incident
+	tiers  map[string]flow.Tier
 }
 
 func newStory(out io.Writer, started time.Time) *story {
-	return &story{out: out, started: started, states: map[string]flow.State{}}
+	return &story{out: out, started: started, states: map[string]flow.State{}, tiers: map[string]flow.Tier{}}
 }
 
 func (s *story) say(format string, args ...any) {
@@ -60,35 +61,48 @@ func (s *story) attackBegan(w *sim.World) {
 	s.say("ATTACK    %s (%s) floods %s by UDP, seen by router B.", w.Flooder.Addr, w.Flooder.VDS, sim.FloodVictim)
 }
 
-// incident tells what is new about an incident.
+// incident tells what is new about an incident: that it is there, that the
+// evidence now carries more, and each state it goes through.
 func (s *story) incident(i flow.Incident, who string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, known := s.states[i.ID]
+	if tier := s.tiers[i.ID]; !known || i.Tier > tier {
+		s.tiers[i.ID] = i.Tier
+		verb := "NOTICED"
+		if known {
+			verb = "STRONGER"
+		}
+		s.line("%-9s %s (%s), incident %s%s", verb, i.Tenant, who, i.ID, evidence(i))
+	}
 	if known && before == i.State {
 		return
 	}
 	s.states[i.ID] = i.State
-	if !known {
-		rules := make([]string, len(i.Rules))
-		for n, r := range i.Rules {
-			rules[n] = string(r)
-		}
-		reason := ""
-		if len(i.Findings) > 0 {
-			reason = "\n" + i.Findings[0].Reason
-		}
-		s.line("NOTICED   %s (%s): %s, incident %s%s", i.Tenant, who, strings.Join(rules, ", "), i.ID, reason)
-	}
 	text, ok := stateTexts[i.State]
 	if !ok {
-		text = string(i.State)
+		text = "%s: " + string(i.State)
 	}
 	why := ""
-	if i.Reason != "" {
+	if i.Reason != "" && needsReason[i.State] {
 		why = ": " + i.Reason
 	}
 	s.line("%-9s %s%s", strings.ToUpper(string(i.State)), fmt.Sprintf(text, i.Tenant), why)
+}
+
+// evidence is the sentence of each finding of the incident's tier.
+func evidence(i flow.Incident) (text string) {
+	for _, f := range i.Findings {
+		if f.Tier == i.Tier {
+			text += fmt.Sprintf("\n%s, good for %q: it %s", f.Rule, f.Tier, f.Reason)
+		}
+	}
+	return text
+}
+
+// needsReason are the states that do not explain themselves.
+var needsReason = map[flow.State]bool{
+	flow.StateHeld: true, flow.StateApproval: true, flow.StateUnverified: true, flow.StateFailed: true, flow.StateClosed: true,
 }
 
 // stateTexts say what a state means; each takes the tenant's address.
@@ -125,7 +139,7 @@ func (s *story) mail(m mailFile) {
 }
 
 func (s *story) silent(t netip.Addr, vds string, console string) {
-	s.say("SILENT    %s: by the simulator's own counter no packet has left it since the cut. Its console says: %s", t, console)
+	s.say("SILENT    %s: by the simulator's own counter no packet has left it since the cut. The console of %s still answers: %s", t, vds, console)
 }
 
 // failed says why the demo failed, with what flowcordon said last.
