@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,8 +48,13 @@ WHERE tenant = {tenant:IPv6} AND ` + inTimeRange + `
 	AND ({proto:UInt8} = 0 OR ip_proto = {proto:UInt8})
 	AND ({port:Int32} < 0 OR svc_port = {port:Int32})
 	AND ({any_class:UInt8} = 1 OR class = {class:UInt8})
-ORDER BY time, start, remote, remote_port, host_port, ip_proto, dir, packets, bytes
+ORDER BY ` + flowOrder + `
 LIMIT {limit:UInt32}`
+
+const flowOrder = `time, start, remote, remote_port, host_port, ip_proto, dir, packets, bytes`
+
+// newestSQL is flowsSQL from the other end.
+var newestSQL = strings.Replace(flowsSQL, flowOrder, strings.ReplaceAll(flowOrder, ",", " DESC,")+" DESC", 1)
 
 func flowColumns() string {
 	names := make([]string, len(flowTable.cols))
@@ -58,19 +64,27 @@ func flowColumns() string {
 	return strings.Join(names, ", ")
 }
 
-// Flows returns stored flow rows in the order of their time, the earliest
-// q.Limit of those that match (0: 1000, at most a million).
+// Flows returns stored flow rows in the order of their time: of those that match
+// the earliest q.Limit, or with q.Newest the latest (0: 1000, at most a million).
 func (s *Store) Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, error) {
 	limit := q.Limit
 	if limit <= 0 {
 		limit = defaultFlows
 	}
-	return query(ctx, s, "flows", flowsSQL, nanoArgs(q.Range,
+	text := flowsSQL
+	if q.Newest {
+		text = newestSQL
+	}
+	rows, err := query(ctx, s, "flows", text, nanoArgs(q.Range,
 		namedAddr("tenant", q.Tenant), named("dir", uint8(q.Dir)),
 		named("any_remote", bit(!q.Remote.IsValid())), namedAddr("remote", q.Remote),
 		named("proto", q.IPProto), named("port", q.SvcPort),
 		named("any_class", bit(!q.HasClass)), named("class", uint8(q.Class)),
 		named("limit", min(limit, maxFlows))), scanFlow)
+	if q.Newest {
+		slices.Reverse(rows)
+	}
+	return rows, err
 }
 
 func bit(b bool) int {

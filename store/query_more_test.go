@@ -148,6 +148,8 @@ func TestFlows(t *testing.T) {
 		{"exactly its nanosecond", flow.FlowQuery{Tenant: some.Tenant, SvcPort: -1, Range: flow.Range{From: time.Unix(0, some.Time), To: time.Unix(0, some.Time+1)}}},
 		{"just before it", flow.FlowQuery{Tenant: some.Tenant, SvcPort: -1, Range: flow.Range{From: time.Unix(0, some.Time-1), To: time.Unix(0, some.Time)}}},
 		{"limit", flow.FlowQuery{Tenant: some.Tenant, Range: all, SvcPort: -1, Limit: 3}},
+		{"newest", flow.FlowQuery{Tenant: some.Tenant, Range: all, SvcPort: -1, Limit: 3, Newest: true}},
+		{"newest without need", flow.FlowQuery{Tenant: some.Tenant, Range: all, SvcPort: -1, Newest: true}},
 		{"everything there is", flow.FlowQuery{Tenant: some.Tenant, SvcPort: -1, Range: flow.Range{To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -164,7 +166,11 @@ func TestFlows(t *testing.T) {
 			}
 			slices.SortFunc(want, func(a, b flow.FlowRow) int { return stdcmp.Compare(a.Time, b.Time) })
 			if q.Limit > 0 && len(want) > q.Limit {
-				want = want[:q.Limit]
+				if q.Newest {
+					want = want[len(want)-q.Limit:]
+				} else {
+					want = want[:q.Limit]
+				}
 			}
 			got, err := s.Flows(within(t, 30*time.Second), q)
 			if err != nil {
