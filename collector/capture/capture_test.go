@@ -109,7 +109,7 @@ func readAll(t testing.TB, path string) ([]Datagram, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	var out []Datagram
 	for {
 		d, err := r.Next()

@@ -42,7 +42,7 @@ func TestCaptures(t *testing.T) {
 			got = append(append(got, b...), '\n')
 			golden := dir + ".golden.json"
 			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil { //nolint:gosec // a test file
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return

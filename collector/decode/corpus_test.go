@@ -44,7 +44,7 @@ func run(t testing.TB, cfg decode.Config, path string) ([]flow.Record, decode.St
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	d := decode.New(cfg, decode.Deps{})
 	var recs []flow.Record
 	for {
