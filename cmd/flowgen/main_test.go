@@ -89,7 +89,7 @@ func TestBulkToFileAndSend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if code := run(t.Context(), []string{"send", "--target", conn.LocalAddr().String(), file}, &out, &errs); code != 0 {
 		t.Fatalf("send: %d %s", code, &errs)
 	}

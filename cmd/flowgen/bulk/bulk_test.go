@@ -104,7 +104,7 @@ func TestOverUDPWithPace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	for _, p := range []flow.Protocol{flow.NetFlow5, flow.SFlow5} {
 		var got, sent uint64
 		buf := make([]byte, 2000)

@@ -32,10 +32,10 @@ const Columns = "ip\tout_packets\tout_bytes\tin_packets\tin_bytes\tout_records\t
 // WriteTSV writes one line per internal address, in order, after a header line.
 func (t Truth) WriteTSV(w io.Writer) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintln(b, Columns)
+	_, _ = fmt.Fprintln(b, Columns) // Flush returns the first error
 	for _, ip := range slices.SortedFunc(maps.Keys(t.Hosts), netip.Addr.Compare) {
 		c := t.Hosts[ip]
-		fmt.Fprintf(b, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", ip,
+		_, _ = fmt.Fprintf(b, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", ip,
 			c.OutPackets, c.OutBytes, c.InPackets, c.InBytes, c.OutRecords, c.InRecords)
 	}
 	return b.Flush()

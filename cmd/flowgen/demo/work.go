@@ -167,7 +167,7 @@ func writeInventory(path string, tenants []*sim.Tenant) error {
 			prefixes = append(prefixes, netip.PrefixFrom(t.Addr6, 64).Masked())
 		}
 		for _, p := range prefixes {
-			fmt.Fprintf(b, "- {prefix: %q, tenant: %s, vds: %s, hypervisor: panel, macs: [%q], contact: %q, language: %s, tags: []}\n",
+			_, _ = fmt.Fprintf(b, "- {prefix: %q, tenant: %s, vds: %s, hypervisor: panel, macs: [%q], contact: %q, language: %s, tags: []}\n",
 				p, t.ID, t.VDS, t.MAC, t.Contact, language)
 		}
 	}

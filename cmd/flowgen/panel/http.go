@@ -87,7 +87,7 @@ func (p *Panel) console(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, vds+" is powered off", http.StatusConflict)
 			return
 		}
-		fmt.Fprintf(w, "%s login: (up %s, link %s)\n", vds, p.cfg.Now().Sub(p.booted).Round(time.Second), n.state.Live)
+		_, _ = fmt.Fprintf(w, "%s login: (up %s, link %s)\n", vds, p.cfg.Now().Sub(p.booted).Round(time.Second), n.state.Live)
 		return
 	}
 	http.NotFound(w, r)

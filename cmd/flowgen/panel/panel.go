@@ -224,7 +224,7 @@ func (p *Panel) apply(r Request, now time.Time) (State, *Change, int, error) {
 	if m := n.state.Mark; m != nil && m.Incident != r.Incident {
 		return State{}, nil, http.StatusConflict, fmt.Errorf("interface is held by incident %s", m.Incident)
 	}
-	changed := false
+	var changed bool
 	if r.Action == "suspend" {
 		changed = n.suspend(r)
 	} else {
