@@ -129,12 +129,16 @@ func sweep() {
 func (l *Lab) networks() error {
 	sweep()
 	for _, ns := range []string{l.Node, l.Inet, l.Tenant, l.Mgmt} {
-		if err := ip("netns add "+ns, "-n "+ns+" link set lo up"); err != nil {
-			return err
+		if err := ip("netns add " + ns); err != nil {
+			return &MissingError{[]string{"may not make network namespaces: " + err.Error()}} // a container without the right
 		}
 		l.onStop(func() { _ = ip("netns del " + ns) })
 	}
 	lines := `
+-n NODE link set lo up
+-n INET link set lo up
+-n TENANT link set lo up
+-n MGMT link set lo up
 -n NODE link add vmbr0 type bridge forward_delay 0 stp_state 0
 -n NODE link set vmbr0 up
 -n NODE addr add 198.51.100.2/24 dev vmbr0

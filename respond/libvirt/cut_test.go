@@ -1,7 +1,9 @@
 package libvirt
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -168,5 +170,41 @@ func TestNICModels(t *testing.T) {
 		r := e.cut("inc-" + n.Model)
 		e.restore("inc-"+n.Model, r)
 		e.want(n.Model, flow.LinkUp, flow.LinkUp, true, "")
+	}
+}
+
+// libvirt cannot set the link of a passed-through device; that must be known
+// before anything is changed.
+func TestPassedThroughNIC(t *testing.T) {
+	e := newEnv(t)
+	mac := "52:54:00:aa:ee:01"
+	if err := e.admin.DomainAttachDeviceFlags(e.dom, `<interface type='hostdev'><mac address='`+mac+`'/>
+		<source><address type='pci' domain='0x0000' bus='0x05' slot='0x10' function='0x0'/></source></interface>`,
+		uint32(golibvirt.DomainAffectConfig)); err != nil {
+		t.Fatal(err)
+	}
+	e.nic.MAC = mac
+	_, err := e.a.Cut(t.Context(), e.nic, suspendertest.Mark("inc-1"))
+	e.wantErr("cut", err, flow.ErrUnsupported, "passed-through")
+	e.want("after", flow.LinkUnknown, flow.LinkUp, false, "")
+}
+
+// Cuts of several NICs of one domain at once must not lose each other's marks.
+func TestConcurrentCuts(t *testing.T) {
+	e := newEnv(t, lab.NIC{}, lab.NIC{}, lab.NIC{}).start()
+	var wg sync.WaitGroup
+	for n, guest := range e.guest.NICs {
+		wg.Go(func() {
+			nic := e.nic
+			nic.MAC = guest.MAC
+			if _, err := e.a.Cut(t.Context(), nic, suspendertest.Mark(fmt.Sprint("inc-", n))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for n, guest := range e.guest.NICs {
+		e.nic.MAC = guest.MAC
+		e.want(guest.MAC, flow.LinkDown, flow.LinkDown, true, fmt.Sprint("inc-", n))
 	}
 }
