@@ -47,6 +47,7 @@ type Detector struct {
 	deps   Deps
 	log    *zap.Logger
 	m      *metrics
+	ports  *portTable
 	hashes map[flow.Rule]string
 	warned time.Time // slot of the last warning
 }
@@ -61,6 +62,7 @@ func New(cfg Config, deps Deps) *Detector {
 		deps.Now = time.Now
 	}
 	d := &Detector{cfg: cfg.withDefaults(), deps: deps, log: deps.Log.Named("detect"), m: newMetrics(deps.Registerer), hashes: map[flow.Rule]string{}}
+	d.ports = d.cfg.Thresholds.PortClasses.table()
 	for _, r := range rules {
 		d.hashes[r] = d.cfg.Thresholds.hash(r)
 	}
@@ -79,8 +81,7 @@ func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, erro
 // tick is Tick with the slot of the tick before, so that no length is forgotten
 // when slots were missed.
 func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding, error) {
-	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{},
-		services: map[serviceQuery]map[serviceKey]flow.ServiceStat{}, pairs: map[pairQuery]map[pairKey]flow.PairStat{}}
+	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{}}
 	steps := []struct {
 		rule flow.Rule
 		run  func() error
@@ -113,8 +114,6 @@ type tickState struct {
 	ctx      context.Context
 	prev, ts time.Time
 	best     map[findingKey]flow.Finding
-	services map[serviceQuery]map[serviceKey]flow.ServiceStat // for persistence
-	pairs    map[pairQuery]map[pairKey]flow.PairStat
 	fleet    fleet
 }
 

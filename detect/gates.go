@@ -90,26 +90,25 @@ func incomingMissing(estOut, in uint64) bool {
 }
 
 // fleet is what the larger TCP pairs of each tenant show together.
-type fleet map[netip.Addr]*fleetSum
+type fleet map[netip.Addr]fleetSum
 
 type fleetSum struct{ estOut, in uint64 }
 
 func (f fleet) see(stats []flow.PairStat) {
 	for i := range stats {
-		s := f[stats[i].Tenant]
-		if s == nil {
-			s = &fleetSum{}
-			f[stats[i].Tenant] = s
+		if p := &stats[i]; p.EstOutPackets > 0 {
+			s := f[p.Tenant]
+			s.estOut += p.EstOutPackets
+			s.in += p.InPackets
+			f[p.Tenant] = s
 		}
-		s.estOut += stats[i].EstOutPackets
-		s.in += stats[i].InPackets
 	}
 }
 
 // deafTenant reports it of one tenant, in packets.
 func (f fleet) deafTenant(a netip.Addr) bool {
 	s := f[a]
-	return s != nil && incomingMissing(s.estOut, s.in)
+	return incomingMissing(s.estOut, s.in)
 }
 
 // deafCap is how much one tenant's packets count when all are judged, so that
@@ -121,9 +120,6 @@ const deafCap = 300
 func (f fleet) deaf() bool {
 	var out, in float64
 	for _, s := range f {
-		if s.estOut == 0 {
-			continue
-		}
 		part := min(1, deafCap/float64(s.estOut))
 		out += part * float64(s.estOut)
 		in += part * float64(s.in)

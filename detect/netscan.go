@@ -63,7 +63,7 @@ func effectiveRate(n float64) float64 {
 
 // netscan judges one tenant's attempts on one TCP port over r. The tier is what
 // the counts alone support, held at notify on P2P ports.
-func netscan(cfg *NetscanConfig, ports *PortClasses, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+func netscan(cfg *NetscanConfig, ports *portTable, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
 	c := serviceCounts(s)
 	r0, p2p := ports.lookup(s.SvcPort)
 	tier, score := cfg.judge(c, r0, r.Seconds())

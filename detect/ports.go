@@ -1,7 +1,5 @@
 package detect
 
-import "slices"
-
 // PortClass gives the ports of one kind the rate of new destinations that a
 // benign host is allowed.
 type PortClass struct {
@@ -33,15 +31,28 @@ func defaultPortClasses() PortClasses {
 	}
 }
 
-// lookup returns R0 of a port and whether it is of the P2P class.
-func (c *PortClasses) lookup(port uint16) (rate float64, p2p bool) {
-	switch {
-	case slices.Contains(c.P2P.Ports, port):
-		return c.P2P.Rate, true
-	case slices.Contains(c.AbuseProne.Ports, port):
-		return c.AbuseProne.Rate, false
-	case slices.Contains(c.Web.Ports, port):
-		return c.Web.Rate, false
+// portTable answers for a port at once.
+type portTable struct {
+	class [1 << 16]uint8 // index into rates
+	rates [4]float64
+}
+
+const classP2P = 3
+
+// table lays the classes out by port. A port named in several classes is P2P
+// before abuse-prone before web.
+func (c *PortClasses) table() *portTable {
+	t := &portTable{rates: [4]float64{c.OtherRate, c.Web.Rate, c.AbuseProne.Rate, c.P2P.Rate}}
+	for i, ports := range [][]uint16{c.Web.Ports, c.AbuseProne.Ports, c.P2P.Ports} {
+		for _, p := range ports {
+			t.class[p] = uint8(i + 1)
+		}
 	}
-	return c.OtherRate, false
+	return t
+}
+
+// lookup returns R0 of a port and whether it is of the P2P class.
+func (t *portTable) lookup(port uint16) (rate float64, p2p bool) {
+	c := t.class[port]
+	return t.rates[c], c == classP2P
 }

@@ -14,6 +14,8 @@ var (
 	minute = flow.Range{From: epoch, To: epoch.Add(time.Minute)}
 )
 
+func defaultPorts() *portTable { c := defaultPortClasses(); return c.table() }
+
 // scan is a service's statistic of u raw SYNs to as many destinations.
 func scan(u uint64, n float64, port uint16) flow.ServiceStat {
 	return flow.ServiceStat{Tenant: tenant4, IPProto: flow.ProtoTCP, SvcPort: port, Attempts: u, Distinct: u, Rate: n,
@@ -55,8 +57,8 @@ func TestNetscanBoundaries(t *testing.T) {
 		{"p2p port", scan(6000, 1, 6881), flow.TierNotify},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg, pc := defaultNetscan(), defaultPortClasses()
-			f, ok := netscan(&cfg, &pc, &c.in, minute)
+			cfg, pc := defaultNetscan(), defaultPorts()
+			f, ok := netscan(&cfg, pc, &c.in, minute)
 			if f.Tier != c.want || ok != (c.want != flow.TierNone) {
 				t.Errorf("%s (score %.2f), want %s", f.Tier, f.Score, c.want)
 			}
@@ -65,9 +67,9 @@ func TestNetscanBoundaries(t *testing.T) {
 }
 
 func TestNetscanNamesTheP2PGate(t *testing.T) {
-	cfg, pc := defaultNetscan(), defaultPortClasses()
+	cfg, pc := defaultNetscan(), defaultPorts()
 	s := scan(6000, 1, 6881)
-	if f, _ := netscan(&cfg, &pc, &s, minute); !slices.Equal(f.Gates, []string{GateP2PPort}) {
+	if f, _ := netscan(&cfg, pc, &s, minute); !slices.Equal(f.Gates, []string{GateP2PPort}) {
 		t.Errorf("gates %v", f.Gates)
 	}
 }
@@ -171,12 +173,12 @@ func TestUDPFloodBoundaries(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
-	cfg, pc, pcfg, scfg, ucfg := defaultNetscan(), defaultPortClasses(), defaultPortscan(), defaultSYNFlood(), defaultUDPFlood()
+	cfg, pc, pcfg, scfg, ucfg := defaultNetscan(), defaultPorts(), defaultPortscan(), defaultSYNFlood(), defaultUDPFlood()
 	s := scan(1204, 1, 22)
 	s.SYNACKIn = 3
-	f, _ := netscan(&cfg, &pc, &s, minute)
+	f, _ := netscan(&cfg, pc, &s, minute)
 	sampledScan := scan(31, 1000, 22)
-	g, _ := netscan(&cfg, &pc, &sampledScan, minute)
+	g, _ := netscan(&cfg, pc, &sampledScan, minute)
 	p, _ := portscan(&pcfg, &flow.PairStat{Remote: remote, Ports: 1000, Rate: 1, Classes: flow.Classes{SYNOut: 1000}}, minute)
 	loop, _ := synFlood(&scfg, &flow.PairStat{Remote: remote, SYNPackets: 180000, RSTInPackets: 180000, Rate: 1}, minute)
 	u, _ := udpFlood(&ucfg, &flow.PairStat{Remote: remote, Rate: 1000, Counts: flow.Counts{OutPackets: 6000, OutBytes: 8400000}}, minute)

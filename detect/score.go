@@ -79,6 +79,8 @@ const (
 	lcRaw, lcKernel                         = 2.0, 2.25      // raw share 0.9 against ≤ 0.05
 	// unsampledBelow separates N = 1 from N > 1 (detection.md §7.5).
 	unsampledBelow = 1.5
+	// maxPerSample is the most evidence that one distinct destination can add.
+	maxPerSample = lcRaw
 )
 
 // lambdaA is the evidence for a pure scanner: no conversations on that port.

@@ -188,7 +188,7 @@ func TestLambdaDrift(t *testing.T) {
 
 func TestMoreAnswersNeverSpeakForAScan(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	cfg, pc := defaultNetscan(), defaultPortClasses()
+	cfg, pc := defaultNetscan(), defaultPorts()
 	r0, _ := pc.lookup(22)
 	for range 5000 {
 		n := []float64{1, 256, 4096}[rng.IntN(3)]

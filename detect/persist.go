@@ -1,0 +1,120 @@
+package detect
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Gate G5 of detection.md §5.2: one stretch of time is not enough to cut
+// somebody off. The detector keeps no state, so that the past is asked for
+// again, and only where there is a suspension to confirm.
+
+type serviceKey struct {
+	tenant netip.Addr
+	port   uint16
+}
+
+type pairKey struct{ tenant, remote netip.Addr }
+
+// late is the last part of a range.
+func late(r flow.Range, length time.Duration) flow.Range {
+	return flow.Range{From: r.To.Add(-length), To: r.To}
+}
+
+// scansTwice takes those out of open for which the range can be cut so that
+// both parts show the scan on their own. Destinations of the later part do not
+// count in the earlier one: going through the same list again is not a second
+// piece of evidence.
+func (t *tickState) scansTwice(cfg *NetscanConfig, r flow.Range, length time.Duration, open map[serviceKey]scanCounts) error {
+	for _, l := range lateParts(length) {
+		if len(open) == 0 {
+			return nil
+		}
+		stats, err := t.d.deps.Windows.ServiceStats(t.ctx, late(r, l), flow.ProtoTCP, 1+uint64(cfg.PersistScore/maxPerSample))
+		if err != nil {
+			return fmt.Errorf("service windows for persistence: %w", err)
+		}
+		for i := range stats {
+			k := serviceKey{stats[i].Tenant, stats[i].SvcPort}
+			whole, ok := open[k]
+			if !ok {
+				continue
+			}
+			r0, _ := t.d.ports.lookup(k.port)
+			if cfg.twice(whole, serviceCounts(&stats[i]), r0, r.Seconds(), l.Seconds()) {
+				delete(open, k)
+			}
+		}
+	}
+	return nil
+}
+
+// triesTwice is scansTwice for the ports of one remote.
+func (t *tickState) triesTwice(cfg *PortscanConfig, r flow.Range, length time.Duration, open map[pairKey]scanCounts) error {
+	for _, l := range lateParts(length) {
+		if len(open) == 0 {
+			return nil
+		}
+		stats, err := t.d.deps.Windows.PairStats(t.ctx, late(r, l), flow.ProtoTCP, 0, 1+uint64(cfg.PersistScore/maxPerSample))
+		if err != nil {
+			return fmt.Errorf("pair windows for persistence: %w", err)
+		}
+		for i := range stats {
+			k := pairKey{stats[i].Tenant, stats[i].Remote}
+			if whole, ok := open[k]; ok && cfg.twice(whole, pairCounts(&stats[i]), r.Seconds(), l.Seconds()) {
+				delete(open, k)
+			}
+		}
+	}
+	return nil
+}
+
+// minFloodPersist is the shortest length that a flood can be suspended on: its
+// two strongest sixths are left out, and those are 20 s.
+const minFloodPersist = 60 * time.Second
+
+// withoutPeak returns the packets of each open pair without the two strongest
+// parts of the range, and the seconds of what remains. A burst of less than
+// 20 s is then gone, wherever it lies; a flood that goes on is not. A length
+// too short for that leaves nothing.
+func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Duration, open map[pairKey]*flow.PairStat) (rests map[pairKey]float64, secs float64, err error) {
+	if len(open) == 0 || length < minFloodPersist {
+		return nil, r.Seconds(), nil
+	}
+	parts := floodParts(r, length)
+	pieces := make(map[pairKey][]float64, len(open))
+	for i, part := range parts {
+		// Parts with less than an eighth of the least count as empty, which
+		// spares the store a list of every pair.
+		stats, err := t.d.deps.Windows.PairStats(t.ctx, part, rule.proto, max(rule.least/8, 1), 0)
+		if err != nil {
+			return nil, 0, fmt.Errorf("pair windows for persistence: %w", err)
+		}
+		for j := range stats {
+			k := pairKey{stats[j].Tenant, stats[j].Remote}
+			if open[k] == nil {
+				continue
+			}
+			if pieces[k] == nil {
+				pieces[k] = make([]float64, len(parts))
+			}
+			pieces[k][i] = float64(rule.packets(&stats[j]))
+		}
+		secs += part.Seconds()
+	}
+	// The two that go are taken for full parts: the last may be shorter, and
+	// too many seconds only make the rest weaker.
+	secs -= min(parts[0].Seconds()+parts[len(parts)-1].Seconds(), secs/2)
+	rests = make(map[pairKey]float64, len(pieces))
+	for k, ns := range pieces {
+		slices.Sort(ns)
+		for _, n := range ns[:max(len(ns)-2, 0)] {
+			rests[k] += n
+		}
+	}
+	return rests, secs, nil
+}
