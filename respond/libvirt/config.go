@@ -21,12 +21,13 @@ const (
 	defaultTLSPort = "16514"
 )
 
-// Config says which libvirtd to talk to. Give either URI, or Socket, or
-// Address; none of them means the local system daemon.
+// Config says which libvirtd to talk to: by URI, Socket or Address; none of them
+// means the local system daemon.
 type Config struct {
 	Name string // of the adapter; the inventory's hypervisor field refers to it
 	// URI is a libvirt URI: qemu+unix:///system?socket=/path,
 	// qemu+tls://host[:port]/system?pkipath=/dir or qemu+tcp://host[:port]/system.
+	// Beside Socket or Address it only names the driver, e.g. qemu:///session.
 	URI     string
 	Socket  string // path of the daemon's unix socket
 	Address string // host:port of the daemon's TCP or, with PKI, TLS listener
@@ -76,30 +77,33 @@ type endpoint struct {
 }
 
 func (c Config) endpoint() (endpoint, error) {
-	n := 0
-	for _, s := range []string{c.URI, c.Socket, c.Address} {
-		if s != "" {
-			n++
-		}
-	}
-	if n > 1 {
-		return endpoint{}, errors.New("uri, socket, address: write only one of them")
-	}
 	if c.PKI != "" && c.Address == "" {
 		return endpoint{}, errors.New("pki: needs address: host:port (in a uri write ?pkipath=/dir)")
 	}
+	if c.Socket != "" && c.Address != "" {
+		return endpoint{}, errors.New("socket, address: write only one of them")
+	}
+	driver := defaultDriver
+	if c.URI != "" {
+		e, err := parseURI(c.URI)
+		if err != nil || c.Socket == "" && c.Address == "" {
+			return e, err
+		}
+		if e.network != "unix" || e.address != defaultSocket {
+			return endpoint{}, errors.New("uri: says where to connect, as socket or address do; write only one of them")
+		}
+		driver = e.driver
+	}
 	switch {
-	case c.URI != "":
-		return parseURI(c.URI)
 	case c.Address != "":
 		if _, _, err := net.SplitHostPort(c.Address); err != nil {
 			return endpoint{}, fmt.Errorf("address: %w; write host:port, e.g. node1:%s", err, defaultTLSPort)
 		}
-		return endpoint{network: "tcp", address: c.Address, pki: c.PKI, driver: defaultDriver}, nil
+		return endpoint{network: "tcp", address: c.Address, pki: c.PKI, driver: driver}, nil
 	case c.Socket != "":
-		return endpoint{network: "unix", address: c.Socket, driver: defaultDriver}, nil
+		return endpoint{network: "unix", address: c.Socket, driver: driver}, nil
 	}
-	return endpoint{network: "unix", address: defaultSocket, driver: defaultDriver}, nil
+	return endpoint{network: "unix", address: defaultSocket, driver: driver}, nil
 }
 
 // parseURI splits a libvirt URI. The daemon must not see the transport: it

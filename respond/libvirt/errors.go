@@ -54,16 +54,12 @@ var classes = map[golibvirt.ErrorNumber]flow.ErrClass{
 
 // classify makes err a *flow.ActError that says what was tried.
 func classify(what string, err error) error {
-	return &flow.ActError{Class: classOf(err), Err: fmt.Errorf("%s: %w", what, unclassed(err))}
-}
-
-// unclassed takes the class off, so that the text does not name it twice.
-func unclassed(err error) error {
+	class := classOf(err)
 	var ae *flow.ActError
-	if errors.As(err, &ae) && error(ae) == err {
-		return ae.Err
+	if errors.As(err, &ae) {
+		err = ae.Err // or the text would name the class twice
 	}
-	return err
+	return &flow.ActError{Class: class, Err: fmt.Errorf("%s: %w", what, err)}
 }
 
 func classOf(err error) flow.ErrClass {
