@@ -17,7 +17,7 @@ func Run(ctx context.Context, cfg Config) (Truth, error) {
 	if err := cfg.check(); err != nil {
 		return Truth{}, fmt.Errorf("bulk: %w", err)
 	}
-	out := output{cfg: &cfg, started: time.Now()}
+	out := output{cfg: &cfg, done: ctx.Done(), started: time.Now()}
 	agent := cfg.Source
 	if !agent.IsValid() {
 		agent = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -79,6 +79,7 @@ func send(ctx context.Context, cfg *Config, gen *generator, enc export.Encoder) 
 // output counts, paces and sends datagrams.
 type output struct {
 	cfg       *Config
+	done      <-chan struct{}
 	udp       *export.UDP
 	started   time.Time
 	records   uint64
@@ -99,24 +100,31 @@ func (o *output) emit(datagram []byte, records int) error {
 	if err != nil {
 		return err
 	}
-	if o.datagrams%uint64(o.cfg.PaceEvery) != 0 {
-		return nil
-	}
-	if o.cfg.Pace != nil {
+	if o.cfg.Pace != nil && o.datagrams%uint64(o.cfg.PaceEvery) == 0 {
 		if err := o.flush(); err != nil {
 			return err
 		}
 		o.cfg.Pace(o.records)
 	}
 	if o.cfg.Rate > 0 {
-		due := o.started.Add(time.Duration(float64(o.records) / float64(o.cfg.Rate) * float64(time.Second)))
-		// Below the kernel's timer slack a sleep would only add delay.
-		if wait := time.Until(due); wait > 200*time.Microsecond {
-			if err := o.flush(); err != nil {
-				return err
-			}
-			time.Sleep(wait)
-		}
+		return o.keepRate()
+	}
+	return nil
+}
+
+// keepRate sleeps as long as the records sent are ahead of the rate.
+func (o *output) keepRate() error {
+	due := o.started.Add(time.Duration(float64(o.records) / float64(o.cfg.Rate) * float64(time.Second)))
+	wait := time.Until(due)
+	if wait < 200*time.Microsecond { // below the kernel's timer slack a sleep would only add delay
+		return nil
+	}
+	if err := o.flush(); err != nil {
+		return err
+	}
+	select {
+	case <-o.done: // send looks at the context next
+	case <-time.After(wait):
 	}
 	return nil
 }

@@ -20,12 +20,12 @@ const pollEvery = 500 * time.Millisecond
 const patience = 20
 
 // follow tells what happens until ctx ends, or with Once until all is shown
-// (errDone). Anything that must never happen ends it at once.
+// (errDone) or something happened that never may.
 func (d *demo) follow(ctx context.Context) error {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	failures, told, began := 0, false, false
-	silent := map[string]bool{}
+	silent, toldWrong := map[string]bool{}, map[string]bool{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,8 +52,14 @@ func (d *demo) follow(ctx context.Context) error {
 			d.story.incident(i, d.who(i))
 		}
 		v := d.verdict(time.Now())
-		if len(v.wrong) > 0 {
-			return errors.New(v.wrong[0])
+		for _, text := range v.wrong {
+			if d.cfg.Once {
+				return errors.New(text)
+			}
+			if !toldWrong[text] {
+				toldWrong[text] = true
+				d.story.say("WRONG     %s", text)
+			}
 		}
 		for _, a := range v.attackers {
 			if a.ok() && !silent[a.tenant.VDS] {
