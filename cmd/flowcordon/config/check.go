@@ -65,7 +65,8 @@ func (c *Config) checkListen(d *decoder) {
 		at := fmt.Sprintf("listen[%d]", i)
 		d.oneOf(at+".protocol", l.Protocol, "netflow", "sflow")
 		d.hostPort(at+".address", l.Address)
-		if j, dup := seen[l.Address]; dup {
+		// Port 0 is a free port, another one each time.
+		if j, dup := seen[l.Address]; dup && !strings.HasSuffix(l.Address, ":0") {
 			d.bad(at+".address", "%s is already listen[%d]; give each its own port", l.Address, j)
 		}
 		seen[l.Address] = i
