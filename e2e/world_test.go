@@ -126,15 +126,20 @@ func (w *world) wantScan(when string) {
 	}
 }
 
-// wantSilence fails if any packet of the guest reaches the Internet.
+// wantSilence fails if any packet of the guest reaches the Internet, if the
+// guest stands still, or if its neighbour on the same bridge is cut off too.
 func (w *world) wantSilence(when string) {
 	w.t.Helper()
 	before, _ := w.Heartbeat("kvm1001")
+	fetched := w.Fetched()
 	all, _ := w.sniff.Count(4 * time.Second)
 	after, line := w.Heartbeat("kvm1001")
 	w.step("%s: %d packets in 4 s; guest says %q", when, all, line)
 	if all != 0 {
 		w.t.Errorf("%s: %d packets of the guest in 4 s, want none", when, all)
+	}
+	if w.Fetched() == fetched {
+		w.t.Errorf("%s: the honest tenant fetched nothing in 4 s", when)
 	}
 	if after <= before {
 		w.t.Errorf("%s: heartbeat stands at %d, want the guest to run on", when, after)

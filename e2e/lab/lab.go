@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,6 +60,8 @@ type Lab struct {
 	root string
 	node *exec.Cmd
 	undo []func()
+
+	fetched atomic.Int64
 }
 
 // Start builds the lab. A machine without the tools gives a *MissingError.

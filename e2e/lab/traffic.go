@@ -118,7 +118,9 @@ func (l *Lab) Honest() error {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			_ = fetch(ctx, DialIn(l.Tenant), addr) // the next one tells
+			if fetch(ctx, DialIn(l.Tenant), addr) == nil {
+				l.fetched.Add(1)
+			}
 			select {
 			case <-time.After(300 * time.Millisecond):
 			case <-ctx.Done():
@@ -128,6 +130,9 @@ func (l *Lab) Honest() error {
 	l.onStop(func() { cancel(); _ = ln.Close(); <-done })
 	return fetch(ctx, DialIn(l.Tenant), addr)
 }
+
+// Fetched is how many downloads the honest tenant has completed.
+func (l *Lab) Fetched() int64 { return l.fetched.Load() }
 
 const pageSize = 200_000
 
