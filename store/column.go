@@ -57,7 +57,7 @@ func secondsCol[T any](name string, field func(*T) *int64) column[T] {
 		send: func(c driver.BatchColumn, rows []T) error {
 			v := make([]int64, len(rows))
 			for i := range rows {
-				v[i] = *field(&rows[i])
+				v[i] = clampSeconds(*field(&rows[i]))
 			}
 			return c.Append(v)
 		},
@@ -73,7 +73,7 @@ func nanosCol[T any](name string, field func(*T) *int64) column[T] {
 		send: func(c driver.BatchColumn, rows []T) error {
 			v := make([]time.Time, len(rows))
 			for i := range rows {
-				v[i] = time.Unix(0, *field(&rows[i]))
+				v[i] = time.Unix(0, clampNanos(*field(&rows[i])))
 			}
 			return c.Append(v)
 		},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -36,6 +37,9 @@ func repair[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T], ro
 	}
 }
 
+// errPartial cannot happen while parts are atomic; a human must look.
+var errPartial = errors.New("a batch is stored in part")
+
 type slotCount struct {
 	slot int64
 	rows uint64
@@ -61,7 +65,7 @@ func missingRows[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T
 	}
 	for _, h := range have {
 		if n := want[h.slot]; h.rows != n {
-			return nil, fmt.Errorf("partition %d holds %d of %d rows of batch %s: parts should be whole", h.slot, h.rows, n, b.token)
+			return nil, fmt.Errorf("%w: partition %d holds %d of %d rows of %s", errPartial, h.slot, h.rows, n, b.token)
 		}
 		delete(want, h.slot)
 	}

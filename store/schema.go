@@ -29,16 +29,17 @@ func (t *table[T]) insertSQL() string {
 	return "INSERT INTO " + t.name + " (" + strings.Join(append(names, "batch"), ", ") + ")"
 }
 
-// windowSeconds is what the driver makes of seconds in a DateTime column: 32
-// bits. Only a broken clock makes a difference.
-func windowSeconds(s int64) int64 { return int64(uint32(s)) }
-
-// clampSeconds is what toDateTime makes of a DateTime64.
+// clampSeconds keeps times to what a DateTime can hold, 1970 to 2106. Only a
+// broken clock makes a difference; but wherever ClickHouse would put such a row,
+// repair has to find it again.
 func clampSeconds(s int64) int64 { return min(max(s, 0), 1<<32-1) }
+
+// clampNanos is clampSeconds for nanoseconds.
+func clampNanos(ns int64) int64 { return min(max(ns, 0), (1<<32-1)*1e9) }
 
 var hostTable = table[flow.HostWindow]{
 	id: 1, name: "host_window", time: "start", slotSeconds: 86400,
-	at: func(r *flow.HostWindow) int64 { return windowSeconds(r.Start) },
+	at: func(r *flow.HostWindow) int64 { return clampSeconds(r.Start) },
 	cols: join(
 		keyCols(func(r *flow.HostWindow) *flow.Key { return &r.Key }),
 		countCols(func(r *flow.HostWindow) *flow.Counts { return &r.Counts }),
@@ -54,7 +55,7 @@ var hostTable = table[flow.HostWindow]{
 
 var serviceTable = table[flow.ServiceWindow]{
 	id: 2, name: "service_window", time: "start", slotSeconds: 86400,
-	at: func(r *flow.ServiceWindow) int64 { return windowSeconds(r.Start) },
+	at: func(r *flow.ServiceWindow) int64 { return clampSeconds(r.Start) },
 	cols: join(
 		keyCols(func(r *flow.ServiceWindow) *flow.Key { return &r.Key }),
 		[]column[flow.ServiceWindow]{
@@ -72,7 +73,7 @@ var serviceTable = table[flow.ServiceWindow]{
 
 var pairTable = table[flow.PairWindow]{
 	id: 3, name: "pair_window", time: "start", slotSeconds: 86400,
-	at: func(r *flow.PairWindow) int64 { return windowSeconds(r.Start) },
+	at: func(r *flow.PairWindow) int64 { return clampSeconds(r.Start) },
 	cols: join(
 		keyCols(func(r *flow.PairWindow) *flow.Key { return &r.Key }),
 		[]column[flow.PairWindow]{
@@ -91,7 +92,7 @@ var pairTable = table[flow.PairWindow]{
 
 var flowTable = table[flow.FlowRow]{
 	id: 4, name: "flows", time: "toDateTime(time)", slotSeconds: 6 * 3600,
-	at: func(r *flow.FlowRow) int64 { return clampSeconds(floorDiv(r.Time, 1e9)) },
+	at: func(r *flow.FlowRow) int64 { return clampNanos(r.Time) / 1e9 },
 	cols: []column[flow.FlowRow]{
 		nanosCol("time", func(r *flow.FlowRow) *int64 { return &r.Time }),
 		nanosCol("start", func(r *flow.FlowRow) *int64 { return &r.Start }),
@@ -164,13 +165,4 @@ func join[T any](parts ...[]column[T]) []column[T] {
 		all = append(all, p...)
 	}
 	return all
-}
-
-// floorDiv rounds towards minus infinity.
-func floorDiv(a, b int64) int64 {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
 }

@@ -121,7 +121,7 @@ func (s *Store) setAside(b *spoolBatch, ext string) {
 func inTheData(err error) bool {
 	var ex *clickhouse.Exception
 	if !errors.As(err, &ex) {
-		return errors.Is(err, clickhouse.ErrBatchInvalid)
+		return errors.Is(err, clickhouse.ErrBatchInvalid) || errors.Is(err, errPartial)
 	}
 	switch ex.Code {
 	case 6, 27, 53, 69, 70, 131, 349, 407: // CANNOT_PARSE_TEXT, …_INPUT, TYPE_MISMATCH, ARGUMENT_OUT_OF_BOUND, CANNOT_CONVERT_TYPE, TOO_LARGE_STRING_SIZE, CANNOT_INSERT_NULL, DECIMAL_OVERFLOW

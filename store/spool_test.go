@@ -456,3 +456,26 @@ func TestWriterKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A broken clock far up the line must not leave a batch that is sent for ever.
+func TestTimesOutOfRange(t *testing.T) {
+	cfg := migrated(t)
+	var numbers numbered
+	b := numbers.batch(8)
+	for i, sec := range []int64{-1, -1 << 40, 1 << 33, 1 << 62, 0, 1<<32 - 1, 1 << 32} {
+		b.Hosts[i].Start, b.Services[i].Start, b.Pairs[i].Start = sec, sec, sec
+	}
+	for i, ns := range []int64{-1, -1 << 63, 1<<63 - 1, 1 << 62, 0, 4294967295e9, 4294967296e9} {
+		b.Flows[i].Time = ns
+	}
+	away := cfg
+	away.DialContext, away.Addr = nil, []string{"127.0.0.1:1"}
+	s := idle(t, away, store.Deps{})
+	if err := s.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	quit(t, s) // found at the next start, so inserted and then looked for
+	storetest.Start(t, cfg, store.Deps{})
+	waitEmpty(t, cfg.SpoolDir)
+	checkNumbers(t, raw(t, cfg), numbers.next)
+}

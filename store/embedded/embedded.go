@@ -170,19 +170,13 @@ func (e *Engine) run(ctx context.Context) error {
 		ceiling := maxBackoffBad
 		if err == nil {
 			ceiling = maxBackoff
+			e.log.Info("engine serves", zap.String("address", c.addr), zap.Int("pid", c.cmd.Process.Pid), zap.Duration("took", time.Since(began)))
 			e.serve(c)
 			if first {
 				close(e.ready)
 			}
-			e.log.Info("engine serves", zap.String("address", c.addr), zap.Int("pid", c.cmd.Process.Pid), zap.Duration("took", time.Since(began)))
-			select {
-			case <-ctx.Done():
-				e.stop(c)
+			if err = e.watch(ctx, c); err == nil {
 				return nil
-			case <-c.exited:
-				e.withdraw()
-				err = fmt.Errorf("engine ended: %w", c.failure())
-				c.release()
 			}
 		}
 		if time.Since(began) > steadyAfter && ceiling == maxBackoff {
@@ -197,6 +191,20 @@ func (e *Engine) run(ctx context.Context) error {
 		case <-time.After(backoff):
 		}
 		backoff *= 2
+	}
+}
+
+// watch waits for the end of the child, which is an error, or of ctx, when it
+// stops the child.
+func (e *Engine) watch(ctx context.Context, c *child) error {
+	select {
+	case <-ctx.Done():
+		e.stop(c)
+		return nil
+	case <-c.exited:
+		e.withdraw()
+		c.release()
+		return fmt.Errorf("engine ended: %w", c.failure())
 	}
 }
 
