@@ -28,9 +28,9 @@ func TestOnceAgainstAStub(t *testing.T) {
 		{"crash", 60 * time.Second, "ended by itself", "told to crash"},
 	} {
 		t.Run(tc.mode, func(t *testing.T) {
-			t.Setenv(stubEnv, tc.mode)
+			t.Parallel()
 			var out bytes.Buffer
-			dir := t.TempDir()
+			dir := filepath.Join(t.TempDir(), tc.mode)
 			started := time.Now()
 			sum, err := Run(t.Context(), Config{
 				Flowcordon: exe, Dir: dir, Once: true, Timeout: tc.timeout, Tenants: 40, AttackAfter: time.Second, Seed: 1, Out: &out,
@@ -65,7 +65,6 @@ func TestInteractiveEndsCleanlyAndTidiesUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(stubEnv, "good")
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second) // stands for Ctrl-C
 	defer cancel()

@@ -3,6 +3,7 @@ package demo
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,10 +14,9 @@ import (
 
 var at = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// downTenants returns a scanner and a flooder whose links are down, as the
-// simulator leaves them.
-func downTenants(t *testing.T) (scanner, flooder, honest sim.Tenant) {
-	t.Helper()
+// downTenants are a scanner and a flooder whose links are down, as the
+// simulator leaves them, and the honest host.
+var downTenants = sync.OnceValues(func() (tenants [3]sim.Tenant, err error) {
 	cut := false
 	drop := func([]byte, int) error { return nil }
 	w, err := sim.New(sim.Config{
@@ -25,21 +25,26 @@ func downTenants(t *testing.T) (scanner, flooder, honest sim.Tenant) {
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		return tenants, err
 	}
 	w.StartAttacks(at.Add(-50 * time.Second))
 	for s := -59; s <= 0; s++ {
 		cut = s > -10
 		if err := w.Tick(at.Add(time.Duration(s) * time.Second)); err != nil {
-			t.Fatal(err)
+			return tenants, err
 		}
 	}
-	return *w.Scanner, *w.Flooder, *w.Honest
-}
+	return [3]sim.Tenant{*w.Scanner, *w.Flooder, *w.Honest}, nil
+})
 
 // good are facts with which the demo is over.
 func good(t *testing.T) facts {
-	s, f, h := downTenants(t)
+	t.Helper()
+	tenants, err := downTenants()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, f, h := tenants[0], tenants[1], tenants[2]
 	incident := func(tn sim.Tenant, r flow.Rule) flow.Incident {
 		return flow.Incident{ID: "i-" + tn.VDS, Tenant: tn.Addr, Rules: []flow.Rule{r}, Tier: flow.TierSuspend, State: flow.StateVerified}
 	}

@@ -13,6 +13,7 @@ import (
 	"net/smtp"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,7 +32,8 @@ import (
 const stubEnv = "FLOWGEN_TEST_STUB"
 
 func TestMain(m *testing.M) {
-	if mode := os.Getenv(stubEnv); mode != "" && len(os.Args) == 4 && os.Args[1] == "serve" {
+	if os.Getenv(stubEnv) != "" && len(os.Args) == 4 && os.Args[1] == "serve" {
+		mode := filepath.Base(filepath.Dir(os.Args[3])) // the work directory's name says what to play
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		err := (&stub{mode: mode, config: os.Args[3]}).run(ctx)
 		stop()
@@ -40,6 +42,9 @@ func TestMain(m *testing.M) {
 			os.Exit(3)
 		}
 		os.Exit(0)
+	}
+	if err := os.Setenv(stubEnv, "1"); err != nil { // for the children
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

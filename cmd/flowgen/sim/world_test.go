@@ -66,15 +66,15 @@ func count(flows []export.Flow, match func(export.Flow) bool) (n int) {
 // of NetFlow and 5,000 sFlow samples/s, attacks included.
 func TestRates(t *testing.T) {
 	l := newLab(t, nil)
-	l.run(40 * time.Second)
+	l.run(25 * time.Second)
 	l.clear()
-	l.run(20 * time.Second)
-	quietA, quietB := len(l.a.Flows)/20, len(l.b.Flows)/20
+	l.run(10 * time.Second)
+	quietA, quietB := len(l.a.Flows)/10, len(l.b.Flows)/10
 	l.StartAttacks(l.at)
-	l.run(30 * time.Second)
+	l.run(18 * time.Second)
 	l.clear()
-	l.run(20 * time.Second)
-	a, b := len(l.a.Flows)/20, len(l.b.Flows)/20
+	l.run(10 * time.Second)
+	a, b := len(l.a.Flows)/10, len(l.b.Flows)/10
 	t.Logf("router A: %d records/s, %d under attack; router B: %d samples/s, %d", quietA, a, quietB, b)
 	if quietA < 1000 || a > 15_000 || a < quietA+1500 {
 		t.Errorf("router A: %d and %d records/s", quietA, a)
@@ -88,7 +88,7 @@ func TestRates(t *testing.T) {
 }
 
 func TestAttackShapes(t *testing.T) {
-	l := newLab(t, nil)
+	l := newLab(t, func(c *Config) { c.Tenants = 100 })
 	l.run(time.Second)
 	l.StartAttacks(l.at)
 	l.run(50 * time.Second)
@@ -148,7 +148,7 @@ func TestTorrentHostIsMostlyUnanswered(t *testing.T) {
 }
 
 func TestCutStopsTrafficAtOnce(t *testing.T) {
-	l := newLab(t, nil)
+	l := newLab(t, func(c *Config) { c.Tenants = 100 })
 	l.StartAttacks(l.at.Add(time.Second))
 	l.run(30 * time.Second)
 	attackers := []*Tenant{l.Scanner, l.Flooder}
@@ -216,8 +216,8 @@ func TestCleanOnRelease(t *testing.T) {
 }
 
 func TestOrdinaryTrafficLooksOrdinary(t *testing.T) {
-	l := newLab(t, nil)
-	l.run(80 * time.Second)
+	l := newLab(t, func(c *Config) { c.Tenants = 600 })
+	l.run(60 * time.Second)
 	tcp := func(f export.Flow) bool {
 		return f.IPProto == flow.ProtoTCP && f.Src != l.Honest.Addr && f.Dst != l.Honest.Addr
 	}
