@@ -54,7 +54,10 @@ type Incident struct {
 	Restore   *Action    `json:"restore,omitempty"`   // the giving back, once asked for
 	Prior     int        `json:"prior,omitempty"`     // earlier incidents of the same holder that led to a cut or a notice
 	Statement string     `json:"statement,omitempty"` // the customer's, given at release
-	Seq       uint64     `json:"-"`                   // of its last event
+	// Evidence are the keys under which the incident's frozen texts are stored,
+	// oldest first: the incident's id, and another for each later stage.
+	Evidence []string `json:"evidence,omitempty"`
+	Seq      uint64   `json:"-"` // of its last event
 }
 
 // Action is one call to a hypervisor, from intent to outcome.

@@ -78,6 +78,7 @@ func apply(r record, ev flow.Event) (record, error) {
 		applyAct(&r, ev, b, enter)
 	case EventEvidence:
 		r.evidence = ev.Time
+		inc.Evidence = append(slices.Clone(inc.Evidence), b.Key)
 	case EventNoticeSent, EventNoticeFailed:
 		r.notices = slices.Clone(r.notices)
 		for i := range r.notices {

@@ -78,8 +78,8 @@ func check(t *testing.T, w *world, crashes int) {
 	if nic.cuts != 1 || nic.gives != 1 || !nic.up || !nic.configUp || nic.mark != nil {
 		t.Errorf("cuts %d, restores %d, up %t/%t, mark %v: want one of each and the state before", nic.cuts, nic.gives, nic.up, nic.configUp, nic.mark)
 	}
-	if w.cutCalls > 1+crashes || w.restoreCalls > 1+crashes {
-		t.Errorf("%d cut calls, %d restore calls", w.cutCalls, w.restoreCalls)
+	if w.redundant > 0 {
+		t.Errorf("%d of %d cut and %d restore calls asked for what was done already: no read-back first", w.redundant, w.cutCalls, w.restoreCalls)
 	}
 	for _, who := range []string{"staff", "customer"} {
 		for _, kind := range []string{noticeSuspended, noticeReleased} {
@@ -89,6 +89,20 @@ func check(t *testing.T, w *world, crashes int) {
 			}
 			if len(slices.Compact(keys)) != 1 {
 				t.Errorf("%s got %q under several keys: %v", who, kind, keys)
+			}
+		}
+	}
+	for _, ev := range w.events {
+		if ev.Kind != EventEvidence {
+			continue
+		}
+		b, err := readBody(ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, l := range w.saved[b.Key].Logs {
+			if l.SHA256 != b.Logs[i].SHA256 {
+				t.Errorf("%s of %s is not what the event says was frozen", l.Form, b.Key)
 			}
 		}
 	}
@@ -151,4 +165,25 @@ func TestCrashAnywhere(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A process that dies in the middle of a batch may leave an incident that was
+// opened and never decided on. The next start decides, without new findings.
+func TestOpenedButNotDecided(t *testing.T) {
+	play(t, enforce(), nil, func(s *stage) {
+		s.find(tenantA)
+		s.pass(time.Second)
+		id := s.state(tenantA, flow.StateSuspended).ID
+		s.stop()
+		s.w.mu.Lock()
+		s.w.events = s.w.events[:1] // opened
+		n := s.w.nics["52:54:00:00:00:0a"]
+		n.up, n.configUp, n.mark, n.cuts = true, true, nil, 0
+		s.w.mu.Unlock()
+		s.start()
+		s.pass(time.Second)
+		if inc := s.state(tenantA, flow.StateSuspended); inc.ID != id || s.w.nic(tenantA).cuts != 1 {
+			s.Errorf("incident %s, %d cuts", inc.ID, s.w.nic(tenantA).cuts)
+		}
+	})
 }

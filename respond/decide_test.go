@@ -228,18 +228,19 @@ func TestJudge(t *testing.T) {
 		ts   time.Time
 		want verdict
 	}{
-		{"fleet just before the end", inc, flow.Outbound{FleetLast: at(20).Add(-1)}, at(25), waiting},
-		{"fleet exactly at the end", inc, flow.Outbound{FleetLast: at(20)}, at(25), silent},
+		{"fleet just before the end", inc, flow.Outbound{FleetLast: at(20).Add(-1)}, at(27), waiting},
+		{"fleet exactly at the end", inc, flow.Outbound{FleetLast: at(20)}, at(27), silent},
+		{"windows may still be on their way", inc, flow.Outbound{FleetLast: at(20)}, at(27).Add(-1), waiting},
 		{"thin sampling needs more", thin, flow.Outbound{FleetLast: at(20)}, at(25), waiting},
 		{"nobody heard", inc, flow.Outbound{FleetLast: at(-30)}, at(60), fleetSilent},
 		{"nobody ever heard", inc, flow.Outbound{}, at(600), fleetSilent},
-		{"a straggler, then silence", inc, flow.Outbound{Packets: 2, Last: at(10), FleetLast: at(30)}, at(35), silent},
+		{"a straggler, then silence", inc, flow.Outbound{Packets: 2, Last: at(10), FleetLast: at(30)}, at(37), silent},
 		{"a straggler, too early", inc, flow.Outbound{Packets: 2, Last: at(10), FleetLast: at(29)}, at(35), waiting},
 		{"it goes on", inc, flow.Outbound{Packets: 9, Last: at(100), FleetLast: at(100)}, at(101), waiting},
 		{"it goes on, just before the deadline", inc, flow.Outbound{Packets: 9, Last: at(170), FleetLast: at(170)}, at(180).Add(-1), waiting},
 		{"it goes on, exactly the deadline", inc, flow.Outbound{Packets: 9, Last: at(170), FleetLast: at(170)}, at(180), sending},
 		{"pauses do not fool it", inc, flow.Outbound{Packets: 9, Last: at(100), FleetLast: at(150)}, at(150), waiting},
-		{"it stopped long after", inc, flow.Outbound{Packets: 9, Last: at(100), FleetLast: at(280)}, at(285), silent},
+		{"it stopped long after", inc, flow.Outbound{Packets: 9, Last: at(100), FleetLast: at(280)}, at(287), silent},
 	} {
 		if got := judge(cfg, tc.inc, tc.o, tc.ts); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)

@@ -63,7 +63,7 @@ type body struct {
 	Prior     int            `json:"prior,omitempty"`
 	Exemption string         `json:"exemption,omitempty"`
 	Action    *flow.Action   `json:"action,omitempty"`
-	Key       string         `json:"key,omitempty"` // of the action
+	Key       string         `json:"key,omitempty"` // of the action, or of the evidence
 	Attempt   int            `json:"attempt,omitempty"`
 	Receipts  []flow.Receipt `json:"receipts,omitempty"`
 	Class     flow.ErrClass  `json:"class,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -39,6 +40,15 @@ type proof struct {
 	Frozen    time.Time
 }
 
+// evidenceKey names the nth frozen evidence of an incident. What is stored
+// never changes, so a later stage (a notice, then a cut) gets a key of its own.
+func evidenceKey(inc flow.Incident) string {
+	if n := len(inc.Evidence); n > 0 {
+		return fmt.Sprintf("%s-%d", inc.ID, n+1)
+	}
+	return inc.ID
+}
+
 // freeze reads the flows of an incident, renders the texts, stores them and
 // then their hashes. It runs beside the act and never delays it.
 func (c *Controller) freeze(ctx context.Context, id string) time.Duration {
@@ -47,32 +57,23 @@ func (c *Controller) freeze(ctx context.Context, id string) time.Duration {
 		return 0
 	}
 	wait := backoff(c.sched.tries(id+"/evidence"), c.cfg.RetryMin, 30*time.Second)
-	now := c.now()
-	p, err := c.collect(ctx, r.inc, now)
-	if err == nil && len(p.Rows) == 0 && now.Before(r.wantLogs.Add(emptyRetry)) {
-		return wait
-	}
-	var e flow.Evidence
-	if err == nil {
-		e = render(p)
-		sctx, cancel := context.WithTimeout(ctx, c.cfg.AppendTimeout)
-		err = c.deps.Flows.SaveEvidence(sctx, e)
-		cancel()
-	}
+	key := evidenceKey(r.inc)
+	e, err := c.keep(ctx, r, key)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, errNoRows) {
 			c.m.evidence.WithLabelValues(resultUnavailable).Inc()
 			c.log.Warn("evidence will be tried again", zap.String("incident", id), zap.Error(err))
 		}
 		return wait
 	}
-	b := body{Rows: e.Rows, Truncated: e.Truncated}
+	b := body{Key: key, Rows: e.Rows, Truncated: e.Truncated}
 	for _, l := range e.Logs {
 		b.Logs = append(b.Logs, logSum{l.Form, l.SHA256})
 	}
+	at := c.now()
 	err = c.store(ctx, func(t *txn) error {
-		if r, _ := t.st.rec(id); r.evidence.Before(r.wantLogs) {
-			t.emit(newEvent(id, EventEvidence, actorController, "", now, b))
+		if r, _ := t.st.rec(id); !slices.Contains(r.inc.Evidence, key) {
+			t.emit(newEvent(id, EventEvidence, actorController, "", at, b))
 		}
 		return nil
 	})
@@ -81,6 +82,42 @@ func (c *Controller) freeze(ctx context.Context, id string) time.Duration {
 	}
 	c.m.evidence.WithLabelValues(resultFrozen).Inc()
 	return 0
+}
+
+// errNoRows: nothing to prove anything by has arrived yet.
+var errNoRows = errors.New("no flow rows yet")
+
+// keep returns what is stored under key, and stores it if nothing is. What
+// counts is what reads back: the texts may have been stored by a process that
+// ended before it could say so, and the first ones stored stay.
+func (c *Controller) keep(ctx context.Context, r record, key string) (flow.Evidence, error) {
+	read := func() (flow.Evidence, error) {
+		qctx, cancel := context.WithTimeout(ctx, c.cfg.QueryTimeout)
+		defer cancel()
+		return c.deps.Flows.Evidence(qctx, key)
+	}
+	if e, err := read(); err == nil {
+		return e, nil
+	}
+	now := c.now()
+	p, err := c.collect(ctx, r.inc, now)
+	if err != nil {
+		return flow.Evidence{}, err
+	}
+	if len(p.Rows) == 0 && now.Before(r.wantLogs.Add(emptyRetry)) {
+		return flow.Evidence{}, errNoRows
+	}
+	e := render(p)
+	e.Incident = key
+	sctx, cancel := context.WithTimeout(ctx, c.cfg.AppendTimeout)
+	defer cancel()
+	if err := c.deps.Flows.SaveEvidence(sctx, e); err != nil {
+		return flow.Evidence{}, fmt.Errorf("save evidence: %w", err)
+	}
+	if e, err = read(); err != nil {
+		return flow.Evidence{}, fmt.Errorf("read evidence back: %w", err)
+	}
+	return e, nil
 }
 
 // collect asks for the rows behind the strongest findings.

@@ -108,10 +108,11 @@ func (c *Controller) send(ctx context.Context, to Notifier, id string, n notice,
 	msg := flow.Notice{Key: n.Key, Incident: n.inc, Kind: n.Kind, At: n.At}
 	if r, _ := c.record(id); needsLogs(n.Kind) && !r.evidence.IsZero() {
 		qctx, cancel := context.WithTimeout(ctx, c.cfg.QueryTimeout)
-		e, err := c.deps.Flows.Evidence(qctx, id)
+		e, err := c.deps.Flows.Evidence(qctx, r.inc.Evidence[len(r.inc.Evidence)-1])
 		cancel()
 		switch {
 		case err == nil:
+			e.Incident = id
 			msg.Evidence = e
 		case now.Before(n.At.Add(c.cfg.EvidenceWait)):
 			return fmt.Errorf("read the evidence: %w", err)

@@ -25,6 +25,11 @@ const (
 // routers differ, and a flow record is spread over its duration.
 const skew = 30 * time.Second
 
+// flushLag is how long after its end a window may still be on its way from the
+// aggregator: 5 s of lateness and the next flush, 2 s later. One tenant's rows
+// of a window come before another's.
+const flushLag = 7 * time.Second
+
 // silenceNeeded is how long the tenant must be silent: VerifyFor, or longer
 // when it was sampled so thinly that VerifyFor of silence proves nothing. Five
 // expected samples leave e^-5 = 0.7 % for silence by chance.
@@ -69,7 +74,7 @@ func judge(cfg Config, inc flow.Incident, o flow.Outbound, ts time.Time) verdict
 		}
 	}
 	switch {
-	case !o.FleetLast.Before(from.Add(need)):
+	case !o.FleetLast.Before(from.Add(need)) && !ts.Before(from.Add(need+flushLag)):
 		return silent
 	case o.Packets > 0 && late:
 		return sending

@@ -39,7 +39,8 @@ type world struct {
 	notifyErr  func(name string, n int) error
 	cutCalls, restoreCalls, statusCalls,
 	notifyCalls int
-	hang chan struct{} // non-nil: Cut blocks until it is closed, deaf to its context
+	redundant int           // calls that found already done what they ask for
+	hang      chan struct{} // non-nil: Cut blocks until it is closed, deaf to its context
 	// crash points
 	points  int
 	crashAt map[int]bool
@@ -183,7 +184,12 @@ func (p *proc) Outbound(_ context.Context, tenant netip.Addr, since time.Time) (
 }
 
 func (p *proc) SaveEvidence(_ context.Context, e flow.Evidence) error {
-	return p.do(func() error { p.w.saved[e.Incident] = e; return nil })
+	return p.do(func() error {
+		if _, ok := p.w.saved[e.Incident]; !ok { // the first stays, as in the store
+			p.w.saved[e.Incident] = e
+		}
+		return nil
+	})
 }
 
 func (p *proc) Evidence(_ context.Context, id string) (e flow.Evidence, err error) {
@@ -253,6 +259,8 @@ func (h hyper) Cut(_ context.Context, nic flow.NIC, m flow.Mark) (rc flow.Receip
 		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now()}
 		if n.up || n.configUp {
 			n.cuts++
+		} else {
+			h.w.redundant++
 		}
 		n.up, n.configUp, n.mark = false, false, &m
 		rc.After = n.status()
@@ -269,6 +277,7 @@ func (h hyper) Restore(_ context.Context, nic flow.NIC, m flow.Mark, r flow.Rece
 		}
 		n := h.w.nics[nic.MAC]
 		if n.mark == nil || n.mark.Incident != m.Incident {
+			h.w.redundant++
 			return nil
 		}
 		if r.Before.Live == "" {
