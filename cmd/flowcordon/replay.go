@@ -329,12 +329,12 @@ var _ respond.Inventory = (*inventory.Inventory)(nil)
 
 // tenantKey is the window key of an address: the address, or the first of its
 // delegated IPv6 prefix; the zero Addr if it is not internal.
-func tenantKey(cfg config.Config, a netip.Addr) netip.Addr {
+func tenantKey(n config.Networks, a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
-	for _, p := range cfg.Networks.Internal {
+	for _, p := range n.Internal {
 		if p.Contains(a) {
 			if a.Is6() {
-				q, err := a.Prefix(cfg.Networks.IPv6TenantPrefix)
+				q, err := a.Prefix(n.IPv6TenantPrefix)
 				if err != nil {
 					return netip.Addr{}
 				}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -89,6 +90,7 @@ type service struct {
 	listener  net.Listener
 	ready     chan struct{} // closed once schema and event log are loaded
 	reloaded  prometheus.Gauge
+	networks  atomic.Pointer[config.Networks] // as last loaded; cfg is as started
 }
 
 // newService wires the parts. It reads the inventory and opens the HTTP
@@ -102,6 +104,7 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	})
 	s.reloaded.Set(1)
 	s.registry.MustRegister(s.reloaded)
+	s.networks.Store(&cfg.Networks)
 
 	s.inventory = inventory.New(inventory.Config{Path: cfg.Inventory.File}, inventory.Deps{Log: log, Registerer: s.registry})
 	if err := s.inventory.Reload(); err != nil {
@@ -242,17 +245,25 @@ func (s *service) runReload(ctx context.Context) error {
 }
 
 // reload takes over exporters, networks and the inventory; a file with any
-// mistake changes nothing.
+// mistake changes nothing, so all of them are looked at before any is taken.
 func (s *service) reload() {
 	err := func() error {
 		cfg, err := config.Load(s.path)
 		if err != nil {
 			return err
 		}
-		if err := s.collector.Reload(collectorConfig(cfg)); err != nil {
+		if err := collectorConfig(cfg).Validate(); err != nil {
 			return err
 		}
-		return s.inventory.Reload()
+		// Against the suspenders in force: those of the file need a restart.
+		if err := checkReferences(s.path, s.cfg); err != nil {
+			return err
+		}
+		if err := s.inventory.Reload(); err != nil {
+			return err
+		}
+		s.networks.Store(&cfg.Networks)
+		return s.collector.Reload(collectorConfig(cfg))
 	}()
 	if err != nil {
 		s.reloaded.Set(0)

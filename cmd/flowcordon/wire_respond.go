@@ -148,7 +148,7 @@ func (s *service) apiDeps() api.Deps {
 		StoreNotFound: store.ErrNotFound,
 		Inventory:     s.inventory,
 		Exporters:     s.collector.Exporters,
-		TenantKey:     func(a netip.Addr) netip.Addr { return tenantKey(s.cfg, a) },
+		TenantKey:     func(a netip.Addr) netip.Addr { return tenantKey(*s.networks.Load(), a) },
 		Ready:         s.notReady,
 		Gatherer:      s.registry,
 		Registerer:    s.registry,
