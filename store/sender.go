@@ -50,12 +50,13 @@ func (s *Store) sendLoop(ctx, drain context.Context) {
 			retry = minRetry
 			continue
 		}
-		s.spool.putBack(b)
+		tries := b.tries
+		s.spool.putBack(b) // the other sender may have it from here on
 		if ctx.Err() != nil {
 			return // no patience during a shutdown
 		}
 		s.metrics.insertErrors.Inc()
-		s.log.Warn("insert failed, it is tried again", zap.Error(err), zap.String("batch", b.token), zap.Int("tries", b.tries), zap.Duration("after", retry))
+		s.log.Warn("insert failed, it is tried again", zap.Error(err), zap.String("batch", b.token), zap.Int("tries", tries), zap.Duration("after", retry))
 		waitChange(ctx, nil, time.Now().Add(retry))
 		retry = min(2*retry, maxRetry)
 	}
