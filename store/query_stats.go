@@ -10,20 +10,25 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// serviceSQL first finds the keys with enough attempts, which needs three small
-// columns, and only for those unites the arrays of destinations, which are most
-// of the table's bytes.
-var serviceSQL = `WITH k AS (
+// serviceSQL first finds the tenants with enough attempts at one port, which
+// needs three small columns, and only for those sums up the rest and unites the
+// arrays of destinations, which are most of the table's bytes. The first pass
+// keeps tenants and not (tenant, port): looking up one address a row is cheaper
+// than a tuple (0.82 against 0.98 CPU s for 9 million rows), and the last line
+// is exact anyway. The same goes for the setting: the index begins with time, so
+// trying the set on its marks is wasted.
+var serviceSQL = `WITH k AS (SELECT tenant FROM (
 	SELECT tenant, svc_port FROM service_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
-	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64})
+	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}))
 SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
 	sum(attempts), uniqExactArray(remotes),
 	if(sum(attempts) > 0,
 		sum(toFloat64(attempts) * rate * rate) / sum(toFloat64(attempts) * rate), ` + recordRate + `)
 FROM service_window
-WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR (tenant, svc_port) IN k)
-GROUP BY tenant, svc_port`
+WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR tenant IN k)
+GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}
+SETTINGS use_index_for_in_with_subqueries = 0`
 
 // ServiceStats sums the windows that begin in r, with the tenant as client, by
 // tenant and service port, for those with at least minAttempts attempts (0:
@@ -43,23 +48,24 @@ func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, m
 
 // pairSQL screens as serviceSQL does. The sum of the arrays' lengths is at
 // least the number of distinct ports.
-var pairSQL = `WITH k AS (
+var pairSQL = `WITH k AS (SELECT tenant FROM (
 	SELECT tenant, remote FROM pair_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
 	GROUP BY tenant, remote
 	HAVING ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
-		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64}))
+		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64})))
 SELECT tenant, remote, ` + countSums + `, ` + classSums + `,
 	sum(syn_packets), sum(est_out_packets), sum(rst_in_packets),
 	uniqExactArray(ports) AS distinct_ports, ` + recordRate + `,
 	minIf(start, out_packets > 0), maxIf(start, out_packets > 0), uniqExactIf(start, out_packets > 0)
 FROM pair_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
-	AND (({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR (tenant, remote) IN k)
+	AND (({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR tenant IN k)
 GROUP BY tenant, remote
 HAVING ({packets:UInt64} = 0 AND {ports:UInt64} = 0)
 	OR ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
-	OR ({ports:UInt64} > 0 AND distinct_ports >= {ports:UInt64})`
+	OR ({ports:UInt64} > 0 AND distinct_ports >= {ports:UInt64})
+SETTINGS use_index_for_in_with_subqueries = 0`
 
 // PairStats sums the windows that begin in r by tenant and remote, for pairs
 // with at least minOutPackets outgoing packets (unscaled) or at least minPorts
