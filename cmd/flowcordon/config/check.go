@@ -243,7 +243,7 @@ func (c *Config) checkDetect(d *decoder) {
 		return
 	}
 	all := []error{err}
-	if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined errors themselves are wanted
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
 		all = j.Unwrap()
 	}
 	for _, e := range all {

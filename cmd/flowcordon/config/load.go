@@ -77,7 +77,7 @@ func Parse(file string, text []byte) (Config, error) {
 	c.check(d)
 	if len(d.problems) > 0 {
 		slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-		return c, Problems(d.problems)
+		return c, d.problems
 	}
 	return c, nil
 }
