@@ -431,6 +431,8 @@ func TestRemotesAreExactAndBounded(t *testing.T) {
 }
 
 func TestPairFloor(t *testing.T) {
+	udp := func(r *flow.Record) { r.IPProto = flow.ProtoUDP }
+	reset := func(r *flow.Record) { r.TCPFlags = flow.RST | flow.ACK }
 	for _, c := range []struct {
 		name string
 		recs []*flow.Record
@@ -445,7 +447,16 @@ func TestPairFloor(t *testing.T) {
 		{"500 packets", []*flow.Record{rec(conversation(500, 50_000))}, 1},
 		{"two packets at 1:1000", []*flow.Record{rec(conversation(2, 200), rate(1000))}, 0},
 		{"three packets at 1:1000", []*flow.Record{rec(conversation(3, 300), rate(1000))}, 1},
-		{"inbound only", []*flow.Record{rec(conversation(9000, 90_000), from(remote1), to(tenantA))}, 0},
+		// The packets that these answer went out by another router.
+		{"499 packets in", []*flow.Record{rec(conversation(499, 50_000), from(remote1), to(tenantA))}, 0},
+		{"500 packets in", []*flow.Record{rec(conversation(500, 50_000), from(remote1), to(tenantA))}, 1},
+		{"two packets in at 1:1000", []*flow.Record{rec(conversation(2, 200), rate(1000), from(remote1), to(tenantA))}, 0},
+		{"three packets in at 1:1000", []*flow.Record{rec(conversation(3, 300), rate(1000), from(remote1), to(tenantA))}, 1},
+		{"one datagram in at 1:63", []*flow.Record{rec(udp, rate(63), from(remote1), to(tenantA))}, 0},
+		{"one datagram in at 1:64", []*flow.Record{rec(udp, rate(64), from(remote1), to(tenantA))}, 1},
+		{"one datagram out at 1:64", []*flow.Record{rec(udp, rate(64))}, 0},
+		{"one reset in at 1:63", []*flow.Record{rec(reset, rate(63), from(remote1), to(tenantA))}, 0},
+		{"one reset in at 1:64", []*flow.Record{rec(reset, rate(64), from(remote1), to(tenantA))}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, s := run(t, testConfig(), c.recs...)

@@ -131,6 +131,7 @@ const (
 	hotPorts      = 8      // distinct SYN ports of a pair since its last row
 	hotOutPackets = 20_000 // estimated outgoing packets of a host or service since its last row
 	hotPairOut    = 5_000  // estimated outgoing packets of a pair since its last row
+	hotPairIn     = 1_000  // estimated UDP packets or resets that a pair answered with: what acquits must not come later than what accuses
 )
 
 // maxSet is the number of remotes or ports that one row may carry. A key that
@@ -139,21 +140,39 @@ const maxSet = 4096
 
 // The floor below which pairs are not stored, see PairFloor.
 const (
-	pairFloorOut     = 3
-	pairFloorEstOut  = 500
+	pairFloorPackets = 3
+	pairFloorEst     = 500
 	pairFloorPorts   = 2
-	pairFloorSYNRate = 64
+	pairFloorRate    = 64
 )
 
-// PairFloor reports whether a pair that did this much in a window is stored:
-// at least 3 outgoing packets that stand for 500, or SYNs to 2 ports, or any
-// SYN where the sampling rate makes one stand for many. Nearly all pairs are an
+// PairDid is what a pair did in a window, as far as PairFloor asks.
+type PairDid struct {
+	Rate                  uint32
+	IPProto               uint8
+	OutPackets, InPackets uint64
+	SYNPackets, RSTIn     uint64 // packets out, packets in
+	SYNPorts              int
+}
+
+// PairFloor reports whether a pair that did this much in a window is stored: at
+// least 3 packets in one direction that stand for 500, or SYNs to 2 ports, or,
+// where the sampling rate makes one packet stand for many, any SYN and any
+// answer that a flood is acquitted by (RST, UDP). Nearly all pairs are an
 // ordinary client's few packets; no rule can use them, and they would be most
 // of the rows.
-func PairFloor(rate uint32, outPackets, synPackets uint64, synPorts int) bool {
-	return outPackets >= pairFloorOut && outPackets*uint64(rate) >= pairFloorEstOut ||
-		synPorts >= pairFloorPorts ||
-		rate >= pairFloorSYNRate && synPackets >= 1
+//
+// The answers count on their own: they may come by another router than the
+// packets they answer (another shard, another sampling rate) or in a flow record
+// that ends later. Dropped, they make a flood of every upload.
+func PairFloor(d PairDid) bool {
+	return enough(d.OutPackets, d.Rate) || enough(d.InPackets, d.Rate) ||
+		d.SYNPorts >= pairFloorPorts ||
+		d.Rate >= pairFloorRate && (d.SYNPackets >= 1 || d.RSTIn >= 1 || d.IPProto == flow.ProtoUDP && d.InPackets >= 1)
+}
+
+func enough(packets uint64, rate uint32) bool {
+	return packets >= pairFloorPackets && packets*uint64(rate) >= pairFloorEst
 }
 
 // maxAhead is how far an exporter's clock may run ahead of ours before its

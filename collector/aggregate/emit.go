@@ -68,13 +68,19 @@ func (a *Aggregator) emit(w *window, closed bool, b *flow.Batch) {
 	a.order = w.pairs.order(a.order[:0], !closed, comparePair)
 	for _, i := range a.order {
 		e := &w.pairs.rows[i]
-		if !closed || e.val.emitted || PairFloor(e.key.rate, e.val.OutPackets, e.val.synPackets, len(e.val.ports)) {
+		if !closed || e.val.emitted || PairFloor(pairDid(e)) {
 			b.Pairs = append(b.Pairs, pairRow(w, e))
 			continue
 		}
 		a.stats.PairsBelowFloor++
 		e.val.reset()
 	}
+}
+
+func pairDid(e *entry[pairKey, pair]) PairDid {
+	v := &e.val
+	return PairDid{Rate: e.key.rate, IPProto: uint8(e.key.proto), OutPackets: v.OutPackets, InPackets: v.InPackets,
+		SYNPackets: v.synPackets, RSTIn: v.rstIn, SYNPorts: len(v.ports)}
 }
 
 // release takes a window out whose rows were all emitted.

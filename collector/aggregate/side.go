@@ -149,7 +149,11 @@ func (a *Aggregator) addPair(w *window, s *side, p *span, last bool) {
 		a.pending.Pairs = append(a.pending.Pairs, pairRow(w, e))
 		return
 	}
-	if ports >= hotPorts || v.OutPackets*uint64(key.rate) >= hotPairOut {
+	answers := v.rstIn
+	if s.rec.IPProto == flow.ProtoUDP {
+		answers = v.InPackets
+	}
+	if ports >= hotPorts || v.OutPackets*uint64(key.rate) >= hotPairOut || answers*uint64(key.rate) >= hotPairIn {
 		w.pairs.heat(e, i)
 	}
 }
