@@ -69,7 +69,7 @@ func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat) {
 	if incomingMissing(h.EstOut, h.InRecords) {
 		hold(f, GateNoIncoming)
 	}
-	if f.Rule == flow.RuleNetscan && !t.Netscan.concentrated(f, h.SYNOut) {
+	if f.Rule == flow.RuleNetscan && !t.Netscan.concentrated(f, float64(h.SYNOut)*effectiveRate(h.Rate)/effectiveRate(f.SamplingRate)) {
 		hold(f, GatePortShare)
 	}
 }

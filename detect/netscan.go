@@ -100,18 +100,19 @@ func (cfg *NetscanConfig) judge(c scanCounts, r0, seconds float64) (flow.Tier, f
 }
 
 // concentrated reports whether the port is what the tenant is busy with:
-// hostSYN are its SYN records on all ports. Destinations on other ports cannot
+// hostSYN are its SYN records on all ports, at the finding's sampling rate. Destinations on other ports cannot
 // be more than the SYNs sent there.
-func (cfg *NetscanConfig) concentrated(f *flow.Finding, hostSYN uint64) bool {
+func (cfg *NetscanConfig) concentrated(f *flow.Finding, hostSYN float64) bool {
 	u := float64(f.Distinct)
-	other := float64(hostSYN) - float64(f.Samples)
+	other := hostSYN - float64(f.Samples)
 	return u >= cfg.PortShare*(u+math.Max(0, other)) || u*f.SamplingRate/f.To.Sub(f.From).Seconds() >= cfg.PortRate
 }
 
 // twice reports whether both parts of a range show the scan on their own:
 // whole is the range's counts, late those of its last lateS seconds.
 func (cfg *NetscanConfig) twice(whole, late scanCounts, r0, seconds, lateS float64) bool {
-	late.n, late.alien = whole.n, whole.alien
+	late = late.at(whole.n) // the sampling rates of a part may be others
+	late.alien = whole.alien
 	early := whole.minus(late)
 	return cfg.part(late, r0, lateS) && cfg.part(early, r0, seconds-lateS)
 }

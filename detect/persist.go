@@ -99,10 +99,11 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 			if open[k] == nil {
 				continue
 			}
+			thin := effectiveRate(stats[j].Rate) / effectiveRate(open[k].Rate) // the part may lack the thinnest sampling
 			if pieces[k] == nil {
 				pieces[k] = make([]float64, len(parts))
 			}
-			pieces[k][i] = float64(rule.packets(&stats[j]))
+			pieces[k][i] = float64(rule.packets(&stats[j])) * thin
 		}
 		secs += part.Seconds()
 	}

@@ -65,7 +65,7 @@ func (cfg *PortscanConfig) score(c scanCounts, seconds float64) float64 {
 
 // twice reports whether both parts of a range show the scan on their own.
 func (cfg *PortscanConfig) twice(whole, late scanCounts, seconds, lateS float64) bool {
-	late.n = whole.n
+	late = late.at(whole.n)
 	early := whole.minus(late)
 	return cfg.score(late, lateS) >= cfg.PersistScore && cfg.score(early, seconds-lateS) >= cfg.PersistScore
 }

@@ -234,6 +234,9 @@ func TestHostGates(t *testing.T) {
 			if c.edit != nil {
 				c.edit(&f)
 			}
+			if c.host != nil {
+				c.host.Rate = f.SamplingRate
+			}
 			th.hostGates(&f, c.host)
 			if !slices.Equal(f.Gates, c.want) {
 				t.Errorf("gates %v, want %v", f.Gates, c.want)

@@ -124,6 +124,12 @@ func (c scanCounts) isAlien() bool {
 	return shortfall(math.Max(0, c.a-(c.s-c.raw)), c.raw, rawAnswers) >= rawProof
 }
 
+// at is c as it would have been counted at 1:n, which is not below c.n.
+func (c scanCounts) at(n float64) scanCounts {
+	f := c.n / n
+	return scanCounts{u: c.u * f, s: c.s * f, raw: c.raw * f, e: c.e * f, a: c.a * f, i: c.i * f, n: n, alien: c.alien}
+}
+
 // minus is what is left of c without the later part; distinct is then a lower
 // bound of the earlier part's: those that the later part did not meet again.
 func (c scanCounts) minus(o scanCounts) scanCounts {

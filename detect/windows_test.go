@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -52,19 +53,24 @@ func inRange[T any](rows map[int64][]T, r flow.Range, fn func(start int64, row *
 	}
 }
 
-// rate sums up Σw² / Σw.
-type rateSum struct{ w, w2 float64 }
-
-func (r *rateSum) add(n uint64, rate uint32) {
-	r.w += float64(n) * float64(rate)
-	r.w2 += float64(n) * float64(rate) * float64(rate)
+// scaled returns v with every counter times n; thin takes them back to the
+// sampling rate n, rounded.
+func scaled[T any](v T, n uint32) T {
+	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return x * uint64(n) })
+	return v
 }
 
-func (r rateSum) rate() float64 {
-	if r.w == 0 {
-		return 0
+func thin[T any](v T, n uint32) T {
+	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return thinned(x, n) })
+	return v
+}
+
+func thinned(x uint64, n uint32) uint64 { return (x + uint64(n)/2) / uint64(n) }
+
+func eachCounter(v reflect.Value, fn func(uint64) uint64) {
+	for i := range v.NumField() {
+		v.Field(i).SetUint(fn(v.Field(i).Uint()))
 	}
-	return r.w2 / r.w
 }
 
 func (m *memWindows) ServiceStats(_ context.Context, r flow.Range, proto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
@@ -73,9 +79,10 @@ func (m *memWindows) ServiceStats(_ context.Context, r flow.Range, proto uint8, 
 		return nil, m.err
 	}
 	type sum struct {
-		stat flow.ServiceStat
-		rate rateSum
-		rows []*flow.ServiceWindow
+		stat  flow.ServiceStat // scaled until the end
+		tries uint64           // as exported
+		rate  uint32
+		rows  []*flow.ServiceWindow
 	}
 	sums := map[serviceKey]*sum{}
 	inRange(m.services, r, func(_ int64, w *flow.ServiceWindow) {
@@ -88,26 +95,29 @@ func (m *memWindows) ServiceStats(_ context.Context, r flow.Range, proto uint8, 
 			s = &sum{stat: flow.ServiceStat{Tenant: w.Tenant, IPProto: proto, SvcPort: w.SvcPort}}
 			sums[k] = s
 		}
-		s.stat.Counts.Add(w.Counts)
-		s.stat.Classes.Add(w.Classes)
-		s.stat.Attempts += w.Attempts
-		s.rate.add(w.Attempts, w.Rate)
+		s.stat.Counts.Add(scaled(w.Counts, w.Rate))
+		s.stat.Classes.Add(scaled(w.Classes, w.Rate))
+		s.stat.Attempts += w.Attempts * uint64(w.Rate)
+		s.tries += w.Attempts
+		s.rate = max(s.rate, w.Rate)
 		if len(w.Remotes) > 0 {
 			s.rows = append(s.rows, w)
 		}
 	})
 	var out []flow.ServiceStat
 	for _, s := range sums {
-		if s.stat.Attempts < minAttempts {
+		if s.tries < minAttempts {
 			continue
 		}
-		seen := make(map[uint64]struct{}, s.stat.Attempts)
+		seen := make(map[uint64]struct{}, s.tries)
 		for _, w := range s.rows {
 			for _, h := range w.Remotes {
 				seen[h] = struct{}{}
 			}
 		}
-		s.stat.Distinct, s.stat.Rate = uint64(len(seen)), s.rate.rate()
+		s.stat.Counts, s.stat.Classes = thin(s.stat.Counts, s.rate), thin(s.stat.Classes, s.rate)
+		s.stat.Attempts, s.stat.Rate = thinned(s.stat.Attempts, s.rate), float64(s.rate)
+		s.stat.Distinct = uint64(len(seen)) * s.stat.Attempts / max(s.tries, 1)
 		out = append(out, s.stat)
 	}
 	return out, nil
@@ -119,8 +129,10 @@ func (m *memWindows) PairStats(_ context.Context, r flow.Range, proto uint8, min
 		return nil, m.err
 	}
 	type sum struct {
-		stat    flow.PairStat
-		rate    rateSum
+		stat    flow.PairStat // scaled until the end
+		out     uint64        // packets as exported
+		syn     uint64        // records as exported
+		rate    uint32
 		ports   map[uint16]struct{}
 		windows map[int64]struct{}
 	}
@@ -135,12 +147,12 @@ func (m *memWindows) PairStats(_ context.Context, r flow.Range, proto uint8, min
 			s = &sum{stat: flow.PairStat{Tenant: w.Tenant, Remote: w.Remote, IPProto: proto}, ports: map[uint16]struct{}{}, windows: map[int64]struct{}{}}
 			sums[k] = s
 		}
-		s.stat.Counts.Add(w.Counts)
-		s.stat.Classes.Add(w.Classes)
-		s.stat.SYNPackets += w.SYNPackets
-		s.stat.EstOutPackets += w.EstOutPackets
-		s.stat.RSTInPackets += w.RSTInPackets
-		s.rate.add(w.OutPackets, w.Rate)
+		s.stat.Counts.Add(scaled(w.Counts, w.Rate))
+		s.stat.Classes.Add(scaled(w.Classes, w.Rate))
+		s.stat.SYNPackets += w.SYNPackets * uint64(w.Rate)
+		s.stat.EstOutPackets += w.EstOutPackets * uint64(w.Rate)
+		s.stat.RSTInPackets += w.RSTInPackets * uint64(w.Rate)
+		s.out, s.syn, s.rate = s.out+w.OutPackets, s.syn+w.SYNOut, max(s.rate, w.Rate)
 		for _, p := range w.Ports {
 			s.ports[p] = struct{}{}
 		}
@@ -155,8 +167,11 @@ func (m *memWindows) PairStats(_ context.Context, r flow.Range, proto uint8, min
 	})
 	var out []flow.PairStat
 	for _, s := range sums {
-		s.stat.Ports, s.stat.Rate, s.stat.Windows = uint64(len(s.ports)), s.rate.rate(), uint64(len(s.windows))
-		if minOut > 0 && s.stat.OutPackets >= minOut || minPorts > 0 && s.stat.Ports >= minPorts {
+		if minOut > 0 && s.out >= minOut || minPorts > 0 && uint64(len(s.ports)) >= minPorts {
+			s.stat.Counts, s.stat.Classes = thin(s.stat.Counts, s.rate), thin(s.stat.Classes, s.rate)
+			s.stat.SYNPackets, s.stat.EstOutPackets = thinned(s.stat.SYNPackets, s.rate), thinned(s.stat.EstOutPackets, s.rate)
+			s.stat.RSTInPackets, s.stat.Rate = thinned(s.stat.RSTInPackets, s.rate), float64(s.rate)
+			s.stat.Ports, s.stat.Windows = uint64(len(s.ports))*s.stat.SYNOut/max(s.syn, 1), uint64(len(s.windows))
 			out = append(out, s.stat)
 		}
 	}
@@ -178,14 +193,13 @@ func (m *memWindows) HostStats(_ context.Context, r flow.Range, tenants []netip.
 			s = &flow.HostStat{Tenant: w.Tenant}
 			sums[w.Tenant] = s
 		}
-		s.Counts.Add(w.Counts)
-		s.Classes.Add(w.Classes)
-		s.UDPOutPackets += w.UDPOutPackets
-		s.BogonOut += w.BogonOut
-		s.SpoofOut += w.SpoofOut
+		s.Counts.Add(scaled(w.Counts, w.Rate))
+		s.Classes.Add(scaled(w.Classes, w.Rate))
+		s.Rate = max(s.Rate, float64(w.Rate))
 	})
 	var out []flow.HostStat
 	for _, s := range sums {
+		s.Counts, s.Classes = thin(s.Counts, uint32(s.Rate)), thin(s.Classes, uint32(s.Rate))
 		out = append(out, *s)
 	}
 	return out, nil

@@ -13,6 +13,11 @@ func (r Range) Seconds() float64 { return r.To.Sub(r.From).Seconds() }
 
 // ServiceStat is the sum of the ServiceWindows of one tenant, protocol and
 // service port with the tenant as client, over a Range.
+//
+// In this and the other Stats, windows of several sampling rates are brought to
+// the thinnest before they are added up: Rate is that rate, and every count, the
+// distinct ones too, is what would have been seen at it. With one rate the
+// counts are as exported.
 type ServiceStat struct {
 	Tenant  netip.Addr
 	IPProto uint8
@@ -21,7 +26,7 @@ type ServiceStat struct {
 	Classes
 	Attempts uint64
 	Distinct uint64  // exact number of distinct destinations among the attempts
-	Rate     float64 // effective sampling rate Σw²/Σw over the attempts
+	Rate     float64 // sampling rate 1:N of the counts, the thinnest of the windows
 }
 
 // PairStat is the sum of the PairWindows of one tenant, remote and protocol.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -158,19 +159,24 @@ func in(r flow.Range, start int64) bool {
 	return !t.Before(r.From) && t.Before(r.To)
 }
 
-// weight is Σn·rate²/Σn·rate.
-type weight struct{ num, den float64 }
-
-func (w *weight) add(n uint64, rate uint32) {
-	w.num += float64(n) * float64(rate) * float64(rate)
-	w.den += float64(n) * float64(rate)
+// scaled returns v with every counter times n; thin takes them back to the
+// sampling rate n, rounded.
+func scaled[T any](v T, n uint32) T {
+	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return x * uint64(n) })
+	return v
 }
 
-func (w weight) rate() float64 {
-	if w.den == 0 {
-		return 0
+func thin[T any](v T, n uint32) T {
+	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return thinned(x, n) })
+	return v
+}
+
+func thinned(x uint64, n uint32) uint64 { return (x + uint64(n)/2) / uint64(n) }
+
+func eachCounter(v reflect.Value, fn func(uint64) uint64) {
+	for i := range v.NumField() {
+		v.Field(i).SetUint(fn(v.Field(i).Uint()))
 	}
-	return w.num / w.den
 }
 
 func (m *model) services(r flow.Range, proto uint8, min uint64) []flow.ServiceStat {
@@ -179,9 +185,10 @@ func (m *model) services(r flow.Range, proto uint8, min uint64) []flow.ServiceSt
 		p uint16
 	}
 	type acc struct {
-		flow.ServiceStat
-		remotes        map[uint64]bool
-		tries, records weight
+		flow.ServiceStat // scaled until the end
+		remotes          map[uint64]bool
+		tries            uint64 // as exported
+		rate             uint32
 	}
 	sums := map[key]*acc{}
 	for _, w := range m.Services {
@@ -193,25 +200,22 @@ func (m *model) services(r flow.Range, proto uint8, min uint64) []flow.ServiceSt
 			sums[k] = &acc{remotes: map[uint64]bool{}, ServiceStat: flow.ServiceStat{Tenant: w.Tenant, IPProto: proto, SvcPort: w.SvcPort}}
 		}
 		s := sums[k]
-		s.Counts.Add(w.Counts)
-		s.Classes.Add(w.Classes)
-		s.Attempts += w.Attempts
-		s.tries.add(w.Attempts, w.Rate)
-		s.records.add(w.OutRecords+w.InRecords, w.Rate)
+		s.Counts.Add(scaled(w.Counts, w.Rate))
+		s.Classes.Add(scaled(w.Classes, w.Rate))
+		s.Attempts += w.Attempts * uint64(w.Rate)
+		s.tries, s.rate = s.tries+w.Attempts, max(s.rate, w.Rate)
 		for _, h := range w.Remotes {
 			s.remotes[h] = true
 		}
 	}
 	var l []flow.ServiceStat
 	for _, s := range sums {
-		if s.Attempts < min {
+		if s.tries < min {
 			continue
 		}
-		s.Distinct = uint64(len(s.remotes))
-		s.Rate = s.tries.rate()
-		if s.Attempts == 0 {
-			s.Rate = s.records.rate()
-		}
+		s.Counts, s.Classes = thin(s.Counts, s.rate), thin(s.Classes, s.rate)
+		s.Attempts, s.Rate = thinned(s.Attempts, s.rate), float64(s.rate)
+		s.Distinct = uint64(len(s.remotes)) * s.Attempts / max(s.tries, 1)
 		l = append(l, s.ServiceStat)
 	}
 	slices.SortFunc(l, byService)
@@ -224,10 +228,11 @@ func byService(a, b flow.ServiceStat) int {
 
 func (m *model) pairs(r flow.Range, proto uint8, minPackets, minPorts uint64) []flow.PairStat {
 	type acc struct {
-		flow.PairStat
-		ports   map[uint16]bool
-		windows map[int64]bool
-		weight
+		flow.PairStat // scaled until the end
+		ports         map[uint16]bool
+		windows       map[int64]bool
+		out, syn      uint64 // as exported
+		rate          uint32
 	}
 	sums := map[[2]netip.Addr]*acc{}
 	for _, w := range m.Pairs {
@@ -239,12 +244,12 @@ func (m *model) pairs(r flow.Range, proto uint8, minPackets, minPorts uint64) []
 			sums[k] = &acc{ports: map[uint16]bool{}, windows: map[int64]bool{}, PairStat: flow.PairStat{Tenant: w.Tenant, Remote: w.Remote, IPProto: proto}}
 		}
 		s := sums[k]
-		s.Counts.Add(w.Counts)
-		s.Classes.Add(w.Classes)
-		s.SYNPackets += w.SYNPackets
-		s.EstOutPackets += w.EstOutPackets
-		s.RSTInPackets += w.RSTInPackets
-		s.add(w.OutRecords+w.InRecords, w.Rate)
+		s.Counts.Add(scaled(w.Counts, w.Rate))
+		s.Classes.Add(scaled(w.Classes, w.Rate))
+		s.SYNPackets += w.SYNPackets * uint64(w.Rate)
+		s.EstOutPackets += w.EstOutPackets * uint64(w.Rate)
+		s.RSTInPackets += w.RSTInPackets * uint64(w.Rate)
+		s.out, s.syn, s.rate = s.out+w.OutPackets, s.syn+w.SYNOut, max(s.rate, w.Rate)
 		for _, p := range w.Ports {
 			s.ports[p] = true
 		}
@@ -260,9 +265,12 @@ func (m *model) pairs(r flow.Range, proto uint8, minPackets, minPorts uint64) []
 	}
 	var l []flow.PairStat
 	for _, s := range sums {
-		s.Ports, s.Windows, s.Rate = uint64(len(s.ports)), uint64(len(s.windows)), s.rate()
+		ports := uint64(len(s.ports))
+		s.Counts, s.Classes = thin(s.Counts, s.rate), thin(s.Classes, s.rate)
+		s.SYNPackets, s.EstOutPackets, s.RSTInPackets = thinned(s.SYNPackets, s.rate), thinned(s.EstOutPackets, s.rate), thinned(s.RSTInPackets, s.rate)
+		s.Ports, s.Windows, s.Rate = ports*s.SYNOut/max(s.syn, 1), uint64(len(s.windows)), float64(s.rate)
 		all := minPackets == 0 && minPorts == 0
-		if all || minPackets > 0 && s.OutPackets >= minPackets || minPorts > 0 && s.Ports >= minPorts {
+		if all || minPackets > 0 && s.out >= minPackets || minPorts > 0 && ports >= minPorts {
 			l = append(l, s.PairStat)
 		}
 	}
@@ -276,27 +284,30 @@ func byPair(a, b flow.PairStat) int {
 
 func (m *model) hosts(r flow.Range, keep func(netip.Addr) bool) []flow.HostStat {
 	sums := map[netip.Addr]*flow.HostStat{}
-	rates := map[netip.Addr]*weight{}
 	for _, w := range m.Hosts {
 		if !in(r, w.Start) || !keep(w.Tenant) {
 			continue
 		}
 		if sums[w.Tenant] == nil {
-			sums[w.Tenant], rates[w.Tenant] = &flow.HostStat{Tenant: w.Tenant}, &weight{}
+			sums[w.Tenant] = &flow.HostStat{Tenant: w.Tenant}
 		}
 		s := sums[w.Tenant]
-		s.Counts.Add(w.Counts)
-		s.Classes.Add(w.Classes)
-		s.UDPOutPackets += w.UDPOutPackets
-		s.ICMPOutPackets += w.ICMPOutPackets
-		s.ICMPErrOut += w.ICMPErrOut
-		s.BogonOut += w.BogonOut
-		s.SpoofOut += w.SpoofOut
-		rates[w.Tenant].add(w.OutRecords+w.InRecords, w.Rate)
+		s.Counts.Add(scaled(w.Counts, w.Rate))
+		s.Classes.Add(scaled(w.Classes, w.Rate))
+		n := uint64(w.Rate)
+		s.UDPOutPackets += w.UDPOutPackets * n
+		s.ICMPOutPackets += w.ICMPOutPackets * n
+		s.ICMPErrOut += w.ICMPErrOut * n
+		s.BogonOut += w.BogonOut * n
+		s.SpoofOut += w.SpoofOut * n
+		s.Rate = max(s.Rate, float64(w.Rate))
 	}
 	var l []flow.HostStat
-	for a, s := range sums {
-		s.Rate = rates[a].rate()
+	for _, s := range sums {
+		n := uint32(s.Rate)
+		s.Counts, s.Classes = thin(s.Counts, n), thin(s.Classes, n)
+		s.UDPOutPackets, s.ICMPOutPackets, s.ICMPErrOut = thinned(s.UDPOutPackets, n), thinned(s.ICMPOutPackets, n), thinned(s.ICMPErrOut, n)
+		s.BogonOut, s.SpoofOut = thinned(s.BogonOut, n), thinned(s.SpoofOut, n)
 		l = append(l, *s)
 	}
 	slices.SortFunc(l, byHost)

@@ -51,9 +51,30 @@ var (
 func sums[T any](cols []column[T]) string {
 	l := make([]string, len(cols))
 	for i, c := range cols {
-		l[i] = "sum(" + c.name + ")"
+		l[i] = thinned(c.name)
 	}
 	return strings.Join(l, ", ")
+}
+
+// thinnest is the sampling rate that thinned brings sums to.
+const thinnest = `greatest(max(rate), 1)`
+
+// thinned is the sum of a column as it would have been counted if everything had
+// been sampled at the thinnest rate among the rows; with one rate it is the sum.
+// Packets seen at 1:10 by one router and at 1:1000 by another must not be added
+// up as they are, nor answers at one rate be weighed against packets at another.
+//
+// The rules' bounds hold for these counts: for weights w ≤ W, exp(θw/W) is below
+// 1 + (w/W)(exp θ − 1), so that Σ w·n / W has no heavier tail than a Poisson
+// count of the same mean, which is what all of them are derived from.
+func thinned(name string) string {
+	return "intDiv(sum(" + name + " * rate) + intDiv(" + thinnest + ", 2), " + thinnest + ")"
+}
+
+// thinnedDistinct scales a number of distinct members as the events that they
+// were seen by: the fewest that thinning leaves.
+func thinnedDistinct(distinct, events string) string {
+	return "intDiv(" + distinct + " * " + thinned(events) + ", greatest(sum(" + events + "), 1))"
 }
 
 func countDest(c *flow.Counts) []any {
@@ -72,11 +93,6 @@ func dest(parts ...[]any) []any {
 	}
 	return all
 }
-
-// recordRate is the effective sampling rate Σn·rate²/Σn·rate over all records,
-// 0 without any.
-const recordRate = `if(sum((out_records + in_records) * rate) = 0, 0,
-	sum(toFloat64(out_records + in_records) * rate * rate) / sum(toFloat64(out_records + in_records) * rate))`
 
 // inRange is the condition that a window begins in the range bound by rangeArgs.
 const inRange = `start >= toDateTime({from:Int64}, 'UTC') AND start < toDateTime({to:Int64}, 'UTC')`

@@ -22,9 +22,7 @@ var serviceSQL = `WITH k AS (SELECT tenant FROM (
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
 	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}))
 SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
-	sum(attempts), uniqExactArray(remotes),
-	if(sum(attempts) > 0,
-		sum(toFloat64(attempts) * rate * rate) / sum(toFloat64(attempts) * rate), ` + recordRate + `)
+	` + thinned("attempts") + `, ` + thinnedDistinct("uniqExactArray(remotes)", "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR tenant IN k)
 GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}
@@ -32,8 +30,8 @@ SETTINGS use_index_for_in_with_subqueries = 0`
 
 // ServiceStats sums the windows that begin in r, with the tenant as client, by
 // tenant and service port, for those with at least minAttempts attempts (0:
-// all). Distinct is exact: the union of the rows' destinations. The order is
-// undefined.
+// all, unscaled). Distinct is exact: the union of the rows' destinations. Rows of
+// several sampling rates are brought to the thinnest. The order is undefined.
 func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
 	return query(ctx, s, "service statistics", serviceSQL,
 		rangeArgs(r, named("proto", ipProto), named("min", minAttempts)),
@@ -55,8 +53,8 @@ var pairSQL = `WITH k AS (SELECT tenant FROM (
 	HAVING ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
 		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64})))
 SELECT tenant, remote, ` + countSums + `, ` + classSums + `,
-	sum(syn_packets), sum(est_out_packets), sum(rst_in_packets),
-	uniqExactArray(ports) AS distinct_ports, ` + recordRate + `,
+	` + thinned("syn_packets") + `, ` + thinned("est_out_packets") + `, ` + thinned("rst_in_packets") + `,
+	` + thinnedDistinct("uniqExactArray(ports)", "syn_out") + `, toFloat64(` + thinnest + `),
 	minIf(start, out_packets > 0), maxIf(start, out_packets > 0), uniqExactIf(start, out_packets > 0)
 FROM pair_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
@@ -64,14 +62,15 @@ WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
 GROUP BY tenant, remote
 HAVING ({packets:UInt64} = 0 AND {ports:UInt64} = 0)
 	OR ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
-	OR ({ports:UInt64} > 0 AND distinct_ports >= {ports:UInt64})
+	OR ({ports:UInt64} > 0 AND uniqExactArray(ports) >= {ports:UInt64})
 SETTINGS use_index_for_in_with_subqueries = 0`
 
 // PairStats sums the windows that begin in r by tenant and remote, for pairs
 // with at least minOutPackets outgoing packets (unscaled) or at least minPorts
 // distinct ports of outgoing SYNs. 0 takes a condition away; with both 0 every
 // pair comes. First, Last and Windows count windows with outgoing packets; First
-// and Last are zero without any. The order is undefined.
+// and Last are zero without any. Rows of several sampling rates are brought to
+// the thinnest. The order is undefined.
 func (s *Store) PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error) {
 	return query(ctx, s, "pair statistics", pairSQL,
 		rangeArgs(r, named("proto", ipProto), named("packets", minOutPackets), named("ports", minPorts)),
@@ -89,13 +88,15 @@ func (s *Store) PairStats(ctx context.Context, r flow.Range, ipProto uint8, minO
 }
 
 var hostSQL = `SELECT tenant, ` + countSums + `, ` + classSums + `,
-	sum(udp_out_packets), sum(icmp_out_packets), sum(icmp_err_out), sum(bogon_out), sum(spoof_out), ` + recordRate + `
+	` + thinned("udp_out_packets") + `, ` + thinned("icmp_out_packets") + `, ` + thinned("icmp_err_out") + `,
+	` + thinned("bogon_out") + `, ` + thinned("spoof_out") + `, toFloat64(` + thinnest + `)
 FROM host_window
 WHERE ` + inRange + ` AND ({all:UInt8} = 1 OR tenant IN {tenants:Array(IPv6)})
 GROUP BY tenant`
 
 // HostStats sums the windows that begin in r by tenant, for the given tenants
-// (nil: all). Tenants without windows are left out; the order is undefined.
+// (nil: all). Tenants without windows are left out. Rows of several sampling rates
+// are brought to the thinnest. The order is undefined.
 func (s *Store) HostStats(ctx context.Context, r flow.Range, tenants []netip.Addr) ([]flow.HostStat, error) {
 	if tenants != nil && len(tenants) == 0 {
 		return nil, nil
