@@ -61,7 +61,8 @@ func New(cfg Config, deps Deps) *Inventory {
 	return i
 }
 
-// Reload reads the file and puts it in force in one step. On an error (of type
+// Reload reads the file and puts it in force in one step. An entry without from:
+// whose holder is another than before the reload begins with it. On an error (of type
 // Issues when it is about the contents) what was in force stays.
 func (i *Inventory) Reload() error {
 	i.mu.Lock()
@@ -76,6 +77,7 @@ func (i *Inventory) Reload() error {
 		return err
 	}
 	at := i.now().UTC()
+	t.follow(i.current.Load().table, at)
 	i.current.Store(&loaded{t, at})
 	i.metrics.success.Set(1)
 	i.metrics.entries.Set(float64(t.Len()))

@@ -121,7 +121,7 @@ func TestReloadWhileReading(t *testing.T) {
 					return
 				default:
 				}
-				h, ok := inv.Holder(netip.MustParseAddr("198.18.0.2"), time.Now())
+				h, ok := inv.Holder(netip.MustParseAddr("198.18.0.2"), time.Now().Add(time.Hour)) // after any reload: the entry changes hands
 				if !ok || (h.Tenant != "a" && h.Tenant != "b") {
 					t.Errorf("Holder = %q, %v", h.Tenant, ok)
 					return
@@ -135,4 +135,45 @@ func TestReloadWhileReading(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// The address changed hands while abuse of the old holder is still in the
+// windows: it must not become the new holder's.
+func TestReloadDoesNotRewriteThePast(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inventory.yaml")
+	clock := at("2026-03-01T00:00:00Z")
+	inv := New(Config{Path: path}, Deps{Now: func() time.Time { return clock }})
+	load := func(s string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := inv.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(ip string, at time.Time, want string) {
+		t.Helper()
+		if h, _ := inv.Holder(netip.MustParseAddr(ip), at); h.Tenant != want {
+			t.Errorf("%s at %s is held by %q, want %q", ip, at.Format(time.TimeOnly), h.Tenant, want)
+		}
+	}
+	start := clock
+	load("- {ip: 198.18.0.7, tenant: a}\n- {prefix: 198.18.1.0/24, tenant: a}\n- {ip: 198.18.0.8, tenant: a}\n")
+	expect("198.18.0.7", start.Add(-time.Hour), "a") // the first file says all there is to know
+
+	clock = clock.Add(time.Hour)
+	moved := clock
+	next := "- {ip: 198.18.0.7, tenant: b}\n- {prefix: 198.18.1.0/24, tenant: a}\n- {ip: 198.18.1.9, tenant: b}\n" +
+		"- {ip: 198.18.0.8, tenant: b, from: 2026-03-01T00:30:00Z}\n- {ip: 198.18.0.9, tenant: b}\n"
+	for range 2 { // a second reload of the same file does not forget
+		load(next)
+		expect("198.18.0.7", moved, "b")
+		expect("198.18.0.7", moved.Add(-time.Second), "")
+		expect("198.18.1.9", moved.Add(-time.Second), "a") // out of the prefix that a still has
+		expect("198.18.1.8", start, "a")
+		expect("198.18.0.8", moved.Add(-time.Second), "b") // the file knows better
+		expect("198.18.0.9", start, "b")                   // nobody's before
+		clock = clock.Add(10 * time.Minute)
+	}
 }

@@ -22,6 +22,7 @@ type Table struct {
 	byPrefix bart.Table[[]entry] // of one prefix: sorted by From, not overlapping
 	entries  int
 	warnings []Issue
+	since    map[netip.Prefix]time.Time // see follow
 }
 
 type entry struct {
@@ -72,6 +73,32 @@ func Parse(name string, r io.Reader) (*Table, error) {
 	}
 	t.warnings = macWarnings(name, all)
 	return t, nil
+}
+
+// follow makes entries without from: that changed hands since old begin at the
+// moment at. The file says that they always were the new holder's, which would
+// lay the abuse of the last half hour, that is judged with today's, at the door
+// of somebody who came after it. An entry that nobody held before is left alone,
+// and so is one with from:, which knows better.
+func (t *Table) follow(old *Table, at time.Time) {
+	t.since = map[netip.Prefix]time.Time{}
+	for p, es := range t.byPrefix.All() {
+		h := valid(es, at)
+		if h == nil || !h.From.IsZero() {
+			continue
+		}
+		before, _ := old.byPrefix.LookupPrefix(p)
+		was := valid(before, at)
+		if was == nil {
+			continue
+		}
+		if was.VDS != h.VDS || was.Tenant != h.Tenant {
+			t.since[p] = at
+		} else if s, ok := old.since[p]; ok {
+			t.since[p] = s
+		}
+		h.From = t.since[p]
+	}
 }
 
 // Len is the number of entries.
