@@ -40,7 +40,7 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := newGenerator(1, run.n, run.netflow)
-		agg := aggregate.New(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, FlowPolicy: aggregate.FlowOff})
+		agg := aggregate.New(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, FlowPolicy: aggregate.FlowAttempts})
 		for e := time.Duration(0); e < length; e += step {
 			for i := range sc.sources {
 				g.run(&sc.sources[i], epoch, e)
@@ -59,6 +59,9 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 			}
 			for i := range b.Pairs {
 				b.Pairs[i].Tenant = tenant
+			}
+			for i := range b.Flows { // known peers are told from them
+				b.Flows[i].Tenant = tenant
 			}
 			mem.add(&b)
 			if err := s.Write(&b); err != nil {

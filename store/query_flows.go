@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -134,19 +136,27 @@ SELECT count(), countIf(d IN known) FROM (
 	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND svc_port = {port:UInt16}
 		AND ` + isAttempt + ` AND ` + inTimeRange + `)`
 
+// ErrNoFlows is returned by KnownPeerShare where no flow rows of the attempts
+// are stored: store.flow_policy is off, or they have expired.
+var ErrNoFlows = errors.New("no flow rows of the attempts are stored")
+
 // KnownPeerShare returns, of the distinct destinations that a tenant tries to
 // reach in r by one protocol and service port, the share with which it had
 // answered traffic of that protocol, on any port, within lookback before
-// r.From. It is 0 if there are no destinations. It is computed from the stored
-// flow rows: with a policy that stores attempts only, every peer is unknown.
+// r.From. It is computed from the stored flow rows: with a policy that stores
+// attempts only, peers without a stored SYN-ACK are unknown; where no row of the
+// attempts is stored, nothing can be said, and that is ErrNoFlows.
 func (s *Store) KnownPeerShare(ctx context.Context, tenant netip.Addr, ipProto uint8, svcPort uint16, r flow.Range, lookback time.Duration) (float64, error) {
 	type counts struct{ all, known uint64 }
 	l, err := query(ctx, s, "known peers", knownSQL, nanoArgs(r,
 		named("back", nanos(r.From.Add(-lookback))), namedAddr("tenant", tenant),
 		named("proto", ipProto), named("port", svcPort)),
 		func(rows driver.Rows, v *counts) error { return rows.Scan(&v.all, &v.known) })
-	if err != nil || len(l) == 0 || l[0].all == 0 {
+	switch {
+	case err != nil:
 		return 0, err
+	case len(l) == 0 || l[0].all == 0:
+		return 0, fmt.Errorf("query known peers: %w", ErrNoFlows)
 	}
 	return float64(l[0].known) / float64(l[0].all), nil
 }

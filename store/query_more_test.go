@@ -272,7 +272,7 @@ func TestKnownPeerShare(t *testing.T) {
 		name string
 		port uint16
 		want float64
-	}{{"three of six", 22, 0.5}, {"none of one", 23, 0}, {"no attempts", 80, 0}} {
+	}{{"three of six", 22, 0.5}, {"none of one", 23, 0}} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := s.KnownPeerShare(within(t, 30*time.Second), tenant, flow.ProtoTCP, tt.port, r, 2*time.Hour)
 			if err != nil {
@@ -282,5 +282,9 @@ func TestKnownPeerShare(t *testing.T) {
 				t.Errorf("share %v, want %v", got, tt.want)
 			}
 		})
+	}
+	// A finding without flow rows is not one without known peers.
+	if _, err := s.KnownPeerShare(within(t, 30*time.Second), tenant, flow.ProtoTCP, 80, r, 2*time.Hour); !errors.Is(err, store.ErrNoFlows) {
+		t.Errorf("no attempts: %v, want ErrNoFlows", err)
 	}
 }
