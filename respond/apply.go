@@ -18,10 +18,12 @@ type record struct {
 	inc         flow.Incident
 	entered     time.Time // when inc.State was entered
 	lastFinding time.Time // of the last event that carried findings
+	first, last time.Time // what all findings so far counted: first window, end of the last
+	waiting     time.Time // since when a notice waits whether the abuse rises; zero: none ever did
 	reason      Reason    // of the state
 	notices     []notice
-	evidence    time.Time // last frozen
-	wantLogs    time.Time // last event that evidence must not be older than; zero: none wanted
+	evidence    time.Time // up to when the last frozen was read
+	wantLogs    time.Time // last event that evidence must reach up to; zero: none wanted
 	intents     int       // actions so far, both kinds
 	touched     bool      // a cut was called for and not given back: the network may be down
 }
@@ -63,6 +65,9 @@ func apply(r record, ev flow.Event) (record, error) {
 		inc.ID, inc.Opened, inc.Prior = ev.Incident, ev.Time, b.Prior
 		inc.Tenant, _ = netip.ParseAddr(b.Tenant)
 		enter(flow.StateOpen)
+		r.await(ev, b)
+	case EventFinding:
+		r.await(ev, b)
 	case EventNotified:
 		enter(flow.StateNotified)
 		r.wantLogs = ev.Time
@@ -77,7 +82,7 @@ func apply(r record, ev flow.Event) (record, error) {
 	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased:
 		applyAct(&r, ev, b, enter)
 	case EventEvidence:
-		r.evidence = ev.Time
+		r.evidence = b.Frozen
 		inc.Evidence = append(slices.Clone(inc.Evidence), b.Key)
 	case EventNoticeSent, EventNoticeFailed:
 		r.notices = slices.Clone(r.notices)
@@ -105,6 +110,15 @@ func apply(r record, ev flow.Event) (record, error) {
 		r.notices = append(slices.Clone(r.notices), notice{due: d, At: ev.Time, inc: r.inc, reply: Reason(ev.Reason)})
 	}
 	return r, nil
+}
+
+// await starts the clock of a notice that waits whether the abuse rises.
+func (r *record) await(ev flow.Event, b body) {
+	if Reason(ev.Reason) != ReasonNotifyWait || r.inc.State != flow.StateOpen || !r.waiting.IsZero() {
+		return
+	}
+	r.waiting, r.reason = ev.Time, ReasonNotifyWait
+	r.inc.Reason = explain(ReasonNotifyWait, b)
 }
 
 func applyIntent(r *record, b body, enter func(flow.State), ts time.Time) {
@@ -251,8 +265,8 @@ func excess(f flow.Finding) float64 {
 	return f.Score
 }
 
-// addFindings keeps the strongest of each rule, port and remote. The span of
-// the strongest grows to cover weaker ones, so that evidence does too.
+// addFindings keeps the strongest of each rule, port and remote. What the
+// weaker ones counted stays in the record's span, so that evidence covers it.
 func addFindings(r record, fs []flow.Finding) record {
 	list := slices.Clone(r.inc.Findings)
 	rules := slices.Clone(r.inc.Rules)
@@ -261,6 +275,12 @@ func addFindings(r record, fs []flow.Finding) record {
 			rules = append(rules, f.Rule)
 		}
 		r.inc.Tier = max(r.inc.Tier, f.Tier)
+		if !f.From.IsZero() && (r.first.IsZero() || f.From.Before(r.first)) {
+			r.first = f.From
+		}
+		if f.To.After(r.last) {
+			r.last = f.To
+		}
 		i := slices.IndexFunc(list, func(o flow.Finding) bool { return keyOf(o) == keyOf(f) })
 		switch {
 		case i < 0:

@@ -89,7 +89,12 @@ type Config struct {
 	MaxPerHour int      // 10; suspend intents in any 60 minutes; negative: none at all
 	// Cooldown is how long after a release of the same holder no automatic
 	// cut follows; 0: none.
-	Cooldown        time.Duration
+	Cooldown time.Duration
+	// NotifyAfter is how long, in the modes approve and enforce, a notice waits
+	// whether the abuse rises to an act: a young attack is seen as a small one
+	// first, and nobody is to be asked to look at a server that is cut off
+	// seconds later. 2 min; negative: the notice goes out at once.
+	NotifyAfter     time.Duration
 	ApprovalTimeout time.Duration // 24 h
 	CloseAfter      time.Duration // 24 h without findings close an incident without an act
 
@@ -107,6 +112,7 @@ type Config struct {
 
 	AppendTimeout  time.Duration // 5 s for each append to the log
 	QueryTimeout   time.Duration // 3 s for each query of flows
+	EvidenceAfter  time.Duration // 7 s after an act, until which flow rows of before it arrive
 	EvidenceWait   time.Duration // 2 min that a notice waits for its evidence
 	EvidenceRows   int           // 10,000, also the most
 	NotifyTimeout  time.Duration // 30 s for each notice
@@ -139,6 +145,7 @@ func (c Config) withDefaults() Config {
 		c.SharedTags = []string{"shared", "nat"}
 	}
 	orDefault(&c.MaxPerHour, 10)
+	orDefault(&c.NotifyAfter, 2*time.Minute)
 	orDefault(&c.ApprovalTimeout, 24*time.Hour)
 	orDefault(&c.CloseAfter, 24*time.Hour)
 	orDefault(&c.CallTimeout, 10*time.Second)
@@ -153,6 +160,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.VerifyEvery, 5*time.Second)
 	orDefault(&c.AppendTimeout, 5*time.Second)
 	orDefault(&c.QueryTimeout, 3*time.Second)
+	orDefault(&c.EvidenceAfter, flushLag)
 	orDefault(&c.EvidenceWait, 2*time.Minute)
 	orDefault(&c.EvidenceRows, maxEvidenceRows)
 	c.EvidenceRows = min(c.EvidenceRows, maxEvidenceRows)

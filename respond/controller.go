@@ -243,7 +243,7 @@ func (c *Controller) handleTenant(t *txn, ts time.Time, tenant netip.Addr, fs []
 		}
 		b := body{Tenant: tenant.String(), Holder: &h, Findings: fs, Prior: t.st.priorOf(holderKey(tenant, h)), Exemption: d.Exemption}
 		t.emit(newEvent(id, EventOpened, actorDetector, why, ts, b))
-	} else if newsworthy(r, fs, ts) {
+	} else if newsworthy(r, fs, ts) || reason == ReasonNotifyWait && r.waiting.IsZero() {
 		b := body{Findings: fs, Exemption: d.Exemption}
 		if !r.holdsCut() && known {
 			b.Holder = &h // while something is cut, the holder it was cut for stays
@@ -267,10 +267,8 @@ func (c *Controller) input(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Fi
 		Adapter:  len(h.NICs) > 0 && c.susp[h.Hypervisor] != nil,
 		LastHour: t.st.intentsSince(ts.Add(-time.Hour)),
 		Released: t.st.releasedOf(holderKey(tenant, h)),
-		Held:     r.reason,
-	}
-	if by := t.st.cutBy(serverKey(h)); by != r.inc.ID {
-		in.OtherCut = by
+		Held:     r.reason, Waiting: r.waiting,
+		OtherCut: t.st.cutByOther(h, r.inc.ID),
 	}
 	return in
 }

@@ -20,7 +20,7 @@ func life(t *testing.T, w *world) {
 	defer cancel()
 	c, p, done := w.boot(ctx, enforce())
 	first := time.Now()
-	for range 80 {
+	for i := range 80 {
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		w.mu.Lock()
@@ -34,6 +34,9 @@ func life(t *testing.T, w *world) {
 		}
 		now := time.Now()
 		f := scan(tenantA, now)
+		if i < 3 {
+			f = early(tenantA, now) // a young attack looks small
+		}
 		f.From, f.WindowS = first.Add(-time.Minute), 1800 // never leaves the first minute behind
 		_ = c.Handle(ctx, now, []flow.Finding{f})         // a dying process refuses; the next tick comes
 		for _, inc := range c.Incidents(Filter{}) {

@@ -21,6 +21,7 @@ type Input struct {
 	LastHour    int       // suspend intents of the last 60 minutes
 	Released    time.Time // last release of the same holder; zero: none
 	Held        Reason    // why the incident is held, if it is
+	Waiting     time.Time // since when a notice waits (see Config.NotifyAfter); zero: none does yet
 }
 
 // Decision is what is to become of an incident: State is the state it should
@@ -81,6 +82,13 @@ func decide(cfg Config, state flow.State, in Input, ts time.Time) (Decision, Rea
 		return d, ReasonNothingNew
 	}
 	target := wanted
+	if reason == ReasonNotifyWait {
+		if waits(cfg, in, ts) {
+			target = flow.StateOpen
+		} else {
+			reason = ReasonNotify
+		}
+	}
 	if wanted == flow.StateSuspending || wanted == flow.StateApproval {
 		if held := safety(cfg, in, wanted == flow.StateSuspending, ts); held != "" {
 			target, reason = flow.StateHeld, held
@@ -98,6 +106,8 @@ func decide(cfg Config, state flow.State, in Input, ts time.Time) (Decision, Rea
 		if overridable(reason) {
 			return d, ReasonNothingNew
 		}
+	case state == flow.StateOpen && reason == ReasonNotifyWait:
+		return d, reason // it is where it should be, and the time counts from the first such verdict
 	case rank(target) <= rank(state):
 		return d, ReasonNothingNew
 	}
@@ -113,7 +123,10 @@ func wantedOf(cfg Config, in Input, ts time.Time) (wanted flow.State, reason Rea
 		case "":
 			continue
 		case flow.StateNotified:
-			r = ReasonNotify
+			r = ReasonNotifyWait
+			if cfg.mode(f.Rule) == flow.ModeNotify {
+				r = ReasonNotify // nothing can follow that would replace the notice
+			}
 		case flow.StateApproval:
 			r = ReasonApprove
 		case flow.StateSuspending:
@@ -125,11 +138,16 @@ func wantedOf(cfg Config, in Input, ts time.Time) (wanted flow.State, reason Rea
 				exemption = cfg.Exemptions[i].Name
 			}
 		}
-		if rank(w) > rank(wanted) {
+		if rank(w) > rank(wanted) || w == wanted && r == ReasonNotify {
 			wanted, reason = w, r
 		}
 	}
 	return wanted, reason, exemption
+}
+
+// waits reports whether a notice is still to wait for what the abuse becomes.
+func waits(cfg Config, in Input, ts time.Time) bool {
+	return cfg.NotifyAfter > 0 && (in.Waiting.IsZero() || ts.Before(in.Waiting.Add(cfg.NotifyAfter)))
 }
 
 // safety returns what holds an act back, or "". The cap and the cooldown bound

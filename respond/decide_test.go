@@ -38,6 +38,21 @@ func TestDecide(t *testing.T) {
 		return i
 	}
 	cut := ready(tiered(flow.TierSuspend))
+	young := ready(tiered(flow.TierNotify))
+	waited := func(d time.Duration) Input {
+		i := young
+		i.Waiting = t0.Add(-d)
+		return i
+	}
+	told := func(m flow.Mode) Config { // beside a rule that only ever tells
+		return with(modes(m), func(c *Config) { c.Modes[flow.RuleSYNFlood] = flow.ModeNotify })
+	}
+	both := func(i Input) Input {
+		f := tiered(flow.TierNotify)
+		f.Rule = flow.RuleSYNFlood
+		i.Findings = append(slices.Clone(i.Findings), f)
+		return i
+	}
 	for _, tc := range []struct {
 		name   string
 		cfg    Config
@@ -56,9 +71,10 @@ func TestDecide(t *testing.T) {
 		{"enforce", modes(flow.ModeEnforce), "", cut, flow.StateSuspending, ReasonEnforce},
 		{"enforce, tier none", modes(flow.ModeEnforce), "", ready(tiered(flow.TierNone)), "", ReasonNothingNew},
 		{"enforce, tier log", modes(flow.ModeEnforce), "", ready(tiered(flow.TierLog)), flow.StateOpen, ReasonObserved},
-		{"enforce, tier notify", modes(flow.ModeEnforce), "", ready(tiered(flow.TierNotify)), flow.StateNotified, ReasonNotify},
-		{"enforce, tier block_port", modes(flow.ModeEnforce), "", ready(tiered(flow.TierBlockPort)), flow.StateNotified, ReasonNotify},
-		{"approve, tier notify", modes(flow.ModeApprove), "", ready(tiered(flow.TierNotify)), flow.StateNotified, ReasonNotify},
+		{"enforce, tier notify", modes(flow.ModeEnforce), "", young, flow.StateOpen, ReasonNotifyWait},
+		{"enforce, tier block_port", modes(flow.ModeEnforce), "", ready(tiered(flow.TierBlockPort)), flow.StateOpen, ReasonNotifyWait},
+		{"approve, tier notify", modes(flow.ModeApprove), "", young, flow.StateOpen, ReasonNotifyWait},
+		{"notify, tier notify", modes(flow.ModeNotify), "", young, flow.StateNotified, ReasonNotify},
 		{"observe, tier notify", modes(flow.ModeObserve), "", ready(tiered(flow.TierNotify)), flow.StateOpen, ReasonObserved},
 		{"the strongest finding decides", modes(flow.ModeEnforce), "", ready(tiered(flow.TierLog), tiered(flow.TierSuspend), tiered(flow.TierNotify)), flow.StateSuspending, ReasonEnforce},
 		// safeties
@@ -81,7 +97,7 @@ func TestDecide(t *testing.T) {
 		}), "", Input{Findings: []flow.Finding{tiered(flow.TierSuspend)}}, flow.StateHeld, ReasonProtected},
 		{"holder unknown", modes(flow.ModeEnforce), "", Input{Findings: []flow.Finding{tiered(flow.TierSuspend)}}, flow.StateHeld, ReasonHolderUnknown},
 		{"holder unknown, approve", modes(flow.ModeApprove), "", Input{Findings: []flow.Finding{tiered(flow.TierSuspend)}}, flow.StateHeld, ReasonHolderUnknown},
-		{"holder unknown, notify tier", modes(flow.ModeEnforce), "", Input{Findings: []flow.Finding{tiered(flow.TierNotify)}}, flow.StateNotified, ReasonNotify},
+		{"holder unknown, notify tier", modes(flow.ModeEnforce), "", Input{Findings: []flow.Finding{tiered(flow.TierNotify)}}, flow.StateOpen, ReasonNotifyWait},
 		{"holder was another", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Before.VDS = "vds-z" }), flow.StateHeld, ReasonHolderChanged},
 		{"nobody held it before", modes(flow.ModeEnforce), "", in(func(i *Input) { i.KnownBefore = false }), flow.StateHeld, ReasonHolderChanged},
 		{"no adapter", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Adapter = false }), flow.StateHeld, ReasonNoAdapter},
@@ -125,6 +141,33 @@ func TestDecide(t *testing.T) {
 			f.Port = 23
 			i.Findings = append(i.Findings, f)
 		}), flow.StateSuspending, ReasonEnforce},
+		// a notice waits whether the abuse rises
+		{"waits, the first verdict again", modes(flow.ModeEnforce), flow.StateOpen, young, "", ReasonNotifyWait},
+		{"waits, just below the time", modes(flow.ModeEnforce), flow.StateOpen, waited(2*time.Minute - time.Nanosecond), "", ReasonNotifyWait},
+		{"waited, exactly the time", modes(flow.ModeEnforce), flow.StateOpen, waited(2 * time.Minute), flow.StateNotified, ReasonNotify},
+		{"waits for approval, just below the time", modes(flow.ModeApprove), flow.StateOpen, waited(2*time.Minute - time.Nanosecond), "", ReasonNotifyWait},
+		{"waited for approval, exactly the time", modes(flow.ModeApprove), flow.StateOpen, waited(2 * time.Minute), flow.StateNotified, ReasonNotify},
+		{"waits and rises", modes(flow.ModeEnforce), flow.StateOpen, in(func(i *Input) { i.Waiting = t0.Add(-time.Second) }), flow.StateSuspending, ReasonEnforce},
+		{"rises when the time is over", modes(flow.ModeEnforce), flow.StateOpen, in(func(i *Input) { i.Waiting = t0.Add(-2 * time.Minute) }), flow.StateSuspending, ReasonEnforce},
+		{"waits and rises to a question", modes(flow.ModeApprove), flow.StateOpen, in(func(i *Input) { i.Waiting = t0.Add(-time.Second) }), flow.StateApproval, ReasonApprove},
+		{"waits and is held", modes(flow.ModeEnforce), flow.StateOpen, in(func(i *Input) { i.Waiting, i.LastHour = t0.Add(-time.Second), 10 }), flow.StateHeld, ReasonCap},
+		{"no wait configured", with(modes(flow.ModeEnforce), func(c *Config) { c.NotifyAfter = -1 }), "", young, flow.StateNotified, ReasonNotify},
+		{"mode notify does not wait", modes(flow.ModeNotify), flow.StateOpen, waited(time.Second), flow.StateNotified, ReasonNotify},
+		{"a rule in notify beside one that waits", told(flow.ModeEnforce), "", both(young), flow.StateNotified, ReasonNotify},
+		{"and beside one that acts", told(flow.ModeEnforce), "", both(cut), flow.StateSuspending, ReasonEnforce},
+		{"exempt while it waits", with(modes(flow.ModeEnforce), func(c *Config) {
+			c.Exemptions = []Exemption{{Name: "x", Holder: "cust-a"}}
+		}), flow.StateOpen, waited(2 * time.Minute), "", ReasonNothingNew},
+		{"exempt from the start", with(modes(flow.ModeEnforce), func(c *Config) {
+			c.Exemptions = []Exemption{{Name: "x", Holder: "cust-a"}}
+		}), "", young, flow.StateOpen, ReasonExempt},
+		{"observe while it waits", modes(flow.ModeObserve), flow.StateOpen, waited(2 * time.Minute), "", ReasonNothingNew},
+		{"protected holds acts, not notices", with(modes(flow.ModeEnforce), func(c *Config) { c.Protected.Tenants = []string{"cust-a"} }),
+			flow.StateOpen, waited(2 * time.Minute), flow.StateNotified, ReasonNotify},
+		{"protected and risen", with(modes(flow.ModeEnforce), func(c *Config) { c.Protected.Tenants = []string{"cust-a"} }),
+			flow.StateOpen, in(func(i *Input) { i.Waiting = t0 }), flow.StateHeld, ReasonProtected},
+		{"held is not told", modes(flow.ModeEnforce), flow.StateHeld, waited(2 * time.Minute), "", ReasonNothingNew},
+		{"notified is not told again", modes(flow.ModeEnforce), flow.StateNotified, waited(2 * time.Minute), "", ReasonNothingNew},
 		// from each state
 		{"open rises", modes(flow.ModeEnforce), flow.StateOpen, cut, flow.StateSuspending, ReasonEnforce},
 		{"open stays", modes(flow.ModeObserve), flow.StateOpen, cut, "", ReasonNothingNew},

@@ -75,6 +75,7 @@ type body struct {
 	Notifier  string         `json:"notifier,omitempty"`
 	Logs      []logSum       `json:"logs,omitempty"`
 	Rows      int            `json:"rows,omitempty"`
+	Frozen    time.Time      `json:"frozen,omitzero"` // when the evidence was read
 	Truncated bool           `json:"truncated,omitempty"`
 }
 

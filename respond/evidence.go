@@ -37,6 +37,7 @@ type proof struct {
 	Range     flow.Range
 	Rows      []flow.FlowRow // by time
 	Truncated bool
+	Newest    bool // when truncated, the last rows are kept instead of the first
 	Frozen    time.Time
 }
 
@@ -49,11 +50,20 @@ func evidenceKey(inc flow.Incident) string {
 	return inc.ID
 }
 
+// logsDue is when the flows of an incident may be read: earlier, what was
+// exported until the act is still on its way.
+func (c *Controller) logsDue(r record) time.Time { return r.wantLogs.Add(c.cfg.EvidenceAfter) }
+
+// owesLogs reports whether evidence is wanted that is not frozen.
+func (c *Controller) owesLogs(r record) bool {
+	return !r.wantLogs.IsZero() && r.evidence.Before(c.logsDue(r))
+}
+
 // freeze reads the flows of an incident, renders the texts, stores them and
 // then their hashes. It runs beside the act and never delays it.
 func (c *Controller) freeze(ctx context.Context, id string) time.Duration {
 	r, ok := c.record(id)
-	if !ok || !r.evidence.Before(r.wantLogs) {
+	if !ok || !c.owesLogs(r) {
 		return 0
 	}
 	wait := backoff(c.sched.tries(id+"/evidence"), c.cfg.RetryMin, 30*time.Second)
@@ -66,7 +76,9 @@ func (c *Controller) freeze(ctx context.Context, id string) time.Duration {
 		}
 		return wait
 	}
-	b := body{Key: key, Rows: e.Rows, Truncated: e.Truncated}
+	// What counts is when it was read, not when that is stored: an intent that
+	// came in between is not proved by it and gets a stage of its own.
+	b := body{Key: key, Rows: e.Rows, Truncated: e.Truncated, Frozen: e.Frozen}
 	for _, l := range e.Logs {
 		b.Logs = append(b.Logs, logSum{l.Form, l.SHA256})
 	}
@@ -100,11 +112,11 @@ func (c *Controller) keep(ctx context.Context, r record, key string) (flow.Evide
 		return e, nil
 	}
 	now := c.now()
-	p, err := c.collect(ctx, r.inc, now)
+	p, err := c.collect(ctx, r, now)
 	if err != nil {
 		return flow.Evidence{}, err
 	}
-	if len(p.Rows) == 0 && now.Before(r.wantLogs.Add(emptyRetry)) {
+	if len(p.Rows) == 0 && now.Before(c.logsDue(r).Add(emptyRetry)) {
 		return flow.Evidence{}, errNoRows
 	}
 	e := render(p)
@@ -120,9 +132,12 @@ func (c *Controller) keep(ctx context.Context, r record, key string) (flow.Evide
 	return e, nil
 }
 
-// collect asks for the rows behind the strongest findings.
-func (c *Controller) collect(ctx context.Context, inc flow.Incident, now time.Time) (proof, error) {
-	p := proof{Incident: inc, Range: spanOf(inc, now), Frozen: now}
+// collect asks for the rows behind the strongest findings. When there are more
+// than can be kept, the first stage shows how it began and a later one what
+// went on until then.
+func (c *Controller) collect(ctx context.Context, r record, now time.Time) (proof, error) {
+	inc := r.inc
+	p := proof{Incident: inc, Range: spanOf(r, now), Frozen: now, Newest: len(inc.Evidence) > 0}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.QueryTimeout)
 	defer cancel()
 	var asked []flow.FlowQuery
@@ -135,7 +150,7 @@ func (c *Controller) collect(ctx context.Context, inc flow.Incident, now time.Ti
 			p.Truncated = true
 			break
 		}
-		q.Limit = c.cfg.EvidenceRows + 1
+		q.Limit, q.Newest = c.cfg.EvidenceRows+1, p.Newest
 		rows, err := c.deps.Flows.Flows(ctx, q)
 		if err != nil {
 			return p, fmt.Errorf("read flows of %s: %w", inc.Tenant, err)
@@ -145,30 +160,56 @@ func (c *Controller) collect(ctx context.Context, inc flow.Incident, now time.Ti
 				p.Rows = append(p.Rows, row)
 			}
 		}
-		q.Limit = 0
+		q.Limit, q.Newest = 0, false
 		asked = append(asked, q)
 	}
 	slices.SortStableFunc(p.Rows, func(a, b flow.FlowRow) int {
 		return cmp.Compare(a.Time, b.Time)
 	})
-	if len(p.Rows) > c.cfg.EvidenceRows {
-		p.Rows, p.Truncated = p.Rows[:c.cfg.EvidenceRows], true
+	if over := len(p.Rows) - c.cfg.EvidenceRows; over > 0 {
+		p.Truncated = true
+		if p.Newest {
+			p.Rows = p.Rows[over:]
+		} else {
+			p.Rows = p.Rows[:c.cfg.EvidenceRows]
+		}
 	}
 	return p, nil
 }
 
-// spanOf is the event time that an incident's findings cover.
-func spanOf(inc flow.Incident, now time.Time) flow.Range {
-	r := flow.Range{From: now, To: now}
-	for _, f := range inc.Findings {
-		if !f.From.IsZero() && f.From.Before(r.From) {
-			r.From = f.From
-		}
+// spanOf is the event time from the first window that any finding counted
+// until now; maxEvidenceSpan is counted back from the last one, which may be
+// long ago when the process was down in between.
+func spanOf(r record, now time.Time) flow.Range {
+	span := flow.Range{From: now, To: now}
+	if !r.first.IsZero() && r.first.Before(now) {
+		span.From = r.first
 	}
-	if from := now.Add(-maxEvidenceSpan); r.From.Before(from) {
-		r.From = from
+	last := now
+	if !r.last.IsZero() && r.last.Before(now) {
+		last = r.last
 	}
-	return r
+	if from := last.Add(-maxEvidenceSpan); span.From.Before(from) {
+		span.From = from
+	}
+	return span
+}
+
+// Evidence returns the latest frozen stage of an incident, with the incident's
+// id in it; flow.Incident.Evidence lists the keys of all. An incident that has
+// none, or is not known, is asked for by its id, which gives the store's error
+// when there is none.
+func (c *Controller) Evidence(ctx context.Context, id string) (flow.Evidence, error) {
+	key := id
+	if r, ok := c.record(id); ok && len(r.inc.Evidence) > 0 {
+		key = r.inc.Evidence[len(r.inc.Evidence)-1]
+	}
+	e, err := c.deps.Flows.Evidence(ctx, key)
+	if err != nil {
+		return flow.Evidence{}, fmt.Errorf("read evidence of %s: %w", id, err)
+	}
+	e.Incident = id
+	return e, nil
 }
 
 // scans are the rules whose proof is a list of attempts.

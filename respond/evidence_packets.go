@@ -21,8 +21,13 @@ func renderPackets(p proof) string {
 	}
 	rows := p.Rows
 	if len(rows) > maxPacketLines {
-		rows = rows[:maxPacketLines]
-		fmt.Fprintf(&b, "# The first %d of %d rows.\n", maxPacketLines, len(p.Rows))
+		end := "first"
+		if p.Newest {
+			end, rows = "last", rows[len(rows)-maxPacketLines:]
+		} else {
+			rows = rows[:maxPacketLines]
+		}
+		fmt.Fprintf(&b, "# The %s %d of %d rows.\n", end, maxPacketLines, len(p.Rows))
 	}
 	b.WriteString("# length is that of the IP packet.\n")
 	for _, row := range rows {

@@ -167,6 +167,17 @@ func TestEvidenceBounds(t *testing.T) {
 		p.Rows = append(p.Rows, r)
 	}
 	p.Truncated = true
+	excerpt := func(newest bool) string {
+		p.Newest = newest
+		return render(p).Logs[2].Text
+	}
+	firstLine, lastLine := packetLine(p.Rows[0]), packetLine(p.Rows[len(p.Rows)-1])
+	if got := excerpt(false); !strings.Contains(got, "The first 1000 of 10000") || !strings.Contains(got, firstLine) || strings.Contains(got, lastLine) {
+		t.Error("the excerpt of a first stage does not show how it began")
+	}
+	if got := excerpt(true); !strings.Contains(got, "The last 1000 of 10000") || strings.Contains(got, firstLine) || !strings.Contains(got, lastLine) {
+		t.Error("the excerpt of a later stage does not show what went on until then")
+	}
 	for _, l := range render(p).Logs {
 		if !strings.Contains(l.Text, "TRUNCATED: more rows matched than the 10000") {
 			t.Errorf("%s does not say that it is truncated", l.Form)

@@ -5,6 +5,7 @@ import "fmt"
 var sentences = map[Reason]string{
 	ReasonObserved:       "recorded only: the rule is in mode observe or the tier is log",
 	ReasonNotify:         "customer and staff are written to, nothing is cut",
+	ReasonNotifyWait:     "customer and staff will be written to unless it soon rises to an act",
 	ReasonEnforce:        "the rule is in mode enforce and the evidence supports a suspension",
 	ReasonApprove:        "the rule is in mode approve: a human decides",
 	ReasonApproved:       "approved by a human",

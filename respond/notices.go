@@ -46,7 +46,7 @@ func needsLogs(kind string) bool { return kind != noticeReleased }
 // is frozen, or was waited for long enough, and earlier notices of the
 // incident went there first.
 func (c *Controller) noticeReady(r record, n notice, now time.Time) bool {
-	return !needsLogs(n.Kind) || !r.evidence.Before(r.wantLogs) || !now.Before(n.At.Add(c.cfg.EvidenceWait))
+	return !needsLogs(n.Kind) || !c.owesLogs(r) || !now.Before(n.At.Add(c.cfg.EvidenceWait))
 }
 
 // firstFor reports whether n is the oldest notice that notifier still owes.
@@ -108,14 +108,13 @@ func (c *Controller) send(ctx context.Context, to Notifier, id string, n notice,
 	msg := flow.Notice{Key: n.Key, Incident: n.inc, Kind: n.Kind, At: n.At}
 	if r, _ := c.record(id); needsLogs(n.Kind) && !r.evidence.IsZero() {
 		qctx, cancel := context.WithTimeout(ctx, c.cfg.QueryTimeout)
-		e, err := c.deps.Flows.Evidence(qctx, r.inc.Evidence[len(r.inc.Evidence)-1])
+		e, err := c.Evidence(qctx, id)
 		cancel()
 		switch {
 		case err == nil:
-			e.Incident = id
 			msg.Evidence = e
 		case now.Before(n.At.Add(c.cfg.EvidenceWait)):
-			return fmt.Errorf("read the evidence: %w", err)
+			return err
 		}
 	}
 	nctx, cancel := context.WithTimeout(ctx, c.cfg.NotifyTimeout)

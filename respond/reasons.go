@@ -8,6 +8,7 @@ type Reason string
 const (
 	ReasonObserved       Reason = "observed"         // the mode of every rule that fired is observe, or the tier is log
 	ReasonNotify         Reason = "notify"           // mode or tier ask for a message, not for an act
+	ReasonNotifyWait     Reason = "notify_wait"      // as notify, but an act may follow: the notice waits notify_after for it
 	ReasonEnforce        Reason = "enforce"          // mode enforce and tier suspend: cut
 	ReasonApprove        Reason = "approve"          // mode approve and tier suspend: a human decides
 	ReasonApproved       Reason = "approved"         // a human decided
@@ -37,7 +38,7 @@ const (
 
 // Reasons is the closed list, in the order above.
 var Reasons = []Reason{
-	ReasonObserved, ReasonNotify, ReasonEnforce, ReasonApprove, ReasonApproved, ReasonExempt, ReasonProtected,
+	ReasonObserved, ReasonNotify, ReasonNotifyWait, ReasonEnforce, ReasonApprove, ReasonApproved, ReasonExempt, ReasonProtected,
 	ReasonHolderUnknown, ReasonHolderChanged, ReasonNoAdapter, ReasonShared, ReasonAlreadyCut, ReasonCooldown,
 	ReasonCap, ReasonApprovalLate, ReasonActFailed, ReasonRestoreFailed, ReasonNothingNew, ReasonStale,
 	ReasonReadBack, ReasonSilent, ReasonFleetSilent, ReasonStillSending, ReasonReleased, ReasonNotOurs,

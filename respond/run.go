@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -120,76 +118,6 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
-// housekeeping appends what is pending and lets timers run out.
-func (c *Controller) housekeeping(ctx context.Context) {
-	now := c.now()
-	var late, quiet []string
-	c.mu.RLock()
-	for tenant, id := range c.st.live {
-		r, ok := c.st.recs[id]
-		if !ok {
-			continue
-		}
-		switch r.inc.State {
-		case flow.StateApproval:
-			if !now.Before(r.entered.Add(c.cfg.ApprovalTimeout)) {
-				late = append(late, id)
-			}
-		case flow.StateOpen, flow.StateNotified, flow.StateHeld:
-			seen := r.inc.Updated
-			if s := c.lastSeen[tenant]; s.After(seen) {
-				seen = s
-			}
-			if !now.Before(seen.Add(c.cfg.CloseAfter)) {
-				quiet = append(quiet, id)
-			}
-		}
-	}
-	c.mu.RUnlock()
-	err := c.transact(ctx, func(t *txn) error {
-		for _, id := range late {
-			if r, _ := t.st.rec(id); r.inc.State == flow.StateApproval {
-				b := body{Notices: c.dues(t, r, noticeHeld, flow.StateHeld)}
-				t.emit(newEvent(id, EventHeld, actorController, ReasonApprovalLate, now, b))
-			}
-		}
-		for _, id := range quiet {
-			if r, _ := t.st.rec(id); r.inc.State.Live() && !r.holdsCut() {
-				t.emit(newEvent(id, EventClosed, actorController, ReasonQuiet, now, body{}))
-			}
-		}
-		return nil
-	})
-	if err != nil && ctx.Err() == nil {
-		c.log.Warn("event log cannot be written", zap.Error(err))
-	}
-}
-
-// maxFindingAge bounds how old a finding may be that is decided on again
-// after a restart.
-const maxFindingAge = 10 * time.Minute
-
-// reconsider decides again on open incidents, once after a start: the process
-// may have ended between an incident's opening and the event that acts on it.
-func (c *Controller) reconsider(ctx context.Context) {
-	now := c.now()
-	err := c.transact(ctx, func(t *txn) error {
-		for id, r := range c.st.recs {
-			if r.inc.State != flow.StateOpen || now.Sub(r.inc.Updated) > maxFindingAge {
-				continue
-			}
-			h, known := c.deps.Inventory.Holder(r.inc.Tenant, now)
-			in := c.input(t, now, r.inc.Tenant, r.inc.Findings, h, known, r)
-			d, reason := decide(c.cfg, r.inc.State, in, now)
-			c.emitDecision(t, now, id, d, reason, h, in.OtherCut)
-		}
-		return nil
-	})
-	if err != nil && ctx.Err() == nil {
-		c.log.Warn("open incidents could not be reconsidered", zap.Error(err))
-	}
-}
-
 // job is one thing the state says is undone.
 type job struct {
 	key    string
@@ -228,7 +156,7 @@ func (c *Controller) jobs(now time.Time) []job {
 		case flow.StateSuspended, flow.StateUnverified:
 			out = append(out, job{id + "/verify", "", c.sched.other, func(ctx context.Context) time.Duration { return c.verify(ctx, id) }})
 		}
-		if r.inc.State.Live() && r.evidence.Before(r.wantLogs) {
+		if c.owesLogs(r) && !now.Before(c.logsDue(r)) {
 			out = append(out, job{id + "/evidence", "", c.sched.other, func(ctx context.Context) time.Duration { return c.freeze(ctx, id) }})
 		}
 		for _, n := range r.notices {

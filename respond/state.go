@@ -19,9 +19,9 @@ type state struct {
 	recs      map[string]record
 	events    map[string][]flow.Event
 	live      map[netip.Addr]string // tenant → its live incident, "" none
-	cut       map[string]string     // server → incident that holds it cut, "" none
+	cut       map[string]string     // server or NIC → incident that holds it cut, "" none
 	intents   []time.Time           // of suspensions
-	notBefore map[string]time.Time  // tenant or server → findings must count nothing older
+	notBefore map[string]time.Time  // tenant, server or NIC → findings must count nothing older
 	released  map[string]time.Time  // holder → last release
 	prior     map[string]int        // holder → incidents that led to a cut or a notice
 	hits      map[string]uint64     // exemption → events that it turned into records
@@ -63,12 +63,21 @@ func (s *state) liveOf(tenant netip.Addr) (record, bool) {
 	return s.rec(id)
 }
 
-func (s *state) cutBy(server string) string {
-	if server == "" {
-		return ""
-	}
-	id, _ := lookup(s, func(s *state) map[string]string { return s.cut }, server)
+// cutBy is the incident that holds what a key of cutKeys names cut, or "".
+func (s *state) cutBy(key string) string {
+	id, _ := lookup(s, func(s *state) map[string]string { return s.cut }, key)
 	return id
+}
+
+// cutByOther is an incident other than own that holds the server of h, or one
+// of its NICs, cut; "" if none does.
+func (s *state) cutByOther(h flow.Holder, own string) string {
+	for _, k := range cutKeys(h) {
+		if id := s.cutBy(k); id != "" && id != own {
+			return id
+		}
+	}
+	return ""
 }
 
 func (s *state) priorOf(holder string) int {
@@ -103,7 +112,7 @@ func (s *state) earliest(tenant netip.Addr, h flow.Holder) time.Time {
 		return t
 	}
 	t := get(tenant.String())
-	if k := serverKey(h); k != "" {
+	for _, k := range cutKeys(h) {
 		if u := get(k); u.After(t) {
 			t = u
 		}
@@ -120,6 +129,20 @@ func serverKey(h flow.Holder) string {
 		return h.Hypervisor + "/" + strings.Join(h.NICs, ",")
 	}
 	return h.Hypervisor + "/" + h.VDS
+}
+
+// cutKeys names what a cut of a holder's network occupies: the server, and
+// each NIC by itself, because the inventory may name the server differently
+// for two prefixes of one NIC (and a hypervisor keeps one mark on a NIC).
+func cutKeys(h flow.Holder) []string {
+	var keys []string
+	if k := serverKey(h); k != "" {
+		keys = append(keys, k)
+	}
+	for _, mac := range h.NICs {
+		keys = append(keys, "nic:"+h.Hypervisor+"/"+strings.ToLower(mac))
+	}
+	return keys
 }
 
 // holderKey names who is counted for history: the server, else the customer,
@@ -158,12 +181,12 @@ func (s *state) fold(ev flow.Event) error {
 		s.hits[b.Exemption] = n + 1
 	}
 	inc := r.inc
-	hk, sk := holderKey(inc.Tenant, inc.Holder), serverKey(inc.Holder)
-	if sk != "" {
+	hk, keys := holderKey(inc.Tenant, inc.Holder), cutKeys(inc.Holder)
+	for _, k := range keys {
 		if r.holdsCut() {
-			s.cut[sk] = inc.ID
-		} else if s.cutBy(sk) == inc.ID {
-			s.cut[sk] = ""
+			s.cut[k] = inc.ID
+		} else if s.cutBy(k) == inc.ID {
+			s.cut[k] = ""
 		}
 	}
 	switch ev.Kind {
@@ -179,8 +202,10 @@ func (s *state) fold(ev flow.Event) error {
 			break // nobody judged it: what comes next may count everything
 		}
 		s.notBefore[inc.Tenant.String()] = ev.Time
-		if sk != "" && ev.Kind == EventReleased {
-			s.notBefore[sk] = ev.Time
+		if len(keys) > 0 && ev.Kind == EventReleased {
+			for _, k := range keys {
+				s.notBefore[k] = ev.Time
+			}
 			s.released[hk] = ev.Time
 		}
 	}

@@ -57,6 +57,7 @@ func TestOnTheStore(t *testing.T) {
 	}
 	cfg := enforce()
 	cfg.Settle, cfg.VerifyFor, cfg.VerifyEvery, cfg.Tick = time.Second, time.Second, 200*time.Millisecond, 50*time.Millisecond
+	cfg.EvidenceAfter = time.Second
 	c := New(cfg, deps)
 	if err := c.Load(ctx); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,11 @@
 package respond
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +32,7 @@ type world struct {
 	mail    []sentNotice
 	rows    []flow.FlowRow
 	fleet   func() time.Time // FleetLast
+	onFlows func()           // called, if set, before flows are read
 	sends   map[netip.Addr]bool
 	logDown bool
 	// scripted answers
@@ -160,11 +163,20 @@ func (p *proc) Holder(ip netip.Addr, _ time.Time) (flow.Holder, bool) {
 }
 
 func (p *proc) Flows(_ context.Context, q flow.FlowQuery) (out []flow.FlowRow, err error) {
+	if p.w.onFlows != nil {
+		p.w.onFlows()
+	}
 	err = p.ask(func() error {
 		for _, r := range p.w.rows {
 			if r.Tenant == q.Tenant && selects(q, r) {
 				out = append(out, r)
 			}
+		}
+		slices.SortStableFunc(out, func(a, b flow.FlowRow) int { return cmp.Compare(a.Time, b.Time) })
+		if over := len(out) - q.Limit; q.Limit > 0 && over > 0 && q.Newest {
+			out = out[over:]
+		} else if q.Limit > 0 && over > 0 {
+			out = out[:q.Limit]
 		}
 		return nil
 	})
@@ -256,6 +268,9 @@ func (h hyper) Cut(_ context.Context, nic flow.NIC, m flow.Mark) (rc flow.Receip
 			return err
 		}
 		n := h.w.nics[nic.MAC]
+		if n.mark != nil && n.mark.Incident != m.Incident { // one mark on a NIC, as with libvirt
+			return &flow.ActError{Class: flow.ErrConflict, Err: errors.New("marked for " + n.mark.Incident)}
+		}
 		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now()}
 		if n.up || n.configUp {
 			n.cuts++
@@ -365,6 +380,14 @@ func scan(tenant netip.Addr, ts time.Time) flow.Finding {
 		Samples: 1200, Distinct: 1150, SamplingRate: 1, Score: 412, Threshold: 30, EstRate: 20, From: ts.Add(-time.Minute), To: ts,
 		Reason: "1,150 destinations on TCP port 22 in 60 s, none answered", RuleVersion: 1, ConfigHash: "c0ffee",
 	}
+}
+
+// early is a netscan finding that supports a notice only.
+func early(tenant netip.Addr, ts time.Time) flow.Finding {
+	f := scan(tenant, ts)
+	f.Tier, f.Score, f.Samples, f.Distinct = flow.TierNotify, 31, 40, 38
+	f.Reason = "38 destinations on TCP port 22 in 60 s, none answered"
+	return f
 }
 
 func enforce() Config {
