@@ -74,6 +74,7 @@ func garbage(rng *rand.Rand) [][]byte {
 // TestGarbage: datagrams that are none, on both ports. Each is counted, none
 // does harm, and what is sent well afterwards is complete.
 func TestGarbage(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	s := newSite(t, siteOptions{Mode: flow.ModeEnforce, Inventory: holder(serverA, "panel")})
@@ -184,6 +185,7 @@ log: {level: loud}
 // its own. While it lasts nobody is cut and it is told; once it is over the
 // attacker is cut, once.
 func TestHypervisorTroubles(t *testing.T) {
+	t.Parallel()
 	type trouble struct {
 		name    string
 		status  int  // answered to every request; 0: it hangs

@@ -122,8 +122,8 @@ func knownTotals(t *testing.T, p flow.Protocol, records uint64, hosts int, inter
 	}
 }
 
-// sendBulk sends half of the records as instants from one router and half with
-// durations of up to 25 s from another; sFlow samples have none.
+// sendBulk sends most of the records as instants from one router and a fifth
+// with durations of up to 25 s from another; sFlow samples have none.
 func sendBulk(t *testing.T, l *local, p flow.Protocol, records uint64, hosts int) bulk.Truth {
 	t.Helper()
 	target, v6 := l.netflow(), 0.2
@@ -141,7 +141,7 @@ func sendBulk(t *testing.T, l *local, p flow.Protocol, records uint64, hosts int
 		before := all.Records
 		truth, err := bulk.Run(t.Context(), bulk.Config{
 			Protocol: p, Target: target, Source: netip.AddrFrom4([4]byte{127, 0, 0, byte(11 + i)}), Domain: uint32(i + 1),
-			Records: records / 2, Hosts: hosts, Seed: uint64(i + 1), V6Share: v6, MaxDuration: longest,
+			Records: []uint64{records - records/5, records / 5}[i], Hosts: hosts, Seed: uint64(i + 1), V6Share: v6, MaxDuration: longest,
 			Pace: func(sent uint64) { l.keepUp(t, before+sent) },
 		})
 		if err != nil {

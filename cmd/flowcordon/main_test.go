@@ -94,6 +94,7 @@ func TestUsageNamesEveryCommand(t *testing.T) {
 
 // TestMigrateTwice: from nothing, and again over what is there.
 func TestMigrateTwice(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, siteOptions{})
 	for range 2 {
 		code, out, errs := invoke(t, "migrate", "--config", s.config)

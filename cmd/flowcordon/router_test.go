@@ -88,12 +88,17 @@ func scanMinute(scanner netip.Addr) []export.Flow {
 }
 
 // ordinaryFlow is the n-th of any number of records that are all different and
-// that no rule objects to: a web server's answers.
+// that no rule objects to: a web server's answers, one in 64 of them long
+// enough to be kept as a pair.
 func ordinaryFlow(server netip.Addr, n uint64, at time.Time) export.Flow {
+	packets := 3 + n%5
+	if n%64 == 0 {
+		packets += 600
+	}
 	return export.Flow{
 		Src: server, Dst: netip.AddrFrom4([4]byte{11, byte(n >> 16), byte(n >> 8), byte(n)}),
 		SrcPort: 443, DstPort: uint16(1024 + (n>>24)%60000), IPProto: flow.ProtoTCP,
-		TCPFlags: flow.SYN | flow.ACK | flow.PSH | flow.FIN, Packets: 3 + n%5, Bytes: 400 + n%1000,
+		TCPFlags: flow.SYN | flow.ACK | flow.PSH | flow.FIN, Packets: packets, Bytes: 100 * packets,
 		Start: at.Add(-time.Duration(n%900) * time.Millisecond).UnixNano(), End: at.UnixNano(), InIf: 2, OutIf: 1,
 	}
 }

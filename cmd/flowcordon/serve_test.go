@@ -61,6 +61,7 @@ func wantFlows(t *testing.T, s *site, sent ...[]export.Flow) {
 // TestServe: the process as it is installed. It answers, takes signals, and
 // what it received a moment before SIGTERM is in the database.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, siteOptions{Allow: "127.0.0.1/32"})
 	p := s.serve(t)
 	c := s.client(p.http())
@@ -199,6 +200,7 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 
 // TestListenersInUse: a port that another process has is named.
 func TestListenersInUse(t *testing.T) {
+	t.Parallel()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -234,6 +236,7 @@ func TestListenersInUse(t *testing.T) {
 // spool, nothing is judged, and when the server appears everything arrives and
 // detection begins.
 func TestClickHouseAway(t *testing.T) {
+	t.Parallel()
 	e := storetest.Engine(t)
 	addr := freePort(t, "tcp")
 	s := newSite(t, siteOptions{
