@@ -75,8 +75,21 @@ var flagSets = [...]uint8{
 	flow.ACK | flow.PSH | flow.FIN,
 }
 
+// servicePorts are what most records go to; the rest goes to any port, because
+// a collector must take that too.
+var servicePorts = [...]uint16{443, 80, 53, 123, 22, 25, 587, 993, 3306, 5432, 8080, 8443, 3478, 5060, 6379, 51820}
+
+// protocol gives nine in ten records a common service port on one side. Ports
+// that were all random would make each record a service and a pair of its own:
+// a scan by everybody of everybody, not traffic.
 func (g *generator) protocol(f *export.Flow, v6 bool) {
-	f.SrcPort, f.DstPort = uint16(1024+g.rng.below(64000)), uint16(1+g.rng.below(65535))
+	f.SrcPort, f.DstPort = uint16(32768+g.rng.below(28232)), servicePorts[g.rng.below(uint32(len(servicePorts)))]
+	switch g.rng.below(20) {
+	case 0, 1:
+		f.DstPort = uint16(1 + g.rng.below(65535))
+	case 2, 3, 4, 5, 6, 7, 8, 9, 10: // the service's side speaks
+		f.SrcPort, f.DstPort = f.DstPort, f.SrcPort
+	}
 	f.TCPFlags, f.ICMPType, f.ICMPCode = 0, 0, 0
 	switch p := g.rng.below(10); {
 	case p < 6:
@@ -96,7 +109,8 @@ func (g *generator) volume(f *export.Flow) {
 		f.TTL = uint8(32 + g.rng.below(200))
 		return
 	}
-	f.Packets = 1 + uint64(g.rng.below(1000))
+	// Most flows are short, a few are long.
+	f.Packets = 1 + uint64(g.rng.below(1<<(1+g.rng.below(10))))
 	f.Bytes = f.Packets*40 + uint64(g.rng.below(uint32(f.Packets)*1460))
 }
 

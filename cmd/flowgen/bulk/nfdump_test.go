@@ -44,7 +44,7 @@ func TestNfdumpAgrees(t *testing.T) {
 			dir := t.TempDir()
 			port := freePort(t)
 			var log bytes.Buffer
-			cmd := exec.Command(tc.daemon, "-w", dir, "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-t", "3600", "-B", "4000000")
+			cmd := exec.Command(tc.daemon, "-w", dir, "-b", quietLoopback().String(), "-p", strconv.Itoa(port), "-t", "3600", "-B", "4000000")
 			cmd.Stdout, cmd.Stderr = &log, &log
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			if err := cmd.Start(); err != nil {
@@ -60,7 +60,7 @@ func TestNfdumpAgrees(t *testing.T) {
 			awaitBound(t, port)
 			cfg := tc.cfg
 			cfg.Records, cfg.Hosts, cfg.Rate, cfg.MaxDuration = 30_000, 200, 60_000, 3*time.Second
-			cfg.Target, cfg.Source = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)), netip.MustParseAddr("127.0.0.1")
+			cfg.Target, cfg.Source = netip.AddrPortFrom(quietLoopback(), uint16(port)), netip.MustParseAddr("127.0.0.1")
 			truth, err := Run(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -124,9 +124,16 @@ func nfdumpCounts(t *testing.T, dir string) map[netip.Addr]flow.Counts {
 
 func trim(s string) string { return string(bytes.TrimSpace([]byte(s))) }
 
+// quietLoopback is a loopback address of this process: between the choice of
+// a free port and the daemon's bind nobody else takes it there.
+func quietLoopback() netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, 93, byte(pid >> 8), byte(pid)})
+}
+
 func freePort(t *testing.T) int {
 	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(quietLoopback(), 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +145,8 @@ func freePort(t *testing.T) int {
 // could be in the daemon's way.
 func awaitBound(t *testing.T, port int) {
 	t.Helper()
-	want := fmt.Sprintf(" 0100007F:%04X ", port)
+	a := quietLoopback().As4()
+	want := fmt.Sprintf(" %02X%02X%02X%02X:%04X ", a[3], a[2], a[1], a[0], port)
 	for range 200 {
 		b, err := os.ReadFile("/proc/net/udp")
 		if err != nil {
