@@ -100,6 +100,10 @@ func respondConfig(c config.Config) respond.Config {
 		VerifyFor:       rc.VerifyFor,
 		VerifyDeadline:  rc.VerifyDeadline,
 		EvidenceRows:    rc.EvidenceRows,
+		NotifyAfter:     rc.NotifyAfter,
+	}
+	if out.NotifyAfter == 0 {
+		out.NotifyAfter = -1 // in the file 0 means at once
 	}
 	if out.MaxPerHour == 0 {
 		out.MaxPerHour = -1 // in the file 0 means never
@@ -144,7 +148,7 @@ func apiConfig(c config.Config) (api.Config, error) {
 func (s *service) apiDeps() api.Deps {
 	return api.Deps{
 		Incidents:     incidents{s.control},
-		Store:         s.store,
+		Store:         shelf{s.store, s.control},
 		StoreNotFound: store.ErrNotFound,
 		Inventory:     s.inventory,
 		Exporters:     s.collector.Exporters,
@@ -170,6 +174,17 @@ func (s *service) notReady() []error {
 		errs = append(errs, errors.New("schema and event log are not loaded yet; detection waits, flows are kept in the spool"))
 	}
 	return errs
+}
+
+// shelf shows the store to the API, and of an incident's evidence the latest stage.
+type shelf struct {
+	*store.Store
+	control *respond.Controller
+}
+
+// Evidence is Controller.Evidence.
+func (s shelf) Evidence(ctx context.Context, incident string) (flow.Evidence, error) {
+	return s.control.Evidence(ctx, incident)
 }
 
 // incidents shows the controller to the API.

@@ -133,6 +133,7 @@ type Respond struct {
 	VerifyFor       time.Duration `yaml:"verify_for"`
 	VerifyDeadline  time.Duration `yaml:"verify_deadline"`
 	EvidenceRows    int           `yaml:"evidence_rows"`
+	NotifyAfter     time.Duration `yaml:"notify_after"`
 	Protected       Protected     `yaml:"protected"`
 	Exempt          []Exemption   `yaml:"exempt"`
 	Suspenders      []Suspender   `yaml:"suspenders"`

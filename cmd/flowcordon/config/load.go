@@ -43,6 +43,7 @@ func Default() Config {
 			VerifyFor:       20 * time.Second,
 			VerifyDeadline:  3 * time.Minute,
 			EvidenceRows:    10_000,
+			NotifyAfter:     2 * time.Minute,
 		},
 		Log: Log{Level: "info"},
 	}
