@@ -1,8 +1,10 @@
 package panel
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -21,6 +23,12 @@ func (p *Panel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	hang, fail := p.hang, p.fail
 	p.mu.Unlock()
 	if hang > 0 {
+		// net/http tells that a caller has gone only once its body was read.
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		select {
 		case <-time.After(hang):
 		case <-r.Context().Done():
