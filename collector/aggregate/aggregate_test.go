@@ -521,7 +521,7 @@ func TestReconfigure(t *testing.T) {
 	a.Add(rec())
 	var b flow.Batch
 	a.Flush(t0, true, &b)
-	if len(b.Hosts) != 2 || b.Hosts[0].Tenant != remote1 || b.Hosts[1].OutRecords != 2 {
+	if len(b.Hosts) != 2 || b.Hosts[0].OutRecords != 2 || b.Hosts[1].Tenant != remote1 {
 		t.Errorf("hosts: %+v", b.Hosts)
 	}
 }

@@ -55,17 +55,17 @@ func (a *Aggregator) PendingRows() int { return a.pending.Rows() }
 // emit appends the window's rows: all that counted anything if it closed, else
 // the hot ones. Emitted counters start again at zero.
 func (a *Aggregator) emit(w *window, closed bool, b *flow.Batch) {
-	a.order = w.hosts.order(a.order[:0], !closed, compareHost)
+	a.order = w.hosts.order(a.order[:0], !closed)
 	b.Hosts = slices.Grow(b.Hosts, len(a.order))
 	for _, i := range a.order {
 		b.Hosts = append(b.Hosts, hostRow(w, &w.hosts.rows[i]))
 	}
-	a.order = w.services.order(a.order[:0], !closed, compareService)
+	a.order = w.services.order(a.order[:0], !closed)
 	b.Services = slices.Grow(b.Services, len(a.order))
 	for _, i := range a.order {
 		b.Services = append(b.Services, serviceRow(w, &w.services.rows[i]))
 	}
-	a.order = w.pairs.order(a.order[:0], !closed, comparePair)
+	a.order = w.pairs.order(a.order[:0], !closed)
 	for _, i := range a.order {
 		e := &w.pairs.rows[i]
 		if !closed || e.val.emitted || PairFloor(pairDid(e)) {
