@@ -131,7 +131,7 @@ func (k *killRun) traffic(ctx context.Context) {
 		}
 		var flows []export.Flow
 		for range int(killRate * step / time.Second) {
-			flows = append(flows, ordinaryFlow(server(int(ordinary)%killServers), ordinary, now))
+			flows = append(flows, ordinaryFlow(server(int(ordinary/2)%killServers), ordinary, now))
 			ordinary++
 		}
 		k.mu.Lock()
@@ -144,8 +144,8 @@ func (k *killRun) traffic(ctx context.Context) {
 				scans[a]++
 			}
 		}
-		for _, f := range flows {
-			k.truth[f.Src] += f.Packets
+		for i := range flows {
+			k.truth[internal(&flows[i])] += flows[i].Packets
 		}
 		k.mu.Unlock()
 		if err := k.r.try(flows...); err != nil {
@@ -416,7 +416,7 @@ func (k *killRun) checkPackets(conn driver.Conn) {
 	}
 	for table, query := range map[string]string{
 		"flows":       `SELECT host, count(), toUInt64(0), sum(packets), toUInt64(0), toUInt64(0), toUInt64(0) FROM flowcordon.flows GROUP BY host`,
-		"host_window": `SELECT tenant, sum(out_records), toUInt64(0), sum(out_packets), toUInt64(0), toUInt64(0), toUInt64(0) FROM flowcordon.host_window GROUP BY tenant`,
+		"host_window": `SELECT tenant, sum(out_records), toUInt64(0), sum(out_packets + in_packets), toUInt64(0), toUInt64(0), toUInt64(0) FROM flowcordon.host_window GROUP BY tenant`,
 	} {
 		stored := uint64(0)
 		for ip, c := range sums(k.t, conn, query) {

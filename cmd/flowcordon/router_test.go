@@ -88,17 +88,30 @@ func scanMinute(scanner netip.Addr) []export.Flow {
 }
 
 // ordinaryFlow is the n-th of any number of records that are all different and
-// that no rule objects to: a web server's answers, one in 64 of them long
-// enough to be kept as a pair.
+// that no rule objects to: a web server's conversations, each as two records,
+// one in 64 of them long enough to be kept as a pair.
 func ordinaryFlow(server netip.Addr, n uint64, at time.Time) export.Flow {
-	packets := 3 + n%5
-	if n%64 == 0 {
+	talk := n / 2
+	packets := 3 + talk%5
+	if talk%64 == 0 {
 		packets += 600
 	}
-	return export.Flow{
-		Src: server, Dst: netip.AddrFrom4([4]byte{11, byte(n >> 16), byte(n >> 8), byte(n)}),
-		SrcPort: 443, DstPort: uint16(1024 + (n>>24)%60000), IPProto: flow.ProtoTCP,
+	f := export.Flow{
+		Src: server, Dst: netip.AddrFrom4([4]byte{11, byte(talk >> 16), byte(talk >> 8), byte(talk)}),
+		SrcPort: 443, DstPort: uint16(1024 + (talk>>24)%60000), IPProto: flow.ProtoTCP,
 		TCPFlags: flow.SYN | flow.ACK | flow.PSH | flow.FIN, Packets: packets, Bytes: 100 * packets,
 		Start: at.Add(-time.Duration(n%900) * time.Millisecond).UnixNano(), End: at.UnixNano(), InIf: 2, OutIf: 1,
 	}
+	if n%2 == 1 {
+		f.Src, f.Dst, f.SrcPort, f.DstPort, f.InIf, f.OutIf = f.Dst, f.Src, f.DstPort, f.SrcPort, f.OutIf, f.InIf
+	}
+	return f
+}
+
+// internal is the end of a flow that is a tenant of the tests' sites.
+func internal(f *export.Flow) netip.Addr {
+	if f.Src.As4()[0] == 198 {
+		return f.Src
+	}
+	return f.Dst
 }

@@ -44,13 +44,13 @@ func wantFlows(t *testing.T, s *site, sent ...[]export.Flow) {
 	}
 	conn := s.openDatabase(t)
 	for query, want := range map[string]uint64{
-		"SELECT count() FROM flowcordon.flows":                                                    records,
-		"SELECT uniqExact(remote, remote_port, packets, bytes, start, end) FROM flowcordon.flows": records,
-		"SELECT sum(packets) FROM flowcordon.flows":                                               packets,
-		"SELECT sum(out_records) FROM flowcordon.host_window":                                     records,
-		"SELECT sum(out_packets) FROM flowcordon.host_window":                                     packets,
-		"SELECT sum(out_bytes) FROM flowcordon.host_window":                                       bytes,
-		"SELECT sum(out_packets) FROM flowcordon.service_window":                                  packets,
+		"SELECT count() FROM flowcordon.flows":                                                         records,
+		"SELECT uniqExact(dir, remote, remote_port, packets, bytes, start, end) FROM flowcordon.flows": records,
+		"SELECT sum(packets) FROM flowcordon.flows":                                                    packets,
+		"SELECT sum(out_records + in_records) FROM flowcordon.host_window":                             records,
+		"SELECT sum(out_packets + in_packets) FROM flowcordon.host_window":                             packets,
+		"SELECT sum(out_bytes + in_bytes) FROM flowcordon.host_window":                                 bytes,
+		"SELECT sum(out_packets + in_packets) FROM flowcordon.service_window":                          packets,
 	} {
 		if got := scalar(t, conn, query); got != want {
 			t.Errorf("%s: %d, want %d", query, got, want)
@@ -288,7 +288,7 @@ func TestClickHouseAway(t *testing.T) {
 	if n := scalar(t, conn, "SELECT count() FROM "+db+".flows"); n != want {
 		t.Errorf("%d flow rows, want %d", n, want)
 	}
-	if n := scalar(t, conn, "SELECT sum(out_records) FROM "+db+".host_window"); n != want {
+	if n := scalar(t, conn, "SELECT sum(out_records + in_records) FROM "+db+".host_window"); n != want {
 		t.Errorf("%d records in windows, want %d", n, want)
 	}
 	r.export(t, attack[len(attack)-1]) // the slot's windows are those of the scan, still
