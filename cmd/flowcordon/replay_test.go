@@ -164,8 +164,9 @@ func parseLine[T any](t *testing.T, line, fields string) T {
 
 // TestReplayErrors: what cannot be read is named, and the exit says so.
 func TestReplayErrors(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, siteOptions{})
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
 	missing := filepath.Join(s.dir, "missing.pcap")
 	empty := filepath.Join(s.dir, "empty.pcap")
 	torn := filepath.Join(s.dir, "torn.pcap")
@@ -196,22 +197,14 @@ func TestReplayErrors(t *testing.T) {
 		})
 	}
 	if code, out, errs := invoke(t, "replay", "--config", s.config, empty); code != 0 || errs != "" ||
-		out != "0 datagrams, 0 records, 0 findings, 0 incidents; not aggregated: map[]\n" {
+		!strings.HasPrefix(out, "0 datagrams, 0 records, 0 findings, 0 incidents; not aggregated: map[") {
 		t.Errorf("for people: exit %d, stdout %q, stderr %q", code, out, errs)
 	}
 	s.edit(t, "mode: observe", "mode: act")
 	if code, out, errs := invoke(t, "replay", "--config", s.config, empty); code != 1 || out != "" || !strings.Contains(errs, "detect.rules.netscan.mode") {
 		t.Errorf("a wrong configuration: exit %d, stdout %q, stderr %q", code, out, errs)
 	}
-	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "flowcordon-replay-*")); len(left) > 0 && !replaying(left) {
-		t.Errorf("left behind: %v", left)
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
 	}
-}
-
-// replaying reports whether another test's replay owns one of the directories.
-func replaying(dirs []string) bool {
-	return slices.ContainsFunc(dirs, func(d string) bool {
-		st, err := os.Stat(d)
-		return err == nil && time.Since(st.ModTime()) < time.Minute
-	})
 }
