@@ -7,7 +7,7 @@ LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 60s
 RACE    ?= -race
 
-.PHONY: help demo test build lint unit e2e totals fuzz demo-once bench deps clean
+.PHONY: help demo test build lint unit scenarios e2e totals fuzz demo-once bench deps clean
 help:
 	@echo "make demo          the whole system with simulated routers; dashboard on 127.0.0.1:8080"
 	@echo "make demo ONCE=1   the same, headless: exit 0 once both attackers are cut and verified"
@@ -24,7 +24,7 @@ build:
 
 # Lanes in order of what fails soonest. The long runs, about totals and crashes,
 # go without race detection; each wants the whole machine.
-test: deps build lint unit e2e totals fuzz demo-once
+test: deps build lint unit scenarios e2e totals fuzz demo-once
 	@echo "make test: all lanes passed"
 
 deps:
@@ -34,7 +34,11 @@ lint:
 	golangci-lint run ./...
 
 unit:
-	gotestsum --format pkgname-and-test-fails -- $(RACE) -timeout 20m $$(go list ./... | grep -v /e2e$$)
+	FLOWCORDON_SCENARIO_SEEDS=1 FLOWCORDON_SCENARIO_BUDGET=5000 gotestsum --format pkgname-and-test-fails -- $(RACE) -timeout 20m $$(go list ./... | grep -v /e2e$$)
+
+# The detector's scenarios at full length; without race detection, which is ten times slower.
+scenarios:
+	gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 20m -run '^TestScenarios$$' ./detect
 
 # Nothing simulated: a QEMU guest scans, softflowd exports, libvirt cuts.
 e2e:

@@ -18,8 +18,8 @@ const (
 	ReasonShutdown = "shutdown"
 )
 
-// ReasonStoreRefused: rows that the sink did not take, for example because its
-// spool is full. Counted in rows, not datagrams.
+// ReasonStoreRefused counts rows that the sink did not take, for example because its
+// spool is full: rows, not datagrams.
 const ReasonStoreRefused = "store_refused"
 
 // DatagramReasons lists every reason for which a whole datagram is dropped.

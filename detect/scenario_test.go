@@ -107,7 +107,8 @@ func (s *scenario) statement(w []string) (err error) {
 		s.benign = true
 		err = parseTier(w[1], &s.max)
 	case "by":
-		e, n := expectation{}, uint32(0)
+		var e expectation
+		var n uint32
 		if n, err = parseRate(w[1]); err != nil {
 			return err
 		}

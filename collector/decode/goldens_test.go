@@ -223,9 +223,7 @@ func TestGoldenNetGauze(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var want []string
 			lines(t, path, func(s string) {
-				for _, rec := range netgauzeRecords(t, s) {
-					want = append(want, rec)
-				}
+				want = append(want, netgauzeRecords(t, s)...)
 			})
 			recs, _ := run(t, decode.Config{TrustClock: true}, filepath.Dir(filepath.Dir(path)))
 			var got []string

@@ -34,24 +34,24 @@ func lib(t testing.TB) string {
 
 // start runs an engine until the test ends or the returned function is called,
 // which returns what Run returned and how long the stop took.
-func start(t testing.TB, dir string) (*Engine, func() (error, time.Duration)) {
+func start(t testing.TB, dir string) (*Engine, func() (time.Duration, error)) {
 	t.Helper()
 	e := New(Config{Lib: lib(t), Dir: dir, MaxMemory: 2 << 30}, Deps{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	stopped := false
-	stop := func() (error, time.Duration) {
+	stop := func() (time.Duration, error) {
 		if stopped {
-			return nil, 0
+			return 0, nil
 		}
 		stopped = true
 		began := time.Now()
 		cancel()
 		err := <-done
-		return err, time.Since(began)
+		return time.Since(began), err
 	}
-	t.Cleanup(func() { stop() })
+	t.Cleanup(func() { _, _ = stop() })
 	select {
 	case <-e.Ready():
 	case err := <-done:
@@ -214,7 +214,7 @@ func TestStopWithOpenPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := e.Pid()
-	err, took := stop()
+	took, err := stop()
 	if err != nil {
 		t.Errorf("Run returned %v, want nil", err)
 	}
