@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
-	"time"
 
 	"github.com/flowcordon/flowcordon/cmd/flowgen/panel"
 )
@@ -61,9 +60,4 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func once(f func(panel.Request)) func(panel.Request) {
 	var o sync.Once
 	return func(r panel.Request) { o.Do(func() { f(r) }) }
-}
-
-// holdFor is a pause that a caller who is still there would wait for.
-func holdFor(d time.Duration) func(panel.Request) {
-	return func(panel.Request) { time.Sleep(d) }
 }

@@ -60,10 +60,9 @@ func TestLongKnownTotals(t *testing.T) {
 	}
 }
 
-// longInterval is the detector's slot in the long run. Random records are its
-// worst case: nearly each is a pair of its own with hundreds of packets, so
-// that a tick asks ClickHouse for millions of pairs. Every rule runs, only not
-// each 5 s: what is tested is the sums.
+// longInterval is the detector's slot in the long run. Every rule runs, only
+// not each 5 s: 50,000 busy hosts are asked for with each tick, and what is
+// tested is the sums.
 const longInterval = "30s"
 
 // inFlight is how many records may be on their way between the generator and
