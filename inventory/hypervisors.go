@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -17,4 +18,18 @@ func (i *Inventory) Hypervisors() []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+// Finer are the IPv6 prefixes of the file in force that are longer than bits,
+// sorted. What is delegated to one tenant is judged as one: with finer entries
+// whoever holds its first address would answer for all of it.
+func (i *Inventory) Finer(bits int) []netip.Prefix {
+	var out []netip.Prefix
+	for p := range i.current.Load().table.byPrefix.All() {
+		if p.Addr().Is6() && p.Bits() > bits {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
 }

@@ -84,11 +84,15 @@ func runCheckConfig(_ context.Context, args []string, stdout, stderr io.Writer) 
 		return 2
 	}
 	cfg, err := config.Load(args[0])
+	var warning string
 	if err == nil {
-		err = checkReferences(args[0], cfg)
+		warning, err = checkReferences(args[0], cfg)
 	}
 	if err != nil {
 		return configFailed(err, stderr)
+	}
+	if warning != "" {
+		fmt.Fprintf(stderr, "%s: warning: %s\n", cfg.Inventory.File, warning)
 	}
 	fmt.Fprintf(stdout, "%s: ok\n", args[0])
 	return 0

@@ -110,8 +110,11 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	if err := s.inventory.Reload(); err != nil {
 		return nil, fmt.Errorf("inventory: %w", err)
 	}
-	if err := checkHypervisors(cfg, s.inventory); err != nil {
+	if err := checkInventory(cfg, s.inventory); err != nil {
 		return nil, err
+	}
+	if w := finerThanTenants(cfg, s.inventory); w != "" {
+		log.Warn("inventory: " + w)
 	}
 	if err := s.wireStore(); err != nil {
 		return nil, err
@@ -255,8 +258,15 @@ func (s *service) reload() {
 		if err := collectorConfig(cfg).Validate(); err != nil {
 			return err
 		}
+		if was, is := s.cfg.Networks.IPv6TenantPrefix, cfg.Networks.IPv6TenantPrefix; was != is {
+			// Windows of one tenant would be stored under two keys.
+			return fmt.Errorf("networks.ipv6_tenant_prefix changed from %d to %d; that needs a restart", was, is)
+		}
+		if cfg.Inventory.File != s.cfg.Inventory.File {
+			return fmt.Errorf("inventory.file changed to %q; that needs a restart", cfg.Inventory.File)
+		}
 		// Against the suspenders in force: those of the file need a restart.
-		if err := checkReferences(s.path, s.cfg); err != nil {
+		if _, err := checkReferences(s.path, s.cfg); err != nil {
 			return err
 		}
 		if err := s.inventory.Reload(); err != nil {

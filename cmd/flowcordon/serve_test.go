@@ -196,6 +196,13 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 	}
 	stranger.export(t, none)
 	eventually(t, 10*time.Second, "the exporter not allowed again", func() (bool, string) { n := dropped(); return n == 2, fmt.Sprint(n) })
+
+	// What would key one tenant's windows in two ways needs a restart.
+	s.edit(t, "networks:\n", "networks:\n  ipv6_tenant_prefix: 56\n")
+	hup(0, 3, "reload refused; the configuration in force stays")
+	if !said(p.log(), "reload refused", "ipv6_tenant_prefix changed from 64 to 56; that needs a restart") {
+		t.Error("the refusal does not name the key")
+	}
 }
 
 // TestListenersInUse: a port that another process has is named.

@@ -99,19 +99,20 @@ func aggregateConfig(c config.Config) aggregate.Config {
 	return out
 }
 
-// checkReferences looks at the files that a configuration names.
-func checkReferences(file string, c config.Config) error {
+// checkReferences looks at the files that a configuration names. The warning
+// is for people; it stops nothing.
+func checkReferences(file string, c config.Config) (warning string, err error) {
 	inv := inventory.New(inventory.Config{Path: c.Inventory.File}, inventory.Deps{})
 	if err := inv.Reload(); err != nil {
-		return fmt.Errorf("%s: inventory.file: %w", file, err)
+		return "", fmt.Errorf("%s: inventory.file: %w", file, err)
 	}
-	return checkHypervisors(c, inv)
+	return finerThanTenants(c, inv), checkInventory(c, inv)
 }
 
-// checkHypervisors makes sure that every hypervisor of the inventory can be
+// checkInventory makes sure that every hypervisor of the inventory can be
 // called, wherever a rule may act: a typing error there must not be found out
 // at night.
-func checkHypervisors(c config.Config, inv *inventory.Inventory) error {
+func checkInventory(c config.Config, inv *inventory.Inventory) error {
 	acts := false
 	for _, r := range c.Detect.Rules {
 		acts = acts || r.Mode == flow.ModeEnforce || r.Mode == flow.ModeApprove
@@ -131,6 +132,18 @@ func checkHypervisors(c config.Config, inv *inventory.Inventory) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// finerThanTenants warns of IPv6 entries below what is judged as one tenant;
+// empty: there are none.
+func finerThanTenants(c config.Config, inv *inventory.Inventory) string {
+	bits := c.Networks.IPv6TenantPrefix
+	finer := inv.Finer(bits)
+	if len(finer) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d IPv6 entries are longer than networks.ipv6_tenant_prefix (/%d), the first is %s: a /%d is judged as one tenant, "+
+		"and only who holds its first address is found; write /%d entries, or raise ipv6_tenant_prefix", len(finer), bits, finer[0], bits, bits)
 }
 
 func clientTLS(c config.TLS) (*tls.Config, error) {
