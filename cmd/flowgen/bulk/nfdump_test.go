@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,11 +62,14 @@ func TestNfdumpAgrees(t *testing.T) {
 			cfg := tc.cfg
 			cfg.Records, cfg.Hosts, cfg.Rate, cfg.MaxDuration = 30_000, 200, 60_000, 3*time.Second
 			cfg.Target, cfg.Source = netip.AddrPortFrom(quietLoopback(), uint16(port)), netip.MustParseAddr("127.0.0.1")
+			// On a busy machine the daemon may not run for a second: wait for it.
+			cfg.Pace = func(uint64) { awaitRead(t, port) }
 			truth, err := Run(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second) // for what is still in the socket
+			awaitRead(t, port)
+			time.Sleep(200 * time.Millisecond) // for what it has read and not yet counted
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			if err := cmd.Wait(); err != nil {
 				t.Fatalf("%s: %v\n%s", tc.daemon, err, &log)
@@ -145,17 +149,42 @@ func freePort(t *testing.T) int {
 // could be in the daemon's way.
 func awaitBound(t *testing.T, port int) {
 	t.Helper()
-	a := quietLoopback().As4()
-	want := fmt.Sprintf(" %02X%02X%02X%02X:%04X ", a[3], a[2], a[1], a[0], port)
-	for range 200 {
-		b, err := os.ReadFile("/proc/net/udp")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(b, []byte(want)) {
+	await(t, "the daemon did not bind its port", func() bool { return socketLine(t, port) != nil })
+}
+
+// awaitRead returns when nothing waits in the daemon's socket.
+func awaitRead(t *testing.T, port int) {
+	t.Helper()
+	await(t, "the daemon does not read its socket", func() bool {
+		f := socketLine(t, port) // sl local_address rem_address st tx_queue:rx_queue …
+		return len(f) > 4 && strings.HasSuffix(f[4], ":00000000")
+	})
+}
+
+func await(t *testing.T, otherwise string, done func() bool) {
+	t.Helper()
+	for range 2000 {
+		if done() {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatal("the daemon did not bind its port")
+	t.Fatal(otherwise)
+}
+
+// socketLine is what the kernel lists of the daemon's socket, nil if it has none.
+func socketLine(t *testing.T, port int) []string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/net/udp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := quietLoopback().As4()
+	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", a[3], a[2], a[1], a[0], port)
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[1] == want {
+			return f
+		}
+	}
+	return nil
 }
