@@ -46,7 +46,7 @@ e2e:
 
 # Known totals over UDP, and kill -9 of flowcordon and of the engine.
 totals:
-	FLOWCORDON_LONG=1 gotestsum --format testname -- -count=1 -timeout 40m -run '^TestLong' ./cmd/flowcordon
+	FLOWCORDON_LONG=1 gotestsum --format testname -- -count=1 -timeout 40m -run '^TestLong(KnownTotals|KillNine)$$' ./cmd/flowcordon
 
 # The decoders for FUZZTIME each, every other parser for a sixth of it.
 fuzz:
@@ -57,6 +57,7 @@ demo-once: build
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+	FLOWCORDON_LONG=1 go test -count=1 -run '^TestLongCost$$' -v ./cmd/flowcordon | grep -v '^ *{'
 
 clean:
 	rm -rf bin .cache/tmp
