@@ -88,25 +88,36 @@ type decodeRun struct {
 }
 
 func (c *decodeRun) file(ctx context.Context, path string) error {
+	skipped, err := eachDatagram(ctx, path, func(d capture.Datagram) error {
+		c.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: d.Time, Payload: d.Payload}, c.out.record)
+		return c.out.err
+	})
+	c.skipped += skipped
+	return err
+}
+
+// eachDatagram calls fn for each datagram of a file or directory until there
+// are no more, fn fails or ctx ends. It returns how many packets held no whole
+// UDP datagram.
+func eachDatagram(ctx context.Context, path string, fn func(capture.Datagram) error) (skipped uint64, err error) {
 	r, err := capture.Open(path)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
-	defer func() {
-		c.skipped += r.Skipped()
-		_ = r.Close() // read only
-	}()
-	for ctx.Err() == nil && c.out.err == nil {
+	defer func() { _ = r.Close() }() // read only
+	for ctx.Err() == nil {
 		d, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return r.Skipped(), nil
 		}
 		if err != nil {
-			return fmt.Errorf("read %w", err)
+			return r.Skipped(), fmt.Errorf("read %w", err)
 		}
-		c.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: d.Time, Payload: d.Payload}, c.out.record)
+		if err := fn(d); err != nil {
+			return r.Skipped(), err
+		}
 	}
-	return errors.Join(ctx.Err(), c.out.err)
+	return r.Skipped(), ctx.Err()
 }
 
 // recordJSON is a record in the form of docs/contracts.md: pointers are nil

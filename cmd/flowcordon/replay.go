@@ -167,27 +167,15 @@ func (r *replay) files(ctx context.Context, files []string) error {
 }
 
 func (r *replay) file(ctx context.Context, path string) error {
-	c, err := capture.Open(path)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	defer func() {
-		r.skipped += c.Skipped()
-		_ = c.Close() // read only
-	}()
-	for {
-		d, err := c.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read %w", err)
-		}
+	skipped, err := eachDatagram(ctx, path, func(d capture.Datagram) error {
 		if err := r.advance(ctx, time.Unix(0, d.Time).UTC()); err != nil {
 			return err
 		}
 		r.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: r.last.UnixNano(), Payload: d.Payload}, r.agg.Add)
-	}
+		return nil
+	})
+	r.skipped += skipped
+	return err
 }
 
 // advance ticks every slot up to now. The clock never goes back: a file that
