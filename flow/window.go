@@ -157,8 +157,13 @@ type ServiceWindow struct {
 	// client, ICMP echo; bogon destinations and spoofed sources excluded.
 	Attempts uint64
 	// Remotes are hashes of the attempts' distinct destinations within this
-	// row (v6 by /64). The union over the rows of a key is the exact set.
-	Remotes []uint64
+	// row (v6 by /64): those whose lowest RemotesLevel bits are zero. At level
+	// 0 that is all of them, and the union over the rows of a key is the exact
+	// set; else, with L the greatest level among the rows, 2^L times the number
+	// of distinct hashes whose lowest L bits are zero estimates it (adaptive
+	// sampling, Flajolet 1990; Wegman's method).
+	Remotes      []uint64
+	RemotesLevel uint8
 }
 
 // PairWindow is one tenant and one remote address in one window. Only pairs
