@@ -22,7 +22,7 @@ type shard struct {
 	mu  sync.Mutex
 	dec *decode.Decoder
 	agg *aggregate.Aggregator
-	add func(*flow.Record)
+	add func([]flow.Record)
 
 	rowsHint [4]int // rows of the last batch: the next is about as large
 }
@@ -37,8 +37,14 @@ func newShard(c *Collector, cfg Config) *shard {
 		dec:   decode.New(cfg.Decode, decode.Deps{Log: c.log.Named("decode")}),
 		agg:   aggregate.New(cfg.Aggregate),
 	}
-	s.add = s.agg.Add
+	s.add = s.addRun
 	return s
+}
+
+func (s *shard) addRun(rs []flow.Record) {
+	for i := range rs {
+		s.agg.Add(&rs[i])
+	}
 }
 
 // work runs until the queue is closed and empty, then flushes everything.

@@ -45,9 +45,11 @@ func TestScanIsExportedAndCut(t *testing.T) {
 		}
 		dec.Decode(decode.Datagram{
 			Exporter: addr.(*net.UDPAddr).AddrPort(), Received: time.Now().UnixNano(), Payload: buf[:n], Kind: decode.KindNetFlow,
-		}, func(r *flow.Record) {
-			if r.Src.String() == scannerIP && r.DstPort == 22 && r.TCPFlags == flow.SYN {
-				from[r.Dst] = true
+		}, func(rs []flow.Record) {
+			for i := range rs {
+				if r := &rs[i]; r.Src.String() == scannerIP && r.DstPort == 22 && r.TCPFlags == flow.SYN {
+					from[r.Dst] = true
+				}
 			}
 		})
 	}

@@ -89,7 +89,7 @@ type decodeRun struct {
 
 func (c *decodeRun) file(ctx context.Context, path string) error {
 	skipped, err := eachDatagram(ctx, path, func(d capture.Datagram) error {
-		c.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: d.Time, Payload: d.Payload}, c.out.record)
+		c.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: d.Time, Payload: d.Payload}, c.out.records)
 		return c.out.err
 	})
 	c.skipped += skipped
@@ -260,6 +260,12 @@ func newRecordPrinter(w *bufio.Writer, asJSON bool) *recordPrinter {
 func (p *recordPrinter) keep(err error) {
 	if p.err == nil {
 		p.err = err
+	}
+}
+
+func (p *recordPrinter) records(rs []flow.Record) {
+	for i := range rs {
+		p.record(&rs[i])
 	}
 }
 

@@ -171,7 +171,11 @@ func (r *replay) file(ctx context.Context, path string) error {
 		if err := r.advance(ctx, time.Unix(0, d.Time).UTC()); err != nil {
 			return err
 		}
-		r.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: r.last.UnixNano(), Payload: d.Payload}, r.agg.Add)
+		r.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: r.last.UnixNano(), Payload: d.Payload}, func(rs []flow.Record) {
+			for i := range rs {
+				r.agg.Add(&rs[i])
+			}
+		})
 		return nil
 	})
 	r.skipped += skipped

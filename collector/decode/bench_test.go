@@ -11,7 +11,7 @@ import (
 func benchDecode(b *testing.B, first []byte, next func(seq uint32) []byte) {
 	d := New(Config{}, Deps{})
 	var n int
-	emit := func(r *flow.Record) { n++ }
+	emit := func(rs []flow.Record) { n += len(rs) }
 	if first != nil {
 		d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: first}, emit)
 	}

@@ -55,8 +55,8 @@ func run(t testing.TB, cfg decode.Config, path string) ([]flow.Record, decode.St
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.Decode(decode.Datagram{Exporter: dg.Exporter, Received: dg.Time, Payload: dg.Payload}, func(r *flow.Record) {
-			recs = append(recs, *r)
+		d.Decode(decode.Datagram{Exporter: dg.Exporter, Received: dg.Time, Payload: dg.Payload}, func(rs []flow.Record) {
+			recs = append(recs, rs...)
 		})
 	}
 	d.DropHeld()

@@ -470,10 +470,12 @@ func TestKindAndAllow(t *testing.T) {
 			n := 0
 			// A v4 exporter on a v6 socket comes mapped; it is the same exporter.
 			from := netip.AddrPortFrom(ad("::ffff:192.0.2.9"), 1)
-			d.Decode(Datagram{Exporter: from, Received: testNow, Payload: tt.packet, Kind: tt.kind}, func(r *flow.Record) {
-				n++
-				if r.Exporter != ad("192.0.2.9") {
-					t.Errorf("exporter %v", r.Exporter)
+			d.Decode(Datagram{Exporter: from, Received: testNow, Payload: tt.packet, Kind: tt.kind}, func(rs []flow.Record) {
+				n += len(rs)
+				for i := range rs {
+					if rs[i].Exporter != ad("192.0.2.9") {
+						t.Errorf("exporter %v", rs[i].Exporter)
+					}
 				}
 			})
 			s := d.Stats()
@@ -495,7 +497,7 @@ func TestEmitPanicPasses(t *testing.T) {
 			t.Errorf("recovered %v", p)
 		}
 	}()
-	d.Decode(Datagram{Exporter: testExporter, Payload: v5msg(0, 0, v5rec("192.0.2.1", "198.51.100.1", 1, 2, 6, 2, 1, 40))}, func(*flow.Record) { panic("caller's") })
+	d.Decode(Datagram{Exporter: testExporter, Payload: v5msg(0, 0, v5rec("192.0.2.1", "198.51.100.1", 1, 2, 6, 2, 1, 40))}, func([]flow.Record) { panic("caller's") })
 	t.Error("the panic was swallowed")
 }
 

@@ -33,7 +33,7 @@ type Decoder struct {
 	setsSkipped  bool // the number of records in the datagram is not known
 	f            fields
 	out          []flow.Record
-	emit         func(*flow.Record)
+	emit         func([]flow.Record)
 	emitting     bool
 	visitData    func(*fields)
 	visitOptions func(*fields)
@@ -74,12 +74,13 @@ func (d *Decoder) setHoldMax() {
 // accepted is no reason: the datagram was decoded.
 const accepted = numReasons
 
-// Decode decodes one datagram and calls emit for each record, in the order of
-// the datagram; the record is valid until emit returns. Data that waited for a
-// template which this datagram brings is emitted too. Decode never panics on
-// what a datagram holds (a panic of emit is the caller's and passes through)
-// and counts everything it does not turn into records.
-func (d *Decoder) Decode(dg Datagram, emit func(*flow.Record)) {
+// Decode decodes one datagram and calls emit with runs of records, in the order
+// of the datagram; a run is valid, and may be changed by emit, until emit
+// returns. Data that waited for a template which this datagram brings is emitted
+// too. Decode never panics on what a datagram holds (a panic of emit is the
+// caller's and passes through) and counts everything it does not turn into
+// records.
+func (d *Decoder) Decode(dg Datagram, emit func([]flow.Record)) {
 	dg.Exporter = netip.AddrPortFrom(dg.Exporter.Addr().Unmap(), dg.Exporter.Port())
 	d.stats.datagrams++
 	d.emit = emit
@@ -150,10 +151,11 @@ func (d *Decoder) reject(dg Datagram, r reason) reason {
 
 // flush emits the records that a set or datagram yielded.
 func (d *Decoder) flush() {
-	d.emitting = true
-	for i := range d.out {
-		d.emit(&d.out[i])
+	if len(d.out) == 0 {
+		return
 	}
+	d.emitting = true
+	d.emit(d.out)
 	d.emitting = false
 	d.out = d.out[:0]
 }

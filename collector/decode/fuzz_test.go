@@ -52,18 +52,9 @@ func fuzzDecode(t *testing.T, b []byte, kind Kind) {
 	start := time.Now()
 	for _, p := range packets {
 		orig := bytes.Clone(p)
-		d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: p, Kind: kind}, func(r *flow.Record) {
-			if r.End < r.Start {
-				t.Errorf("ends before it starts: %+v", r)
-			}
-			if r.End > testNow+int64(maxFuture) {
-				t.Errorf("ends in the future: %+v", r)
-			}
-			if r.SamplingRate > maxSamplingRate || (r.SamplingRate == 0) != (r.SamplingSource == flow.SamplingUnknown) {
-				t.Errorf("rate %d from %v", r.SamplingRate, r.SamplingSource)
-			}
-			if r.Src.Is4In6() || r.Dst.Is4In6() {
-				t.Errorf("mapped address: %+v", r)
+		d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: p, Kind: kind}, func(rs []flow.Record) {
+			for i := range rs {
+				fuzzRecord(t, &rs[i])
 			}
 		})
 		if !bytes.Equal(orig, p) {
@@ -83,6 +74,22 @@ func fuzzDecode(t *testing.T, b []byte, kind Kind) {
 		t.Errorf("%d bytes held back", d.heldBytes)
 	}
 	fuzzState(t, d)
+}
+
+// fuzzRecord holds what must be true of any record.
+func fuzzRecord(t *testing.T, r *flow.Record) {
+	if r.End < r.Start {
+		t.Errorf("ends before it starts: %+v", r)
+	}
+	if r.End > testNow+int64(maxFuture) {
+		t.Errorf("ends in the future: %+v", r)
+	}
+	if r.SamplingRate > maxSamplingRate || (r.SamplingRate == 0) != (r.SamplingSource == flow.SamplingUnknown) {
+		t.Errorf("rate %d from %v", r.SamplingRate, r.SamplingSource)
+	}
+	if r.Src.Is4In6() || r.Dst.Is4In6() {
+		t.Errorf("mapped address: %+v", r)
+	}
 }
 
 // fuzzState: what can be learnt can be saved and loaded, and is the same then.

@@ -78,7 +78,7 @@ var testExporter = netip.MustParseAddrPort("192.0.2.9:40000")
 func feed(d *Decoder, payloads ...[]byte) []flow.Record {
 	var out []flow.Record
 	for _, p := range payloads {
-		d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: p}, func(r *flow.Record) { out = append(out, *r) })
+		d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: p}, func(rs []flow.Record) { out = append(out, rs...) })
 	}
 	return out
 }

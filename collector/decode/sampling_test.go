@@ -186,7 +186,7 @@ func TestBounds(t *testing.T) {
 		d := New(Config{}, Deps{})
 		for i := range uint32(maxExporters + 10) {
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)
-			d.Decode(Datagram{Exporter: from, Received: testNow, Payload: v9(0, 1)}, func(*flow.Record) {})
+			d.Decode(Datagram{Exporter: from, Received: testNow, Payload: v9(0, 1)}, func([]flow.Record) {})
 		}
 		if s := d.Stats(); s.Notes[NoteExporterEvicted] != 10 || len(s.Exporters) != maxExporters {
 			t.Errorf("%d evicted, %d kept", s.Notes[NoteExporterEvicted], len(s.Exporters))
