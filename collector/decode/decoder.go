@@ -150,10 +150,11 @@ func (d *Decoder) reject(dg Datagram, r reason) reason {
 }
 
 // flush emits the records that a set or datagram yielded.
-func (d *Decoder) flush() {
+func (d *Decoder) flush(o *origin) {
 	if len(d.out) == 0 {
 		return
 	}
+	d.observe(o, d.out)
 	d.emitting = true
 	d.emit(d.out)
 	d.emitting = false

@@ -23,13 +23,7 @@ type domain struct {
 	seq        sequence
 	samplers   samplers
 	systemInit int64 // ms since the epoch, from options; 0: not stated
-	rates      map[samplerUse]uint64
-}
-
-// samplerUse is a rate in force, for the exporter's health.
-type samplerUse struct {
-	rate   uint32
-	source flow.SamplingSource
+	rates      rates
 }
 
 // maxRatesInUse bounds how many rates are told apart for health; sFlow agents
@@ -47,15 +41,14 @@ type exporter struct {
 	cost      int
 	warned    map[templateKey]int64 // when template_unknown was last logged
 
-	protocols           uint8 // bit per flow.Protocol
-	first, last         int64
-	datagrams, decoded  uint64
-	records, options    uint64
-	templatesSeen       uint64
-	lost                uint64 // of domains that were evicted
-	counts              counters
-	delayAt             int64 // start of the running delay bucket
-	delayNow, delayPrev int64
+	protocols          uint8 // bit per flow.Protocol
+	first, last        int64
+	datagrams, decoded uint64
+	records, options   uint64
+	templatesSeen      uint64
+	lost               uint64 // of domains that were evicted
+	counts             counters
+	timing             timing
 }
 
 // count counts a reason for the exporter and for the whole decoder.
@@ -131,7 +124,7 @@ func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {
 			e.count(d, nDomainEvicted)
 		}
 	}
-	dom := &domain{key: k, rates: map[samplerUse]uint64{}}
+	dom := &domain{key: k}
 	d.charge(e, dom.cost())
 	e.domains.put(k, dom)
 	return dom
@@ -147,22 +140,23 @@ func (d *Decoder) track(o *origin, seq, n uint32, countKnown bool) {
 	}
 }
 
-// add counts a finished record and queues it for emission.
-func (d *Decoder) add(o *origin, r *flow.Record) {
-	d.stats.records++
-	e := o.exporter
-	e.records++
-	use := samplerUse{r.SamplingRate, r.SamplingSource}
-	if _, ok := o.domain.rates[use]; ok || len(o.domain.rates) < maxRatesInUse {
-		o.domain.rates[use]++
-	}
-	if delay := r.Received - r.End; r.Has&flow.HasTimes != 0 {
-		if r.Received-e.delayAt >= int64(delayBucket) {
-			e.delayAt, e.delayPrev, e.delayNow = r.Received, e.delayNow, 0
+// observe counts a run of finished records and takes from them what the
+// exporter's health tells.
+func (d *Decoder) observe(o *origin, rs []flow.Record) {
+	d.stats.records += uint64(len(rs))
+	o.exporter.records += uint64(len(rs))
+	for i := 0; i < len(rs); {
+		first := &rs[i]
+		n := i + 1
+		for n < len(rs) && rs[n].SamplingRate == first.SamplingRate && rs[n].SamplingSource == first.SamplingSource {
+			n++
 		}
-		e.delayNow = max(e.delayNow, delay)
+		o.domain.rates.note(first.SamplingRate, first.SamplingSource, uint64(n-i), o.received)
+		i = n
 	}
-	d.out = append(d.out, *r)
+	if o.protocol != flow.SFlow5 { // its samples have no times
+		o.exporter.timing.records(rs, o.export)
+	}
 }
 
 // warnTemplate logs that data has no template: one line for each template and

@@ -30,6 +30,7 @@ func (d *Decoder) netflow9(dg Datagram) reason {
 		export:      int64(binary.BigEndian.Uint32(b[8:])) * 1e9,
 		uptimeKnown: true,
 	}
+	e.timing.header(o.export, o.received)
 	d.sets(o, b[v9HeaderLen:], len(b)-v9HeaderLen)
 	d.track(o, binary.BigEndian.Uint32(b[12:]), 1, true)
 	return accepted
@@ -57,6 +58,7 @@ func (d *Decoder) ipfix(dg Datagram) reason {
 		received: dg.Received,
 		export:   int64(binary.BigEndian.Uint32(b[4:])) * 1e9,
 	}
+	e.timing.header(o.export, o.received)
 	d.setRecords, d.setsSkipped = 0, false
 	d.sets(o, b[ipfixHeaderLen:], length-ipfixHeaderLen)
 	// RFC 7011 §3.1: the number counts the data records sent before this
@@ -134,7 +136,7 @@ func (d *Decoder) dataSet(o *origin, key templateKey, body []byte) int {
 				d.setsSkipped = true
 				return total
 			}
-			d.flush()
+			d.flush(o)
 			body = body[size:]
 		}
 		if cut {

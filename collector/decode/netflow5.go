@@ -46,13 +46,14 @@ func (d *Decoder) netflow5(dg Datagram) reason {
 		export:      int64(sec)*1e9 + int64(nsec),
 		uptimeKnown: true,
 	}
+	e.timing.header(o.export, o.received)
 	rate := v5HeaderRate(binary.BigEndian.Uint16(b[22:]))
 	o.headerRate = rate
 	if err := d.v5records(o, b[:v5HeaderLen+n*v5RecordLen]); err != nil {
 		d.out = d.out[:0]
 		e.count(d, rDataBad)
 	}
-	d.flush()
+	d.flush(o)
 	d.track(o, binary.BigEndian.Uint32(b[16:]), uint32(n), true)
 	return accepted
 }

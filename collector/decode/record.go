@@ -41,10 +41,10 @@ func (d *Decoder) build(o *origin, f *fields) {
 		o.exporter.count(d, nSamplingRefused)
 	}
 	r.SamplingRate, r.SamplingSource = o.exporter.resolve(rate, d.optionsRate(o, f), o.headerRate)
-	d.add(o, &r)
+	d.out = append(d.out, r)
 
 	if f.has&fRevPackets != 0 && f.revPackets > 0 && !sampled {
-		d.add(o, reversed(f, r))
+		d.out = append(d.out, *reversed(f, r))
 	}
 }
 

@@ -50,7 +50,7 @@ func (d *Decoder) sflow5(dg Datagram) reason {
 		d.sflowSample(o, format, b[8:8+length])
 		b = b[8+length:]
 	}
-	d.flush()
+	d.flush(o)
 	d.track(o, seq, 1, true)
 	return accepted
 }
@@ -130,7 +130,7 @@ func (d *Decoder) flowSample(o *origin, b []byte, expanded bool) {
 	}
 	r.SamplingRate, r.SamplingSource = o.exporter.resolve(rate, 0, 0)
 	d.flowRecords(o, &r, b[words*4:], records)
-	d.add(o, &r)
+	d.out = append(d.out, r)
 }
 
 // sflowInterfaces sets the interfaces. Only format 0 is an ifIndex, and there

@@ -43,7 +43,11 @@ type ExporterStats struct {
 	RecordsDropped map[string]uint64
 	Notes          map[string]uint64
 	Samplers       []flow.SamplerHealth
-	MaxDelay       time.Duration // longest of received − end over the last 5 to 10 minutes
+	MaxDelay       time.Duration  // longest of received − end over the last 5 to 10 minutes
+	ClockOffset    *time.Duration // header clock − receipt; nil: no header tells a time
+	ExportDelay    *flow.Spread   // seconds from a record's end to its export; nil: no times
+	FlowDuration   *flow.Spread   // seconds from a record's start to its end; nil: no times
+	TemplatesKnown int            // kept now
 }
 
 // Stats returns the counts. It belongs to the Decoder's goroutine like Decode.
@@ -86,7 +90,11 @@ func (e *exporter) stats() ExporterStats {
 		SetsDropped:    e.counts.byLevel(LevelSet),
 		RecordsDropped: e.counts.byLevel(LevelRecord),
 		Notes:          e.counts.byLevel(LevelNote),
-		MaxDelay:       time.Duration(max(e.delayNow, e.delayPrev)),
+		MaxDelay:       time.Duration(max(e.timing.halves[0].late, e.timing.halves[1].late)),
+		ClockOffset:    e.timing.clockOffset(),
+		ExportDelay:    spread(e.timing.halves[0].delay, e.timing.halves[1].delay),
+		FlowDuration:   spread(e.timing.halves[0].duration, e.timing.halves[1].duration),
+		TemplatesKnown: e.templates.len(),
 	}
 	for p := flow.NetFlow5; p <= flow.SFlow5; p++ {
 		if e.protocols&(1<<p) != 0 {
@@ -95,8 +103,11 @@ func (e *exporter) stats() ExporterStats {
 	}
 	e.domains.all(func(k domainKey, dom *domain) {
 		s.Lost += dom.seq.lost
-		for use, n := range dom.rates {
-			s.Samplers = append(s.Samplers, flow.SamplerHealth{Domain: k.id, Rate: use.rate, Source: use.source.String(), Records: n})
+		for _, u := range dom.rates.uses {
+			s.Samplers = append(s.Samplers, flow.SamplerHealth{
+				Domain: k.id, Rate: u.rate, Source: u.source.String(), Records: u.records,
+				FirstSeen: time.Unix(0, u.first).UTC(), LastSeen: time.Unix(0, u.last).UTC(),
+			})
 		}
 	})
 	slices.SortFunc(s.Samplers, func(a, b flow.SamplerHealth) int {
