@@ -1,0 +1,155 @@
+package load
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// record is one unidirectional record; times are in ms before it is exported.
+type record struct {
+	src, dst         uint32
+	sport, dport     uint16
+	proto, flags     uint8
+	icmp             uint16 // type and code
+	inIf, outIf      uint16
+	packets, bytes   uint32
+	startAgo, endAgo uint32
+}
+
+// mix makes the records of one exporter.
+type mix struct {
+	rng      uint64
+	base     uint32 // first internal address
+	hosts    uint32
+	zipf     []uint32 // chance of a rank below i, scaled to 2^32
+	duration time.Duration
+	sampled  bool
+}
+
+func newMix(c *Config, exporter int) *mix {
+	m := &mix{
+		rng: hash(c.Seed, uint64(exporter)), hosts: uint32(c.Hosts), duration: c.Duration, sampled: c.Protocol == flow.SFlow5,
+		base: binary.BigEndian.Uint32(c.Prefix.Masked().Addr().AsSlice()),
+	}
+	total := 0.0
+	for i := range c.Remotes {
+		total += 1 / float64(i+1)
+	}
+	sum := 0.0
+	for i := range c.Remotes {
+		sum += 1 / float64(i+1)
+		m.zipf = append(m.zipf, uint32(min(sum/total*(1<<32), 1<<32-1)))
+	}
+	return m
+}
+
+// Ports that services listen on, and the rest of a record that goes with them.
+var services = [...]uint16{443, 80, 53, 123, 22, 25, 587, 993, 3306, 5432, 8080, 8443, 3478, 5060, 6379, 51820}
+
+var flagSets = [...]uint8{
+	flow.SYN,
+	flow.RST | flow.ACK,
+	flow.ACK,
+	flow.SYN | flow.ACK,
+	flow.SYN | flow.ACK | flow.PSH | flow.FIN,
+	flow.SYN | flow.ACK | flow.PSH,
+	flow.ACK | flow.PSH,
+	flow.ACK | flow.PSH | flow.FIN,
+}
+
+// next fills r with a record of either direction between a host and a remote.
+func (m *mix) next(r *record) {
+	host := m.base + m.below(m.hosts)
+	talk := m.random()
+	if len(m.zipf) > 0 {
+		u, rank := uint32(m.random()), 0
+		for rank < len(m.zipf)-1 && u >= m.zipf[rank] {
+			rank++
+		}
+		talk = hash(uint64(host), uint64(rank))
+	}
+	// Remotes are in 11.0.0.0/8: allocated, never announced in earnest, and in
+	// no list of bogons, so that a made-up record points at nobody's server.
+	remote := 11<<24 | uint32(talk)&0xffffff
+	service, client := services[(talk>>24)%uint64(len(services))], uint16(32768+m.below(28232))
+	switch p := (talk >> 32) % 100; {
+	case p < 60:
+		r.proto, r.flags = flow.ProtoTCP, flagSets[m.below(uint32(len(flagSets)))]
+	case p < 95:
+		r.proto, r.flags = flow.ProtoUDP, 0
+	default:
+		r.proto, r.flags = flow.ProtoICMP, 0
+	}
+	out, serves := m.below(2) == 0, (talk>>48)%3 == 0 // a third of the conversations is with a server of ours
+	r.icmp, r.sport, r.dport = 0, client, service
+	if out == serves {
+		r.sport, r.dport = service, client
+	}
+	if r.proto == flow.ProtoICMP {
+		r.sport, r.dport, r.icmp = 0, 0, 8<<8 // echo request and reply
+		if out == serves {
+			r.icmp = 0
+		}
+	}
+	r.src, r.dst, r.inIf, r.outIf = host, remote, 2, 1
+	if !out {
+		r.src, r.dst, r.inIf, r.outIf = remote, host, 1, 2
+	}
+	m.volume(r)
+}
+
+// volume sets counters and times. Most flows are short and a few are long:
+// 40 % are one packet, 45 % end within 5 s, 10 % within 30 s, and 5 % are cut
+// by the active timeout. What a FIN or RST does not end waits for the inactive
+// timeout.
+func (m *mix) volume(r *record) {
+	const active, inactive = 60_000, 15_000
+	ms := uint32(0)
+	kind := m.below(20)
+	switch {
+	case m.sampled:
+		r.packets, r.bytes = 1, 114+m.below(1387) // Ethernet and IP of at least 128 bytes, at most 1,500
+		return
+	case m.duration != RouterDurations:
+		ms = uint32(m.duration / time.Millisecond)
+	case kind < 8:
+	case kind < 17:
+		ms = 1 + m.below(5000)
+	case kind < 19:
+		ms = 5000 + m.below(25_000)
+	default:
+		ms = active
+	}
+	r.endAgo = m.below(1000)
+	if m.duration == RouterDurations && ms != active && r.flags&(flow.FIN|flow.RST) == 0 {
+		r.endAgo += inactive
+	}
+	r.startAgo = r.endAgo + ms
+	r.packets = 1
+	if ms > 0 {
+		r.packets += 1 + m.below(1<<(1+m.below(8)))
+	}
+	r.bytes = r.packets*40 + m.below(r.packets*1460)
+}
+
+// random is splitmix64 (Steele, Lea, Flood, OOPSLA 2014).
+func (m *mix) random() uint64 {
+	m.rng += 0x9e3779b97f4a7c15
+	return mixBits(m.rng)
+}
+
+// below is in [0, n), n > 0. The bias of the multiplication is below 2^-32.
+func (m *mix) below(n uint32) uint32 { return uint32((m.random() >> 32) * uint64(n) >> 32) }
+
+func hash(a, b uint64) uint64 {
+	return mixBits(mixBits(a+0x9e3779b97f4a7c15) ^ bits.RotateLeft64(b, 32))
+}
+
+func mixBits(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
