@@ -22,6 +22,10 @@ type Config struct {
 	// ahead of Received: for reading captures, whose own clock may be the wrong
 	// one. Live collection leaves it off, see maxFuture.
 	TrustClock bool
+	// Inner takes addresses, ports, protocol, flags, TTL and length from the
+	// innermost IP packet of a sampled header, through GRE, IP-in-IP, VXLAN and
+	// Geneve, rather than from the outermost. MAC and VLAN are the frame's.
+	Inner bool
 }
 
 // SamplingRule is the configured sampling rate (1:N) of the exporters within a

@@ -24,6 +24,7 @@ type domain struct {
 	samplers   samplers
 	systemInit int64 // ms since the epoch, from options; 0: not stated
 	rates      rates
+	sources    sources // sFlow
 }
 
 // maxRatesInUse bounds how many rates are told apart for health; sFlow agents
@@ -49,6 +50,9 @@ type exporter struct {
 	lost               uint64 // of domains that were evicted
 	counts             counters
 	timing             timing
+
+	samplesDropped   uint64 // as sFlow agents say
+	samplesDroppedAt int64  // when that grew last
 }
 
 // count counts a reason for the exporter and for the whole decoder.
@@ -109,7 +113,9 @@ func (d *Decoder) charge(e *exporter, n int) {
 }
 
 // cost is what a domain is reckoned to cost.
-func (dom *domain) cost() int { return domainCost + samplerCost*len(dom.samplers.rates) }
+func (dom *domain) cost() int {
+	return domainCost + samplerCost*len(dom.samplers.rates) + sourceCost*len(dom.sources.table)
+}
 
 // domainOf returns the state of one of e's streams.
 func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {

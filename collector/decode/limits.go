@@ -55,11 +55,19 @@ const (
 	maxMPLSLabels = 16
 	maxVLANTags   = 4
 
+	// maxNesting bounds the tunnels and pseudowires within each other. Overlay
+	// networks have one, a tunnel through one two.
+	maxNesting = 4
+
 	// maxIPv6Ext bounds the chain of extension headers; RFC 8200 §4.1 lists 7.
 	maxIPv6Ext = 10
 
 	// maxStateFile bounds what LoadState reads.
 	maxStateFile = 256 << 20
+
+	// maxSources is how many sFlow data sources (interfaces, mostly) of a stream
+	// have their sampling checked; a full chassis has under 1,000 ports.
+	maxSources = 1024
 
 	// maxFlowRecords bounds the flow records of one sFlow sample; real ones
 	// have under ten, and 8 bytes each must remain in any case.
@@ -76,4 +84,5 @@ const (
 	fieldCost    = 16
 	domainCost   = 1024
 	samplerCost  = 128
+	sourceCost   = 48
 )

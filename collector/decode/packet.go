@@ -7,230 +7,397 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// packet is what is read from a sampled header.
+// packet is what is read from a sampled header. Its slices are parts of that
+// header; the walk notes where things are, and fill reads them.
 type packet struct {
-	bad bool // the header ends or contradicts itself before the IP addresses
+	inner bool // set before the walk: the innermost IP packet is wanted, not the outermost
 
-	srcMAC  [6]byte
-	hasMAC  bool
-	vlan    uint16
-	hasVLAN bool
-	l2      int // bytes before the IP header
+	bad     bool   // the header ends or contradicts itself before the IP addresses
+	hasVLAN bool   // of the outermost tag that names a VLAN
+	vlan    uint16 // set with hasVLAN
+	depth   uint8  // encapsulations entered
+	mac     []byte // the source's, of the outermost frame; nil: none
 
-	src, dst netip.Addr
-	ipLen    int // IP total length; 0 where the header says 0
-	ttl      uint8
+	whole    int    // capacity of the header at the outset: offsets are told by it
+	l2       int    // bytes before the IP header
+	net      []byte // from the IP header on, at least its fixed part; nil: none
+	upper    []byte // what follows the IP headers; nil: nothing, or not known
 	proto    uint8
-	hasIP    bool
 	fragment bool // not the first fragment
-
-	srcPort, dstPort   uint16
-	hasPorts           bool
-	flags              uint8
-	hasFlags           bool
-	icmpType, icmpCode uint8
-	hasICMP            bool
 }
 
 // EtherTypes (IEEE 802 numbers).
 const (
-	etherIPv4  = 0x0800
-	etherIPv6  = 0x86dd
-	etherVLAN  = 0x8100
-	etherQinQ  = 0x88a8
-	etherQinQ2 = 0x9100
-	etherMPLS  = 0x8847
-	etherMPLSm = 0x8848
+	etherIPv4    = 0x0800
+	etherIPv6    = 0x86dd
+	etherVLAN    = 0x8100
+	etherQinQ    = 0x88a8 // 802.1ad
+	etherQinQ2   = 0x9100 // before the standard
+	etherQinQ3   = 0x9200
+	etherMPLS    = 0x8847
+	etherMPLSm   = 0x8848
+	etherPPPoE   = 0x8864 // session stage, RFC 2516 §4
+	etherBridged = 0x6558 // a frame within GRE or Geneve, RFC 1701
 )
 
-// ethernet reads a frame from its destination MAC on.
-func (p *packet) ethernet(b []byte) {
-	if len(b) < 14 {
-		p.bad = true
-		return
-	}
-	copy(p.srcMAC[:], b[6:12])
-	p.hasMAC = true
-	typ := binary.BigEndian.Uint16(b[12:])
-	p.l2 = 14
-	b = b[14:]
-	for range maxVLANTags {
-		if typ != etherVLAN && typ != etherQinQ && typ != etherQinQ2 {
-			break
-		}
-		if len(b) < 4 {
-			p.bad = true
-			return
-		}
-		if !p.hasVLAN { // the outer tag: it names the port's VLAN
-			p.vlan, p.hasVLAN = binary.BigEndian.Uint16(b)&0x0fff, true
-		}
-		typ = binary.BigEndian.Uint16(b[2:])
-		p.l2 += 4
-		b = b[4:]
-	}
-	switch typ {
-	case etherIPv4, etherIPv6:
-		p.ip(b)
-	case etherMPLS, etherMPLSm:
-		p.mpls(b)
+// etherLengthMax: up to here the field is the length of an 802.3 frame, whose
+// payload begins with an LLC header (IEEE 802.3 §3.2.6).
+const etherLengthMax = 1500
+
+// begin notes the start of the header, at the first of the readers. A slice cut
+// off in front or behind has lost as much capacity as was cut off in front.
+func (p *packet) begin(b []byte) {
+	if p.whole == 0 {
+		p.whole = cap(b)
 	}
 }
 
-// mpls skips the label stack (RFC 3032 §2.1). What follows the last label is
-// told by its first four bits, as routers do.
+func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
+
+// cut notes that the header ended too early. Behind an IP header it is no
+// harm: what stands outside is taken.
+func (p *packet) cut() { p.bad = p.bad || p.net == nil }
+
+// ethernet reads a frame from its destination MAC on.
+func (p *packet) ethernet(b []byte) {
+	p.begin(b)
+	if len(b) < 14 {
+		p.cut()
+		return
+	}
+	if p.depth == 0 {
+		p.mac = b[6:12]
+	}
+	p.payload(be16(b[12:]), b[14:])
+}
+
+// payload reads what an EtherType announces, through the tags before it.
+func (p *packet) payload(typ uint16, b []byte) {
+	for range maxVLANTags + 1 {
+		switch typ {
+		case etherIPv4, etherIPv6:
+			p.ip(b)
+			return
+		case etherVLAN, etherQinQ, etherQinQ2, etherQinQ3:
+			if len(b) < 4 {
+				p.cut()
+				return
+			}
+			// The outer tag names the port's VLAN; id 0 is a priority only
+			// (IEEE 802.1Q §9.6).
+			if id := be16(b) & 0x0fff; id != 0 && !p.hasVLAN && p.depth == 0 {
+				p.vlan, p.hasVLAN = id, true
+			}
+			typ, b = be16(b[2:]), b[4:]
+		case etherMPLS, etherMPLSm:
+			p.mpls(b)
+			return
+		case etherPPPoE:
+			// Version and type 1, code 0: session data.
+			if len(b) >= 6 && b[0] == 0x11 && b[1] == 0 {
+				p.ppp(b[6:])
+			}
+			return
+		default:
+			// RFC 1042: LLC with the SNAP header of an EtherType. Other LLC is
+			// no IP that anybody sends.
+			if typ > etherLengthMax || len(b) < 8 || [6]byte(b[:6]) != [6]byte{0xaa, 0xaa, 0x03} {
+				return
+			}
+			typ, b = be16(b[6:]), b[8:]
+			if typ <= etherLengthMax {
+				return
+			}
+		}
+	}
+}
+
+// ppp reads a PPP frame from its protocol field on, with or without the HDLC
+// bytes before it (RFC 1661 §2, RFC 1662 §3.1).
+func (p *packet) ppp(b []byte) {
+	p.begin(b)
+	if len(b) >= 2 && b[0] == 0xff && b[1] == 0x03 {
+		b = b[2:]
+	}
+	if len(b) < 2 {
+		p.cut()
+		return
+	}
+	proto, n := be16(b), 2
+	if b[0]&1 != 0 { // compressed to one byte
+		proto, n = uint16(b[0]), 1
+	}
+	switch proto {
+	case 0x0021, 0x0057: // IPv4, IPv6
+		p.ip(b[n:])
+	case 0x0281, 0x0283: // MPLS
+		p.mpls(b[n:])
+	}
+}
+
+// mpls skips the label stack (RFC 3032 §2.1) and reads what follows it.
 func (p *packet) mpls(b []byte) {
+	p.begin(b)
 	for range maxMPLSLabels {
 		if len(b) < 4 {
-			p.bad = true
+			p.cut()
 			return
 		}
 		bottom := b[2]&1 != 0
-		p.l2 += 4
 		b = b[4:]
 		if bottom {
-			if len(b) > 0 && (b[0]>>4 == 4 || b[0]>>4 == 6) {
-				p.ip(b)
-			}
+			p.labelled(b)
 			return
 		}
 	}
+}
+
+// labelled reads what a label stack carries, which nothing names: routers tell
+// IP by the first four bits (RFC 4928 §3), but a frame whose destination MAC
+// begins with a 4 or 6 looks the same. A frame is taken for one only where the
+// IPv4 or IPv6 header within it proves itself.
+func (p *packet) labelled(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	switch b[0] >> 4 {
+	case 4:
+		if !checksumOK(b) && p.pseudowire(b) {
+			return
+		}
+		p.ip(b)
+	case 6:
+		p.ip(b)
+	case 0: // a control word (RFC 4385 §3), or a MAC that begins with a 0
+		if len(b) >= 4 && p.pseudowire(b[4:]) {
+			return
+		}
+		p.pseudowire(b)
+	default:
+		p.pseudowire(b)
+	}
+}
+
+// pseudowire reads a frame (RFC 4448 §4) where it is beyond doubt that b is one.
+func (p *packet) pseudowire(b []byte) bool {
+	if len(b) < 14 {
+		return false
+	}
+	typ, net := be16(b[12:]), b[14:]
+	for range maxVLANTags {
+		if typ != etherVLAN && typ != etherQinQ || len(net) < 4 {
+			break
+		}
+		typ, net = be16(net[2:]), net[4:]
+	}
+	switch {
+	case typ == etherIPv4 && checksumOK(net):
+	case typ == etherIPv6 && len(net) >= 40 && net[0]>>4 == 6 && net[7] != 0:
+	default:
+		return false
+	}
+	if p.enter() {
+		p.ethernet(b)
+	}
+	return true
+}
+
+// checksumOK reports whether b begins with a whole IPv4 header with a right
+// checksum (RFC 1071).
+func checksumOK(b []byte) bool {
+	if len(b) < 20 || b[0]>>4 != 4 {
+		return false
+	}
+	n := int(b[0]&0x0f) * 4
+	if n < 20 || n > len(b) {
+		return false
+	}
+	var sum uint32
+	for i := 0; i < n; i += 2 {
+		sum += uint32(be16(b[i:]))
+	}
+	sum = sum>>16 + sum&0xffff
+	sum = sum>>16 + sum&0xffff
+	return sum == 0xffff
+}
+
+// enter counts an encapsulation and reports whether it may be gone into.
+func (p *packet) enter() bool {
+	if p.depth >= maxNesting {
+		return false
+	}
+	p.depth++
+	return true
 }
 
 // ip reads an IPv4 or IPv6 packet.
 func (p *packet) ip(b []byte) {
+	p.begin(b)
 	switch {
 	case len(b) > 0 && b[0]>>4 == 4:
 		p.ipv4(b)
 	case len(b) > 0 && b[0]>>4 == 6:
 		p.ipv6(b)
 	default:
-		p.bad = true
+		p.cut()
 	}
 }
 
 // ipv4 reads RFC 791 §3.1.
 func (p *packet) ipv4(b []byte) {
-	ihl := int(b[0]&0x0f) * 4
-	if len(b) < 20 || ihl < 20 {
-		p.bad = true
+	if len(b) < 20 {
+		p.cut()
 		return
 	}
-	p.hasIP = true
-	p.ipLen = int(binary.BigEndian.Uint16(b[2:]))
-	p.ttl, p.proto = b[8], b[9]
-	p.src = netip.AddrFrom4([4]byte(b[12:16]))
-	p.dst = netip.AddrFrom4([4]byte(b[16:20]))
-	if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+	header := int(b[0]&0x0f) * 4
+	if header < 20 {
+		p.cut()
+		return
+	}
+	p.net, p.l2, p.upper, p.proto, p.fragment = b, p.whole-cap(b), nil, b[9], false
+	if be16(b[6:])&0x1fff != 0 {
 		p.fragment = true
 		return
 	}
-	if len(b) < ihl {
+	if len(b) < header {
 		return // options cut off; the addresses stand
 	}
-	p.transport(b[ihl:])
+	p.transport(b, header, int(be16(b[2:])))
 }
 
 // ipv6 reads RFC 8200 §3 and walks the extension headers of §4.
 func (p *packet) ipv6(b []byte) {
 	if len(b) < 40 {
-		p.bad = true
+		p.cut()
 		return
 	}
-	p.hasIP = true
-	if n := int(binary.BigEndian.Uint16(b[4:])); n > 0 {
-		p.ipLen = 40 + n
+	p.net, p.l2, p.upper, p.proto, p.fragment = b, p.whole-cap(b), nil, b[6], false
+	total := 0 // a jumbogram or segmentation offload: not known
+	if n := int(be16(b[4:])); n > 0 {
+		total = 40 + n
 	}
-	p.ttl = b[7]
-	p.src = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
-	p.dst = netip.AddrFrom16([16]byte(b[24:40])).Unmap()
-	next := b[6]
-	b = b[40:]
+	off := 40
 	for range maxIPv6Ext {
-		p.proto = next
-		var n int
-		switch next {
-		case 0, 43, 60, 135, 139, 140: // hop-by-hop, routing, destination, mobility, HIP, Shim6
-			if len(b) < 8 {
-				return
-			}
-			n = (int(b[1]) + 1) * 8
-		case 51: // authentication header: length in 4-byte words, RFC 4302 §2.2
-			if len(b) < 8 {
-				return
-			}
-			n = (int(b[1]) + 2) * 4
-		case 44: // fragment
-			if len(b) < 8 {
-				return
-			}
-			n = 8
-			if binary.BigEndian.Uint16(b[2:])&0xfff8 != 0 {
-				p.proto, p.fragment = b[0], true
-				return
-			}
-		default:
-			p.transport(b)
+		next, n := p.proto, 8
+		if next == flow.ProtoTCP || next == flow.ProtoUDP {
+			p.transport(b, off, total)
 			return
 		}
-		if len(b) < n {
-			return // the chain goes on behind the cut: protocol is the last seen
+		switch next {
+		case 0, 43, 44, 51, 60, 135, 139, 140:
+		default:
+			p.transport(b, off, total)
+			return
 		}
-		next = b[0]
-		b = b[n:]
+		if len(b)-off < 8 {
+			return // the chain goes on behind the cut: the protocol is the last seen
+		}
+		switch next {
+		case 44: // fragment
+			if be16(b[off+2:])&0xfff8 != 0 {
+				p.proto, p.fragment = b[off], true
+				return
+			}
+		case 51: // authentication header: length in 4-byte words, RFC 4302 §2.2
+			n = (int(b[off+1]) + 2) * 4
+		default: // hop-by-hop, routing, destination options, mobility, HIP, Shim6
+			n = (int(b[off+1]) + 1) * 8
+		}
+		if len(b)-off < n {
+			return
+		}
+		p.proto = b[off]
+		off += n
 	}
 }
 
-// transport reads what of the upper header was sampled.
-func (p *packet) transport(b []byte) {
-	switch {
-	case p.proto == flow.ProtoICMP || p.proto == flow.ProtoICMPv6:
-		if len(b) >= 2 {
-			p.icmpType, p.icmpCode, p.hasICMP = b[0], b[1], true
-		}
-	case hasPorts(p.proto):
-		if len(b) >= 4 {
-			p.srcPort, p.dstPort, p.hasPorts = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:]), true
-		}
-		if p.proto == flow.ProtoTCP && len(b) >= 14 {
-			p.flags, p.hasFlags = b[13], true
-		}
+// transport notes what follows the headers of b, less what the link padded
+// behind the packet's total length (0: not known), and goes into a tunnel where
+// the inner packet is wanted.
+func (p *packet) transport(b []byte, header, total int) {
+	if total >= header && total < len(b) {
+		b = b[:total]
+	}
+	p.upper = b[header:]
+	if p.inner {
+		p.tunnel(p.upper)
 	}
 }
 
 // fill sets everything the header told.
 func (p *packet) fill(r *flow.Record) {
-	if p.hasMAC {
-		r.SrcMAC = p.srcMAC
-		r.Has |= flow.HasSrcMAC
+	has := r.Has
+	if p.mac != nil {
+		r.SrcMAC = [6]byte(p.mac)
+		has |= flow.HasSrcMAC
 	}
 	if p.hasVLAN {
 		r.VLAN = p.vlan
-		r.Has |= flow.HasVLAN
+		has |= flow.HasVLAN
 	}
-	if !p.hasIP {
+	r.Has = has
+	if p.net == nil {
 		return
 	}
-	r.Src, r.Dst = p.src, p.dst
-	r.IPProto, r.TTL = p.proto, p.ttl
-	r.Has |= flow.HasIPProto | flow.HasTTL
-	if p.ipLen > 0 {
-		r.IPLen = uint16(min(p.ipLen, 65535))
-		r.Has |= flow.HasIPLen
+	has |= flow.HasIPProto | flow.HasTTL
+	b := p.net
+	if b[0]>>4 == 4 {
+		b = b[:20]
+		r.Src = netip.AddrFrom4([4]byte(b[12:16]))
+		r.Dst = netip.AddrFrom4([4]byte(b[16:20]))
+		r.TTL = b[8]
+	} else {
+		b = b[:40]
+		r.Src = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
+		r.Dst = netip.AddrFrom16([16]byte(b[24:40])).Unmap()
+		r.TTL = b[7]
+	}
+	if n := p.length(); n > 0 {
+		r.IPLen = uint16(min(n, 0xffff))
+		has |= flow.HasIPLen
 	}
 	if p.fragment {
-		r.Has |= flow.HasFragment
+		has |= flow.HasFragment
 	}
-	if p.hasPorts {
-		r.SrcPort, r.DstPort = p.srcPort, p.dstPort
-		r.Has |= flow.HasPorts
+	r.IPProto = p.proto
+	r.Has = has | p.ports(r)
+}
+
+// length is the IP packet's total length; 0 where its header says 0: jumbograms
+// and hosts that sample before segmentation offload.
+func (p *packet) length() int {
+	if p.net == nil {
+		return 0
 	}
-	if p.hasFlags {
-		r.TCPFlags = p.flags
-		r.Has |= flow.HasTCPFlags
+	if p.net[0]>>4 == 4 {
+		return int(be16(p.net[2:]))
 	}
-	if p.hasICMP {
-		r.ICMPType, r.ICMPCode = p.icmpType, p.icmpCode
-		r.Has |= flow.HasICMP
+	if n := int(be16(p.net[4:])); n > 0 {
+		return 40 + n
 	}
+	return 0
+}
+
+// ports sets what of the upper header was sampled.
+func (p *packet) ports(r *flow.Record) (has flow.Has) {
+	u := p.upper
+	switch p.proto {
+	case flow.ProtoTCP:
+		if len(u) >= 14 {
+			r.TCPFlags = u[13]
+			has |= flow.HasTCPFlags
+		}
+		fallthrough
+	case flow.ProtoUDP, protoDCCP, protoSCTP, protoUDPLite:
+		if len(u) >= 4 {
+			r.SrcPort, r.DstPort = be16(u), be16(u[2:])
+			has |= flow.HasPorts
+		}
+	case flow.ProtoICMP, flow.ProtoICMPv6:
+		if len(u) >= 2 {
+			r.ICMPType, r.ICMPCode = u[0], u[1]
+			has |= flow.HasICMP
+		}
+	}
+	return has
 }

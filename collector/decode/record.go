@@ -240,7 +240,7 @@ func (f *fields) link(r *flow.Record) {
 // RFC 5477 §8.5) and reports whether there was one. A packet that was exported
 // without counters counts as one.
 func (d *Decoder) section(o *origin, f *fields, r *flow.Record) bool {
-	var p packet
+	p := packet{inner: d.cfg.Inner}
 	switch {
 	case f.has&fFrame != 0 && len(f.frame) > 0:
 		p.ethernet(f.frame)

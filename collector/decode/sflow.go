@@ -1,18 +1,32 @@
 package decode
 
 import (
-	"bytes"
 	"encoding/binary"
-	"math"
 	"net/netip"
-
-	"github.com/netsampler/goflow2/v2/decoders/sflow"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
 
 // sflowHeaderMax is the length of a header with an IPv6 agent.
 const sflowHeaderMax = 40
+
+// Formats of samples and of the flow records within them: enterprise 0, so the
+// number alone (sflow.org, sflow_version_5.txt §5; sflow_drops.txt).
+const (
+	sampleFlow             = 1
+	sampleCounters         = 2
+	sampleFlowExpanded     = 3
+	sampleCountersExpanded = 4
+	sampleDiscarded        = 5
+
+	flowRaw      = 1
+	flowEthernet = 2
+	flowIPv4     = 3
+	flowIPv6     = 4
+	flowSwitch   = 1001
+)
+
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
 
 // sflow5 decodes an sFlow v5 datagram (sflow.org, sflow_version_5.txt §5).
 func (d *Decoder) sflow5(dg Datagram) reason {
@@ -31,18 +45,18 @@ func (d *Decoder) sflow5(dg Datagram) reason {
 	o := &d.origin
 	*o = origin{
 		exporter: e,
-		domain:   d.domainOf(e, domainKey{id: binary.BigEndian.Uint32(b), agent: agent}),
+		domain:   d.domainOf(e, domainKey{id: be32(b), agent: agent}),
 		protocol: flow.SFlow5,
 		received: dg.Received,
 	}
-	seq, samples := binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[12:])
+	seq, samples := be32(b[4:]), be32(b[12:])
 	b = b[16:]
 	for ; samples > 0; samples-- {
 		if len(b) < 8 {
 			e.count(d, rSampleLength)
 			break
 		}
-		format, length := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+		format, length := be32(b), be32(b[4:])
 		if uint64(length) > uint64(len(b)-8) {
 			e.count(d, rSampleLength)
 			break
@@ -60,7 +74,7 @@ func sflowAddress(b []byte) (netip.Addr, []byte, bool) {
 	if len(b) < 4 {
 		return netip.Addr{}, nil, false
 	}
-	typ := binary.BigEndian.Uint32(b)
+	typ := be32(b)
 	b = b[4:]
 	switch {
 	case typ == 0:
@@ -76,211 +90,139 @@ func sflowAddress(b []byte) (netip.Addr, []byte, bool) {
 // sflowSample takes one sample. b is exactly its contents.
 func (d *Decoder) sflowSample(o *origin, format uint32, b []byte) {
 	switch format {
-	case sflow.SAMPLE_FORMAT_FLOW, sflow.SAMPLE_FORMAT_EXPANDED_FLOW:
-		d.flowSample(o, b, format == sflow.SAMPLE_FORMAT_EXPANDED_FLOW)
-	case sflow.SAMPLE_FORMAT_COUNTER, sflow.SAMPLE_FORMAT_EXPANDED_COUNTER:
+	case sampleFlow:
+		if len(b) < compactHeader {
+			o.exporter.count(d, rSampleBad)
+			return
+		}
+		in, out := be32(b[20:]), be32(b[24:])
+		d.flowSample(o, &sample{
+			seq: be32(b), source: be32(b[4:]), rate: be32(b[8:]), pool: be32(b[12:]), drops: be32(b[16:]),
+			inFormat: in >> 30, in: in & ifIndexMask, outFormat: out >> 30, out: out & ifIndexMask,
+			records: be32(b[28:]), body: b[compactHeader:],
+		})
+	case sampleFlowExpanded:
+		if len(b) < expandedHeader {
+			o.exporter.count(d, rSampleBad)
+			return
+		}
+		d.flowSample(o, &sample{
+			// The class (ifIndex, VLAN, physical entity) shares the word with
+			// the index in compact samples, and so it does here.
+			seq: be32(b), source: be32(b[4:])<<24 ^ be32(b[8:]), rate: be32(b[12:]), pool: be32(b[16:]), drops: be32(b[20:]),
+			inFormat: be32(b[24:]), in: be32(b[28:]), outFormat: be32(b[32:]), out: be32(b[36:]),
+			records: be32(b[40:]), body: b[expandedHeader:],
+		})
+	case sampleCounters, sampleCountersExpanded:
 		o.exporter.count(d, nCounterSample)
-	case sflow.SAMPLE_FORMAT_DROP:
+	case sampleDiscarded:
+		// A packet that the switch dropped: it went nowhere and is no traffic.
+		// It is sampled by no rate either: each is one packet.
+		if len(b) < discardedHeader {
+			o.exporter.count(d, rSampleBad)
+			return
+		}
 		o.exporter.count(d, nDiscardedSample)
 	default:
 		o.exporter.count(d, rSampleForeign)
 	}
 }
 
+// Lengths of what stands before the flow records of a sample: sequence, source,
+// rate, pool, drops, input, output, number of records; expanded, source and
+// both interfaces have two words. A discarded packet has sequence, source (2),
+// drops, input, output, reason, number of records.
+const (
+	compactHeader   = 8 * 4
+	expandedHeader  = 11 * 4
+	discardedHeader = 8 * 4
+)
+
+const ifIndexMask = 1<<30 - 1
+
+// sample is a flow sample of either form.
+type sample struct {
+	seq, source, rate, pool, drops uint32
+	inFormat, in, outFormat, out   uint32
+	records                        uint32
+	body                           []byte // the flow records
+}
+
 // flowSample turns one flow sample into one record: one packet, of as many
 // bytes as its IP header says.
-func (d *Decoder) flowSample(o *origin, b []byte, expanded bool) {
-	words := 8 // sequence, source, rate, pool, drops, input, output, records
-	if expanded {
-		words = 11 // source, input and output have two words each
-	}
-	if len(b) < words*4 {
-		o.exporter.count(d, rSampleBad)
+func (d *Decoder) flowSample(o *origin, s *sample) {
+	e := o.exporter
+	// Each flow record has a header of 8 bytes: a count that does not fit is
+	// damage. goflow2 passes it to make(): 103 GB from a datagram of 80 bytes.
+	if s.records > maxFlowRecords || int(s.records)*8 > len(s.body) {
+		e.count(d, rSampleBad)
 		return
 	}
-	word := func(i int) uint32 { return binary.BigEndian.Uint32(b[i*4:]) }
-	records := word(words - 1)
-	// Each flow record has a header of 8 bytes. goflow2 passes this count to
-	// make() in expanded samples: 103 GB from a datagram of 80 bytes.
-	if records > maxFlowRecords || int(records)*8 > len(b)-words*4 {
-		o.exporter.count(d, rSampleBad)
-		return
-	}
-	r := flow.Record{
-		Exporter: o.exporter.addr,
-		Protocol: flow.SFlow5,
-		Domain:   o.domain.key.id,
-		Received: o.received,
-		Start:    o.received,
-		End:      o.received,
-		Packets:  1,
-	}
-	var rate uint32
-	if expanded {
-		rate = word(3)
-		sflowInterfaces(&r, word(6), word(7), word(8), word(9))
-	} else {
-		rate = word(2)
-		in, out := word(5), word(6)
-		sflowInterfaces(&r, in>>30, in&0x3fffffff, out>>30, out&0x3fffffff)
-	}
-	if rate > maxSamplingRate {
-		o.exporter.count(d, nSamplingRefused)
-		rate = 0
-	}
-	r.SamplingRate, r.SamplingSource = o.exporter.resolve(rate, 0, 0)
-	d.flowRecords(o, &r, b[words*4:], records)
-	d.out = append(d.out, r)
-}
-
-// sflowInterfaces sets the interfaces. Only format 0 is an ifIndex, and there
-// 0 is "unknown" and 0x3FFFFFFF "none, the device itself".
-func sflowInterfaces(r *flow.Record, inFormat, in, outFormat, out uint32) {
-	if inFormat == 0 && in != 0 && in != 0x3fffffff {
-		r.InIf = in
+	d.out = append(d.out, flow.Record{})
+	r := &d.out[len(d.out)-1]
+	r.Exporter = e.addr
+	r.Protocol = flow.SFlow5
+	r.Domain = o.domain.key.id
+	r.Received, r.Start, r.End = o.received, o.received, o.received
+	r.Packets = 1
+	// Only format 0 is an ifIndex, and there 0 is "unknown" and 0x3FFFFFFF
+	// "none, the device itself".
+	if s.inFormat == 0 && s.in != 0 && s.in != ifIndexMask {
+		r.InIf = s.in
 		r.Has |= flow.HasInIf
 	}
-	if outFormat == 0 && out != 0 && out != 0x3fffffff {
-		r.OutIf = out
+	if s.outFormat == 0 && s.out != 0 && s.out != ifIndexMask {
+		r.OutIf = s.out
 		r.Has |= flow.HasOutIf
 	}
+	rate := s.rate
+	if rate > maxSamplingRate {
+		e.count(d, nSamplingRefused)
+		rate = 0
+	}
+	r.SamplingRate, r.SamplingSource = e.resolve(rate, 0, 0)
+	d.source(o, s, rate)
+	d.flowRecords(o, r, s)
 }
 
-// How much a flow record tells; the best one of a sample is used.
-const (
-	detailNone = iota
-	detailEthernet
-	detailIP
-	detailHeader
-)
-
-// flowRecords walks the flow records of a sample and hands those we use to
-// goflow2, one at a time, so that a bad one costs only itself.
-func (d *Decoder) flowRecords(o *origin, r *flow.Record, b []byte, n uint32) {
-	detail := detailNone
-	for ; n > 0; n-- {
-		if len(b) < 8 {
+// flowRecords walks the flow records of a sample. A bad one costs only itself.
+// Router, gateway, user and tunnel records, and those of vendors, are skipped.
+func (d *Decoder) flowRecords(o *origin, r *flow.Record, s *sample) {
+	b, hasIP := s.body, false
+	var parsed []byte // by the agent, in case there is no header
+	var parsed6 bool
+	for n := s.records; n > 0; n-- {
+		if len(b) < 8 || uint64(be32(b[4:])) > uint64(len(b)-8) {
 			o.exporter.count(d, nFlowRecordBad)
-			return
+			break
 		}
-		format, length := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
-		if uint64(length) > uint64(len(b)-8) {
-			o.exporter.count(d, nFlowRecordBad)
-			return
-		}
+		format, length := be32(b), be32(b[4:])
 		body := b[8 : 8+length]
 		b = b[8+length:]
+		ok := true
 		switch format {
-		case sflow.FLOW_TYPE_RAW, sflow.FLOW_TYPE_ETH, sflow.FLOW_TYPE_IPV4, sflow.FLOW_TYPE_IPV6, sflow.FLOW_TYPE_EXT_SWITCH:
-		default:
-			continue
+		case flowRaw:
+			if !hasIP {
+				hasIP, ok = d.sampledHeader(r, body)
+			}
+		case flowIPv4:
+			if ok = len(body) >= sampledIPv4Len; ok {
+				parsed, parsed6 = body, false
+			}
+		case flowIPv6:
+			if ok = len(body) >= sampledIPv6Len; ok {
+				parsed, parsed6 = body, true
+			}
+		case flowEthernet:
+			ok = sampledEthernet(r, body)
+		case flowSwitch:
+			ok = extendedSwitch(r, body)
 		}
-		rec, err := sflow.DecodeFlowRecord(&sflow.RecordHeader{DataFormat: format, Length: length}, bytes.NewBuffer(body))
-		if err != nil {
+		if !ok {
 			o.exporter.count(d, nFlowRecordBad)
-			continue
-		}
-		switch v := rec.Data.(type) {
-		case sflow.SampledHeader:
-			if detail < detailHeader && d.sampledHeader(o, r, &v) {
-				detail = detailHeader
-			}
-		case sflow.SampledIPv4:
-			if detail < detailIP {
-				detail = detailIP
-				sampledIP(r, &v.SampledIPBase)
-			}
-		case sflow.SampledIPv6:
-			if detail < detailIP {
-				detail = detailIP
-				sampledIP(r, &v.SampledIPBase)
-			}
-		case sflow.SampledEthernet:
-			if detail < detailEthernet {
-				detail = detailEthernet
-			}
-			if r.Has&flow.HasSrcMAC == 0 && len(v.SrcMac) == 6 {
-				r.SrcMAC = [6]byte(v.SrcMac)
-				r.Has |= flow.HasSrcMAC
-			}
-		case sflow.ExtendedSwitch:
-			if r.Has&flow.HasVLAN == 0 && v.SrcVlan < 4096 {
-				r.VLAN = uint16(v.SrcVlan)
-				r.Has |= flow.HasVLAN
-			}
 		}
 	}
-}
-
-// Header protocols of a raw header that are read (sFlow v5 §5, header_protocol).
-const (
-	headerEthernet = 1
-	headerIPv4     = 11
-	headerIPv6     = 12
-	headerMPLS     = 13
-)
-
-// sampledHeader reads a raw packet header. goflow2 calls the header's own
-// length OriginalLength; what follows it is XDR padding.
-func (d *Decoder) sampledHeader(o *origin, r *flow.Record, h *sflow.SampledHeader) bool {
-	data := h.HeaderData
-	if uint64(h.OriginalLength) < uint64(len(data)) {
-		data = data[:h.OriginalLength]
-	} else if uint64(h.OriginalLength) > uint64(len(data)) {
-		o.exporter.count(d, nFlowRecordBad) // cut short; what is there is read
-	}
-	var p packet
-	switch h.Protocol {
-	case headerEthernet:
-		p.ethernet(data)
-	case headerIPv4, headerIPv6:
-		p.ip(data)
-	case headerMPLS:
-		p.mpls(data)
-	default:
-		return false
-	}
-	if p.bad {
-		o.exporter.count(d, nFlowRecordBad)
-	}
-	p.fill(r)
-	r.Bytes = uint64(p.ipLen)
-	// A host that samples before segmentation offload shows an IP length of 0.
-	// The frame's length less its lower header stands in for the bytes; IPLen
-	// stays unknown.
-	if rest := int64(h.FrameLength) - int64(h.Stripped) - int64(p.l2); p.hasIP && p.ipLen == 0 && rest > 0 {
-		r.Bytes = uint64(rest)
-	}
-	return p.hasIP
-}
-
-// sampledIP takes a flow record of type 3 or 4, where the agent parsed the
-// header itself. Its length is "the length of the IP packet excluding lower
-// layer encapsulations".
-func sampledIP(r *flow.Record, v *sflow.SampledIPBase) {
-	src, ok1 := netip.AddrFromSlice(v.SrcIP)
-	dst, ok2 := netip.AddrFromSlice(v.DstIP)
-	if !ok1 || !ok2 {
-		return
-	}
-	r.Src, r.Dst = src.Unmap(), dst.Unmap()
-	r.Bytes = uint64(v.Length)
-	if v.Length > 0 {
-		r.IPLen = uint16(min(v.Length, math.MaxUint16))
-		r.Has |= flow.HasIPLen
-	}
-	if v.Protocol > math.MaxUint8 || v.SrcPort > math.MaxUint16 || v.DstPort > math.MaxUint16 {
-		return
-	}
-	r.IPProto = uint8(v.Protocol)
-	r.Has |= flow.HasIPProto
-	switch {
-	case hasPorts(r.IPProto):
-		r.SrcPort, r.DstPort = uint16(v.SrcPort), uint16(v.DstPort)
-		r.Has |= flow.HasPorts
-		if r.IPProto == flow.ProtoTCP {
-			r.TCPFlags = uint8(v.TcpFlags)
-			r.Has |= flow.HasTCPFlags
-		}
+	if parsed != nil && !hasIP {
+		sampledIP(r, parsed, parsed6)
 	}
 }
