@@ -7,7 +7,7 @@ import "github.com/flowcordon/flowcordon/flow"
 func reversed(f *fields, r flow.Record) *flow.Record {
 	r.Src, r.Dst = r.Dst, r.Src
 	r.SrcPort, r.DstPort = r.DstPort, r.SrcPort
-	r.Packets, r.Bytes = f.revPackets, f.revBytes
+	r.Packets, r.Bytes = f.revPackets, f.revBytes // after running, where they are totals
 	in, out := r.Has&flow.HasInIf, r.Has&flow.HasOutIf
 	r.InIf, r.OutIf = r.OutIf, r.InIf
 	r.Has &^= flow.HasInIf | flow.HasOutIf | flow.HasSrcMAC | flow.HasTTL | flow.HasTCPFlags

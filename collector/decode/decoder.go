@@ -20,6 +20,8 @@ type Decoder struct {
 	cost      int // of all templates
 	held      []held
 	heldBytes int
+	known     rateCache
+	totals    totals
 
 	stats struct {
 		datagrams, decoded, records, options, templates uint64
@@ -27,28 +29,26 @@ type Decoder struct {
 	}
 
 	// Of the datagram at hand.
-	origin       origin
-	current      *origin // of the set at hand; a held set has its own
-	setRecords   uint32
-	setsSkipped  bool // the number of records in the datagram is not known
-	f            fields
-	out          []flow.Record
-	emit         func([]flow.Record)
-	emitting     bool
-	visitData    func(*fields)
-	visitOptions func(*fields)
+	origin      origin
+	setRecords  uint32
+	setsSkipped bool // the number of records in the datagram is not known
+	common      common
+	walk        walk
+	slots       [numSlots]slot
+	f           fields
+	out         []flow.Record
+	emit        func([]flow.Record)
+	emitting    bool
 }
 
 // New returns a Decoder that knows no template yet.
 func New(cfg Config, deps Deps) *Decoder {
 	cfg.Sampling = cloneRules(cfg.Sampling)
-	d := &Decoder{cfg: cfg, log: deps.Log, out: make([]flow.Record, 0, chunkRecords)}
+	d := &Decoder{cfg: cfg, log: deps.Log, out: make([]flow.Record, 0, runRecords)}
 	if d.log == nil {
 		d.log = zap.NewNop()
 	}
 	d.setHoldMax()
-	d.visitData = func(f *fields) { d.build(d.current, f) }
-	d.visitOptions = func(f *fields) { d.option(d.current, f) }
 	return d
 }
 

@@ -68,11 +68,56 @@ func (f *fields) set(id uint16, b []byte) {
 	case 104, 315: // layer2packetSectionData (older), dataLinkFrameSection
 		f.frame = b
 		f.has |= fFrame
+	case 312:
+		f.u32(fFrameSize, &f.frameSize, b)
 	default:
-		if !f.setCounter(id, b) && !f.setTime(id, b) {
+		if !f.setCounter(id, b) && !f.setTime(id, b) && !f.setTranslated(id, b) {
 			f.setSampling(id, b)
 		}
 	}
+}
+
+// setTranslated takes what NAT made of the ends (RFC 8158), and what tells flows
+// apart beside their ends.
+func (f *fields) setTranslated(id uint16, b []byte) bool {
+	switch id {
+	case 225:
+		f.copied(fPostSrc4, f.postSrc4[:], b)
+	case 226:
+		f.copied(fPostDst4, f.postDst4[:], b)
+	case 281:
+		f.copied(fPostSrc6, f.postSrc6[:], b)
+	case 282:
+		f.copied(fPostDst6, f.postDst6[:], b)
+	case 227:
+		f.u16(fPostSrcPort, &f.postSrcPort, b)
+	case 228:
+		f.u16(fPostDstPort, &f.postDstPort, b)
+	case 5, 61, 80, 148, 234: // class of service, direction, destination MAC, flow id, VRF
+		if n, ok := uintOf(b); ok {
+			f.also = (f.also ^ n ^ uint64(id)<<48) * 0x9e3779b97f4a7c15
+		}
+	case 136: // YAF sets the highest bit on one-way flows
+		if n, ok := uintMax(b, math.MaxUint8); ok {
+			f.endReason = uint8(n) &^ 0x80
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// reads says whether set knows an information element: compiled plans leave the
+// others out.
+func reads(id uint16) bool {
+	switch id {
+	case 1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 14, 21, 22, 23, 24, 27, 28, 32, 34, 48, 50, 52, 53, 56, 58, 60, 61,
+		80, 81, 85, 86, 88, 104, 136, 139, 145, 148, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162,
+		176, 177, 178, 179, 180, 181, 182, 183, 190, 192, 224, 225, 226, 227, 228, 231, 232, 234, 243, 252, 253,
+		281, 282, 298, 299, 302, 304, 305, 306, 309, 310, 311, 312, 313, 315, 322, 323, 324, 325:
+		return true
+	}
+	return false
 }
 
 func (f *fields) setCounter(id uint16, b []byte) bool {
@@ -110,17 +155,17 @@ func (f *fields) setTime(id uint16, b []byte) bool {
 	case 21:
 		f.u32(fEndUptime, &f.endUptime, b)
 	case 150:
-		f.absolute(fStart, &f.start, b, 1e9)
+		f.at(fStart, &f.start, b, 1e9)
 	case 151:
-		f.absolute(fEnd, &f.end, b, 1e9)
+		f.at(fEnd, &f.end, b, 1e9)
 	case 152:
-		f.absolute(fStart, &f.start, b, 1e6)
+		f.at(fStart, &f.start, b, 1e6)
 	case 153:
-		f.absolute(fEnd, &f.end, b, 1e6)
+		f.at(fEnd, &f.end, b, 1e6)
 	case 154, 156:
-		f.ntp(fStart, &f.start, b)
+		f.at(fStart, &f.start, b, ntpFormat)
 	case 155, 157:
-		f.ntp(fEnd, &f.end, b)
+		f.at(fEnd, &f.end, b, ntpFormat)
 	case 158:
 		f.u64(fStartDelta, &f.startDelta, b)
 	case 159:
@@ -140,11 +185,11 @@ func (f *fields) setTime(id uint16, b []byte) bool {
 			f.has |= fDuration
 		}
 	case 322:
-		f.absolute(fObserved, &f.observed, b, 1e9)
+		f.at(fObserved, &f.observed, b, 1e9)
 	case 323:
-		f.absolute(fObserved, &f.observed, b, 1e6)
+		f.at(fObserved, &f.observed, b, 1e6)
 	case 324, 325:
-		f.ntp(fObserved, &f.observed, b)
+		f.at(fObserved, &f.observed, b, ntpFormat)
 	default:
 		return false
 	}
@@ -188,14 +233,27 @@ func (f *fields) setSampling(id uint16, b []byte) {
 // setReverse takes a reverse information element (RFC 5103 §6.1, PEN 29305).
 func (f *fields) setReverse(id uint16, b []byte) {
 	switch id {
-	case 2, 86:
+	case 2:
 		f.u64(fRevPackets, &f.revPackets, b)
-	case 1, 85:
+	case 1:
 		f.u64(fRevBytes, &f.revBytes, b)
+	case 86:
+		f.u64(fRevPacketsTotal, &f.revPacketsTotal, b)
+	case 85:
+		f.u64(fRevBytesTotal, &f.revBytesTotal, b)
 	case 6:
 		if n, ok := uintMax(b, math.MaxUint16); ok {
 			f.revFlags = uint8(n)
 			f.has |= fRevFlags
 		}
 	}
+}
+
+// readsReverse says whether setReverse knows an element.
+func readsReverse(id uint16) bool {
+	switch id {
+	case 1, 2, 6, 85, 86:
+		return true
+	}
+	return false
 }

@@ -131,6 +131,7 @@ func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {
 		}
 	}
 	dom := &domain{key: k}
+	d.known.stale()
 	d.charge(e, dom.cost())
 	e.domains.put(k, dom)
 	return dom

@@ -3,6 +3,7 @@ package decode
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
 // present has one bit for each field that a record carried.
@@ -63,6 +64,15 @@ const (
 	fRevPackets
 	fRevBytes
 	fRevFlags
+	fRevPacketsTotal
+	fRevBytesTotal
+	fPostSrc4
+	fPostDst4
+	fPostSrc6
+	fPostDst6
+	fPostSrcPort
+	fPostDstPort
+	fFrameSize
 )
 
 // fields are the values of one NetFlow or IPFIX record that we use, in the
@@ -92,7 +102,14 @@ type fields struct {
 	bytes, bytesTotal, bytesPost       uint64
 	initiatorPackets, initiatorBytes   uint64
 	revPackets, revBytes               uint64
+	revPacketsTotal, revBytesTotal     uint64
 	revFlags                           uint8
+	endReason                          uint8  // IE 136, 0: not told
+	also                               uint64 // what else tells flows apart, hashed
+
+	postSrc4, postDst4       [4]byte // after translation
+	postSrc6, postDst6       [16]byte
+	postSrcPort, postDstPort uint16
 
 	startUptime, endUptime uint32 // ms
 	start, end, observed   int64  // ns since the epoch
@@ -108,6 +125,7 @@ type fields struct {
 	probability                 float64
 	templateRef                 uint64
 	frame, ipSection            []byte
+	frameSize                   uint32 // of the frame that frame is the start of
 }
 
 // uintOf reads an unsigned number of 1 to 8 bytes: exporters may shorten any of
@@ -175,27 +193,39 @@ func (f *fields) copied(bit present, dst, b []byte) {
 	}
 }
 
-// absolute stores a time of unit ns since the epoch. 0 is "not filled in".
-func (f *fields) absolute(bit present, dst *int64, b []byte, unit uint64) {
-	if n, ok := uintMax(b, math.MaxInt64/unit); ok && n > 0 {
-		*dst = int64(n * unit)
-		f.has |= bit
+// ntpFormat as the unit of a time: RFC 7011 §6.1.9 and 6.1.10.
+const ntpFormat = 0
+
+// absolute reads a time of unit ns since the epoch. 0 is "not filled in".
+func absolute(n, unit uint64) (int64, bool) {
+	switch {
+	case n == 0:
+		return 0, false
+	case unit == ntpFormat:
+		return ntp(n), true
+	}
+	hi, ns := bits.Mul64(n, unit)
+	return int64(ns), hi == 0 && ns <= math.MaxInt64
+}
+
+// at stores an absolute time.
+func (f *fields) at(bit present, dst *int64, b []byte, unit uint64) {
+	if n, ok := uintOf(b); ok && (unit != ntpFormat || len(b) == 8) {
+		if at, ok := absolute(n, unit); ok {
+			*dst = at
+			f.has |= bit
+		}
 	}
 }
 
-// ntp stores a time in NTP format (RFC 7011 §6.1.9, 6.1.10): seconds since 1900
+// ntp reads a time in NTP format (RFC 7011 §6.1.9, 6.1.10): seconds since 1900
 // and a binary fraction. Seconds with the top bit clear are of the era that
 // begins in 2036.
-func (f *fields) ntp(bit present, dst *int64, b []byte) {
-	n, ok := uintOf(b)
-	if !ok || len(b) != 8 || n == 0 {
-		return
-	}
+func ntp(n uint64) int64 {
 	const unixEpoch = 2_208_988_800 // seconds from 1900 to 1970
 	sec, frac := int64(n>>32), n&0xffffffff
 	if sec < 1<<31 {
 		sec += 1 << 32
 	}
-	*dst = (sec-unixEpoch)*1e9 + int64(frac*1e9>>32)
-	f.has |= bit
+	return (sec-unixEpoch)*1e9 + int64(frac*1e9>>32)
 }

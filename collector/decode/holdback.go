@@ -6,7 +6,7 @@ import "slices"
 type held struct {
 	origin origin
 	key    templateKey
-	body   []byte
+	body   []byte // with lead bytes before it
 }
 
 // heldOverhead is what a waiting set costs beside its bytes.
@@ -51,12 +51,14 @@ func (d *Decoder) unhold(i int) {
 	d.held = slices.Delete(d.held, i, i+1)
 }
 
-// release decodes what waited for the template key, with the times and rates
+// release decodes what waited for the template t, with the times and rates
 // that its own datagram had.
-func (d *Decoder) release(o *origin, key templateKey) {
+func (d *Decoder) release(o *origin, t *template) {
+	key := t.key
 	if o.exporter.waiting[key] == 0 {
 		return
 	}
+	d.flush(o)
 	var ready []held
 	d.held = slices.DeleteFunc(d.held, func(h held) bool {
 		if h.origin.exporter != o.exporter || h.key != key {
@@ -69,7 +71,8 @@ func (d *Decoder) release(o *origin, key templateKey) {
 	delete(o.exporter.waiting, key)
 	for i := range ready {
 		o.exporter.count(d, nHeldDecoded)
-		d.dataSet(&ready[i].origin, key, ready[i].body)
+		d.dataSet(&ready[i].origin, t, ready[i].body)
+		d.flush(&ready[i].origin)
 	}
 }
 

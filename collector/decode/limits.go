@@ -8,10 +8,9 @@ const (
 	// captures (YAF, nProbe) have under 80 fields; 512 leaves room.
 	maxTemplateFields = 512
 
-	// chunkRecords is how many data records goflow2 is given at once: enough
-	// to pay for the call, few enough that its boxed values (about 64 bytes
-	// for each field) stay in the cache and the peak is small.
-	chunkRecords = 64
+	// runRecords is how many records are handed over at once at most: a full
+	// datagram of NetFlow has under 64, and 10 kB of them stay in the cache.
+	runRecords = 64
 
 	// maxExporters is how many source addresses have state. The port is open
 	// to spoofed sources where no allow-list stands; the least recently seen
@@ -23,7 +22,7 @@ const (
 	maxDomains = 256
 
 	// maxExporterState bounds what the templates, domains and samplers of one
-	// exporter cost, in bytes by our estimate: 5,000 templates of 20 fields.
+	// exporter cost, in bytes by our estimate: 4,000 templates of 20 fields.
 	maxExporterState = 4 << 20
 
 	// maxState bounds the same for a whole Decoder: room for 4096 exporters of
@@ -33,6 +32,13 @@ const (
 	// maxSamplers is how many sampling rates one domain may state. Boxes that
 	// state one for each interface have at most some hundreds.
 	maxSamplers = 1024
+
+	// maxTotals is how many flows with running totals are remembered in each
+	// of two halves, and totalsAge how long a half fills: active timeouts are
+	// 30 minutes at most, so that a flow that goes on is heard of in time. 64
+	// bytes each: 8 MB.
+	maxTotals = 1 << 16
+	totalsAge = time.Hour
 
 	// maxSamplingRate is the thinnest sampling believed. sFlow goes to 1:65536
 	// on hardware in use; a rate over a million is a misread field, and would
@@ -80,8 +86,8 @@ const (
 
 // Bytes that a piece of state is reckoned to cost.
 const (
-	templateCost = 400
-	fieldCost    = 16
+	templateCost = 500
+	fieldCost    = 24
 	domainCost   = 1024
 	samplerCost  = 128
 	sourceCost   = 48

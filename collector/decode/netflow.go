@@ -31,8 +31,9 @@ func (d *Decoder) netflow9(dg Datagram) reason {
 		uptimeKnown: true,
 	}
 	e.timing.header(o.export, o.received)
-	d.sets(o, b[v9HeaderLen:], len(b)-v9HeaderLen)
-	d.track(o, binary.BigEndian.Uint32(b[12:]), 1, true)
+	o.sequence = binary.BigEndian.Uint32(b[12:])
+	d.sets(o, b, v9HeaderLen, len(b))
+	d.track(o, o.sequence, 1, true)
 	return accepted
 }
 
@@ -60,99 +61,164 @@ func (d *Decoder) ipfix(dg Datagram) reason {
 	}
 	e.timing.header(o.export, o.received)
 	d.setRecords, d.setsSkipped = 0, false
-	d.sets(o, b[ipfixHeaderLen:], length-ipfixHeaderLen)
+	o.sequence = binary.BigEndian.Uint32(b[8:])
+	d.sets(o, b, ipfixHeaderLen, length)
 	// RFC 7011 §3.1: the number counts the data records sent before this
 	// message, modulo 2^32, options data included.
-	d.track(o, binary.BigEndian.Uint32(b[8:]), d.setRecords, !d.setsSkipped)
+	d.track(o, o.sequence, d.setRecords, !d.setsSkipped)
 	return accepted
 }
 
-// sets walks the sets of a datagram in their order, those that begin within the
-// first size bytes of b. Each consumes at least its header, and a set that runs
-// over the end of the datagram ends the walk. One that runs over the length in
-// the message's header only is taken: a datagram holds one message (RFC 7011
-// §10.3.3), and there are exporters that count a few bytes too few.
-func (d *Decoder) sets(o *origin, b []byte, size int) {
+// sets walks the sets of datagram b in their order, those that begin between off
+// and end. Each consumes at least its header, and a set that runs over the end
+// of the datagram ends the walk. One that runs over the length in the message's
+// header only is taken: a datagram holds one message (RFC 7011 §10.3.3), and
+// there are exporters that count a few bytes too few.
+func (d *Decoder) sets(o *origin, b []byte, off, end int) {
 	version := o.domain.key.version
-	for end := len(b) - size; len(b) > end && len(b) >= setHeaderLen; {
-		id := binary.BigEndian.Uint16(b)
-		length := int(binary.BigEndian.Uint16(b[2:]))
-		if length < setHeaderLen || length > len(b) {
-			if zeros(b) && version == 9 {
-				return // padding after the last set
+	for off < end && len(b)-off >= setHeaderLen {
+		id := binary.BigEndian.Uint16(b[off:])
+		length := int(binary.BigEndian.Uint16(b[off+2:]))
+		if length < setHeaderLen || length > len(b)-off {
+			if zeros(b[off:]) {
+				break // padding after the last set
 			}
 			o.exporter.count(d, rSetLength)
 			d.setsSkipped = true
-			return
+			break
 		}
-		body := b[setHeaderLen:length]
-		b = b[length:]
+		body := off + setHeaderLen
+		off += length
 		switch {
 		case id >= 256:
-			d.dataSetOrHold(o, templateKey{version, o.domain.key.id, id}, body)
+			d.dataSetOrHold(o, templateKey{version, o.domain.key.id, id}, b[body-lead:off])
 		case version == 9 && id <= 1:
-			d.templateSet(o, body, id == 1)
+			d.templateSet(o, b[body:off], id == 1)
 		case version == 10 && (id == 2 || id == 3):
-			d.templateSet(o, body, id == 3)
+			d.templateSet(o, b[body:off], id == 3)
 		default:
 			o.exporter.count(d, rSetID)
 			d.setsSkipped = true
 		}
 	}
+	d.flush(o)
 }
 
-func (d *Decoder) dataSetOrHold(o *origin, key templateKey, body []byte) {
-	if _, ok := o.exporter.templates.get(key); !ok {
-		d.setsSkipped = true
-		d.warnTemplate(o, key)
-		d.holdBack(o, key, body)
-		return
-	}
-	n := d.dataSet(o, key, body)
-	d.setRecords += uint32(n)
-}
-
-// dataSet decodes the records of one set in runs of chunkRecords, and returns
-// how many there were. The template must be known.
-func (d *Decoder) dataSet(o *origin, key templateKey, body []byte) int {
+// dataSetOrHold takes a data set: b is its body with lead bytes before it.
+func (d *Decoder) dataSetOrHold(o *origin, key templateKey, b []byte) {
 	t, ok := o.exporter.templates.get(key)
 	if !ok {
-		return 0
+		d.setsSkipped = true
+		d.warnTemplate(o, key)
+		d.holdBack(o, key, b)
+		return
 	}
-	o.templateID = key.id
-	total := 0
-	for {
-		size, n, cut := t.span(body, chunkRecords)
-		if n > 0 {
-			total += n
-			visit := d.visitData
-			if t.options {
-				visit = d.visitOptions
-			}
-			d.current = o
-			if err := t.plan.records(body[:size], n, visit); err != nil {
-				d.out = d.out[:0]
-				o.exporter.count(d, rDataBad)
-				d.setsSkipped = true
-				return total
-			}
-			d.flush(o)
-			body = body[size:]
-		}
-		if cut {
-			o.exporter.count(d, rRecordTruncated)
-			d.setsSkipped = true
-			return total
-		}
-		if n < chunkRecords {
-			break
-		}
+	d.setRecords += uint32(d.dataSet(o, t, b))
+}
+
+// dataSet decodes the records of one set and returns how many there were. b is
+// the set's body with lead bytes before it. The records are left in d.out.
+func (d *Decoder) dataSet(o *origin, t *template, b []byte) int {
+	t = d.templateFor(o, t)
+	o.templateID = t.key.id
+	total, cut := 0, false
+	switch {
+	case t.options:
+		total, cut = d.walkRecords(o, t, b, d.option)
+	case t.plan.quick.ok:
+		total, cut = d.quickRecords(o, t, b)
+	default:
+		total, cut = d.walkRecords(o, t, b, d.build)
+	}
+	if cut {
+		o.exporter.count(d, rRecordTruncated)
+		d.setsSkipped = true
+		return total
 	}
 	// RFC 7011 §3.3.1: padding is shorter than a record. A set without one
 	// whole record is no padding. (A set of no bytes at all is odd but empty.)
-	if total == 0 && len(body) > 0 {
+	if total == 0 && len(b) > lead {
 		o.exporter.count(d, rDataBad)
 		d.setsSkipped = true
 	}
 	return total
+}
+
+// next measures the record at the start of b behind its lead. Size 0: there is
+// none any more, and cut says that one runs over the end.
+func (d *Decoder) next(t *template, b []byte) (size int, cut bool) {
+	if len(b)-lead < t.size {
+		return 0, false
+	}
+	if len(t.plan.gaps) == 0 {
+		return t.size, false
+	}
+	size, ok := t.plan.measure(b[lead:], &d.walk)
+	if !ok {
+		// What is left may be padding, which is zero bytes and shorter than a
+		// record (RFC 7011 §3.3.1).
+		return 0, !zeros(b[lead:])
+	}
+	return size, false
+}
+
+// walkRecords reads records by the plan's ops and calls visit with each.
+func (d *Decoder) walkRecords(o *origin, t *template, b []byte, visit func(*origin, *fields)) (n int, cut bool) {
+	for {
+		size, cut := d.next(t, b)
+		if size == 0 {
+			return n, cut
+		}
+		t.plan.read(b[:lead+size], &d.walk, &d.f)
+		visit(o, &d.f)
+		b = b[size:]
+		n++
+	}
+}
+
+// quickRecords fills in records by the plan's slots.
+func (d *Decoder) quickRecords(o *origin, t *template, b []byte) (n int, cut bool) {
+	q := &t.plan.quick
+	slots := &q.slots
+	d.begin(o, q)
+	for {
+		size, cut := d.next(t, b)
+		if size == 0 {
+			return n, cut
+		}
+		rec := b[:lead+size]
+		if q.moves != 0 {
+			q.place(&d.slots, &d.walk)
+			slots = &d.slots
+		}
+		r := d.room(o)
+		if q.fill(slots, rec, &d.common, r) && (!d.common.keyed || d.rate(o, q, slots, rec, r)) {
+			d.out = d.out[:len(d.out)+1]
+		} else {
+			t.plan.read(rec, &d.walk, &d.f)
+			d.build(o, &d.f)
+		}
+		b = b[size:]
+		n++
+	}
+}
+
+// room returns the place behind the last record, after handing over the records
+// there are where all places are taken.
+func (d *Decoder) room(o *origin) *flow.Record {
+	if len(d.out) == cap(d.out) {
+		d.flush(o)
+	}
+	return &d.out[:len(d.out)+1][len(d.out)]
+}
+
+// begin prepares what the records of a set share.
+func (d *Decoder) begin(o *origin, q *quick) {
+	c := &d.common
+	c.begin(o, d.cfg.TrustClock)
+	zero := d.domainZero(o)
+	c.keyed = q.sampled || q.rateHas&fInIf != 0 && (o.domain.samplers.perInterface || zero != nil && zero.samplers.perInterface)
+	if !c.keyed {
+		c.base.SamplingRate, c.base.SamplingSource = o.exporter.resolve(0, d.optionsRate(o, rateKey{}), o.headerRate)
+	}
 }

@@ -1,10 +1,8 @@
 package decode
 
 import (
-	"bytes"
 	"encoding/binary"
-
-	"github.com/netsampler/goflow2/v2/decoders/netflowlegacy"
+	"net/netip"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -47,43 +45,83 @@ func (d *Decoder) netflow5(dg Datagram) reason {
 		uptimeKnown: true,
 	}
 	e.timing.header(o.export, o.received)
-	rate := v5HeaderRate(binary.BigEndian.Uint16(b[22:]))
-	o.headerRate = rate
-	if err := d.v5records(o, b[:v5HeaderLen+n*v5RecordLen]); err != nil {
-		d.out = d.out[:0]
-		e.count(d, rDataBad)
-	}
+	o.headerRate = v5HeaderRate(binary.BigEndian.Uint16(b[22:]))
+	d.v5records(o, b[v5HeaderLen:v5HeaderLen+n*v5RecordLen])
 	d.flush(o)
 	d.track(o, binary.BigEndian.Uint32(b[16:]), uint32(n), true)
 	return accepted
 }
 
-// v5records reads the records with goflow2; b is exactly header and records.
-func (d *Decoder) v5records(o *origin, b []byte) error {
-	var p netflowlegacy.PacketNetFlowV5
-	if err := netflowlegacy.DecodeMessageVersion(bytes.NewBuffer(b), &p); err != nil {
-		return err
-	}
-	f := &d.f
-	for i := range p.Records {
-		r := &p.Records[i]
-		*f = fields{
-			has: fSrc4 | fDst4 | fSrcPort | fDstPort | fProto | fFlags | fInIf | fOutIf |
-				fPackets | fBytes | fStartUptime | fEndUptime,
-			srcPort:     r.SrcPort,
-			dstPort:     r.DstPort,
-			proto:       r.Proto,
-			flags:       r.TCPFlags,
-			inIf:        uint32(r.Input),
-			outIf:       uint32(r.Output),
-			packets:     uint64(r.DPkts),
-			bytes:       uint64(r.DOctets),
-			startUptime: r.First,
-			endUptime:   r.Last,
+// v5Record is one record; the offsets are those of Cisco's table B-4.
+type v5Record [v5RecordLen]byte
+
+func (b *v5Record) u16(off int) uint16 { return binary.BigEndian.Uint16(b[off:]) }
+func (b *v5Record) u32(off int) uint32 { return binary.BigEndian.Uint32(b[off:]) }
+
+// v5records reads records in place; b is exactly those.
+func (d *Decoder) v5records(o *origin, b []byte) {
+	c := &d.common
+	c.begin(o, d.cfg.TrustClock)
+	c.base.SamplingRate, c.base.SamplingSource = o.exporter.resolve(0, 0, o.headerRate)
+	for ; len(b) >= v5RecordLen; b = b[v5RecordLen:] {
+		rec := (*v5Record)(b)
+		if c.v5(rec, d.room(o)) {
+			d.out = d.out[:len(d.out)+1]
+			continue
 		}
-		binary.BigEndian.PutUint32(f.src4[:], uint32(r.SrcAddr))
-		binary.BigEndian.PutUint32(f.dst4[:], uint32(r.DstAddr))
-		d.build(o, f)
+		rec.fields(&d.f)
+		d.build(o, &d.f)
 	}
-	return nil
+}
+
+// v5 writes one record; not ok: its times are not of the plain kind.
+func (c *common) v5(b *v5Record, r *flow.Record) bool {
+	start := c.export + int64(int32(b.u32(24)-c.uptime))*1e6
+	end := c.export + int64(int32(b.u32(28)-c.uptime))*1e6
+	if start <= 0 || start > end || end > c.latest {
+		return false
+	}
+	*r = c.base
+	r.Start, r.End = start, end
+	r.Src, r.Dst = netip.AddrFrom4([4]byte(b[0:4])), netip.AddrFrom4([4]byte(b[4:8]))
+	r.InIf, r.OutIf = uint32(b.u16(12)), uint32(b.u16(14))
+	r.Packets, r.Bytes = uint64(b.u32(16)), uint64(b.u32(20))
+	sport, dport, flags, proto := b.u16(32), b.u16(34), b[37], b[38]
+	r.IPProto = proto
+	has := flow.HasTimes | flow.HasIPProto | flow.HasInIf | flow.HasOutIf
+	if proto == flow.ProtoICMP || proto == flow.ProtoICMPv6 {
+		r.ICMPType, r.ICMPCode = uint8(dport>>8), uint8(dport)
+		r.Has = has | flow.HasICMP
+		return true
+	}
+	upper := upperHas[proto]
+	if sport|dport != 0 {
+		upper |= flow.HasPorts
+	}
+	r.SrcPort, r.DstPort = sport, dport
+	if upper&flow.HasTCPFlags != 0 {
+		r.TCPFlags = flags
+	}
+	r.Has = has | upper
+	return true
+}
+
+// fields is the same for build.
+func (b *v5Record) fields(f *fields) {
+	*f = fields{
+		has: fSrc4 | fDst4 | fSrcPort | fDstPort | fProto | fFlags | fInIf | fOutIf |
+			fPackets | fBytes | fStartUptime | fEndUptime,
+		src4:        [4]byte(b[0:4]),
+		dst4:        [4]byte(b[4:8]),
+		inIf:        uint32(b.u16(12)),
+		outIf:       uint32(b.u16(14)),
+		packets:     uint64(b.u32(16)),
+		bytes:       uint64(b.u32(20)),
+		startUptime: b.u32(24),
+		endUptime:   b.u32(28),
+		srcPort:     b.u16(32),
+		dstPort:     b.u16(34),
+		flags:       b[37],
+		proto:       b[38],
+	}
 }

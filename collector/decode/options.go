@@ -16,17 +16,21 @@ func (d *Decoder) option(o *origin, f *fields) {
 	if rate == 0 {
 		return
 	}
-	d.setSampler(o.exporter, o.domain, samplerKeyOf(f), rate)
+	d.setSampler(o.exporter, o.domain, samplerKeyOf(f), rate, o.received)
 }
 
-// setSampler stores a rate where there is room for it.
-func (d *Decoder) setSampler(e *exporter, dom *domain, k samplerKey, rate uint32) {
+// setSampler stores a rate stated at the time seen (ns) where there is room for
+// it.
+func (d *Decoder) setSampler(e *exporter, dom *domain, k samplerKey, rate uint32, seen int64) {
 	_, known := dom.samplers.rates[k]
 	if !known && e.cost+samplerCost > maxExporterState {
 		e.count(d, nSamplersFull)
 		return
 	}
-	changed, ok := dom.samplers.set(k, rate)
+	changed, ok := dom.samplers.set(k, rate, seen)
+	if ok && (changed || !known) {
+		d.known.stale()
+	}
 	switch {
 	case !ok:
 		e.count(d, nSamplersFull)

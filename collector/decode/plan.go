@@ -1,60 +1,155 @@
 package decode
 
-import (
-	"bytes"
-	"fmt"
+import "encoding/binary"
 
-	"github.com/netsampler/goflow2/v2/decoders/netflow"
+// A plan is what a template is compiled into, once, when it is learnt: where in
+// a record the elements stand that we read. There are two ways to read by it,
+// and both give the same flow.Record:
+//
+//   - every template has ops, which fill in fields, from which build makes the
+//     record by all the rules there are (plan.read);
+//   - a template that holds nothing but common elements in their usual widths
+//     has slots too, from which fill writes the record at once (plan_quick.go).
+//     Where a value is not of the plain kind, fill declines and that one record
+//     is read by the ops.
+type plan struct {
+	ops []op // in the template's order
+
+	// Of variable-length templates: the fixed bytes before each field whose
+	// length stands in the data, and those after the last one.
+	gaps []uint16
+	tail uint16
+
+	quick quick
+}
+
+// op is one element of a template that we read.
+type op struct {
+	id    uint16
+	width uint16 // bytes; variableLength: stands in the data
+	off   uint16 // from the record's start, with variable-length fields as empty
+	after uint16 // how many variable-length fields come before it
+	kind  opKind
+}
+
+// opKind is the number space that an op's id belongs to.
+type opKind uint8
+
+const (
+	opIANA    opKind = iota // IANA's information elements, and the v9 field types
+	opReverse               // the reverse of one (RFC 5103 §6.1)
+	opScope9                // v9 scope types (RFC 3954 §6.1)
 )
 
-// plan reads the data records of one template. It is called only after the
-// guard has found body to be exactly n whole records, n ≤ chunkRecords.
-// Fields passed to visit are valid until it returns.
-type plan interface {
-	records(body []byte, n int, visit func(*fields)) error
-}
+// penReverse is the enterprise number of reverse information elements.
+const penReverse = 29305
 
-// Private enterprise numbers that we read.
-const penReverse = 29305 // RFC 5103 §6.1
+// lead is how many bytes must stand before the first record of what a plan
+// reads: a number of any width is taken as the end of eight bytes. In a datagram
+// they are there (message header and set header have 20 at least), and a set
+// that is held back is kept with them.
+const lead = 8
 
-// goflowPlan reads records with goflow2's generic decoder. It is the reference
-// for any faster plan.
-type goflowPlan struct {
-	t *template
-	f fields
-}
-
-func (p *goflowPlan) records(body []byte, n int, visit func(*fields)) error {
-	// Options data too is decoded as one list, scope fields first (RFC 7011
-	// §3.4.2.2): goflow2's own function for it reads two lists that it measures
-	// apart, and drops what does not fit without a word.
-	recs, err := netflow.DecodeDataSet(p.t.key.version, bytes.NewBuffer(body), p.t.fields)
-	return p.visit(recs, err, n, visit)
-}
-
-func (p *goflowPlan) visit(recs []netflow.DataRecord, err error, n int, visit func(*fields)) error {
-	// With variable-length fields only, goflow2 asks for one record more and
-	// reports the end of the data as an error; the guard has counted.
-	if len(recs) != n {
-		return fmt.Errorf("decode data set: %d of %d records: %w", len(recs), n, err)
-	}
-	for i := range recs {
-		p.f = fields{}
-		for j := range recs[i].Values {
-			v := &recs[i].Values[j]
-			b, _ := v.Value.([]byte)
-			switch {
-			case j < p.t.scopes && p.t.key.version == 9:
-				p.f.setScope9(v.Type, b)
-			case !v.PenProvided:
-				p.f.set(v.Type, b)
-			case v.Pen == penReverse:
-				p.f.setReverse(v.Type, b)
-			}
+// compile fills in the plan of t, whose fields are checked already.
+func (p *plan) compile(t *template) {
+	reads := 0
+	for i, f := range t.fields {
+		if _, ok := kindOf(t, i, f); ok {
+			reads++
 		}
-		visit(&p.f)
 	}
-	return nil
+	p.ops = make([]op, 0, reads)
+	off, gap, vars := 0, 0, 0
+	for i, f := range t.fields {
+		if kind, ok := kindOf(t, i, f); ok {
+			p.ops = append(p.ops, op{id: f.id, width: f.length, off: uint16(off), after: uint16(vars), kind: kind})
+		}
+		if f.length == variableLength && t.key.version == 10 {
+			p.gaps = append(p.gaps, uint16(gap))
+			vars, gap = vars+1, 0
+			continue
+		}
+		off += int(f.length)
+		gap += int(f.length)
+	}
+	p.tail = uint16(gap)
+	if !t.options {
+		p.quick.compile(p)
+	}
+}
+
+// kindOf says how the i-th field of t is read; not ok: it is skipped.
+func kindOf(t *template, i int, f element) (opKind, bool) {
+	switch {
+	case i < t.scopes && t.key.version == 9:
+		return opScope9, f.id == 2 || f.id == 5
+	case f.enterprise && f.pen == penReverse:
+		return opReverse, readsReverse(f.id)
+	case f.enterprise:
+		return 0, false
+	}
+	return opIANA, reads(f.id)
+}
+
+// walk is where the variable-length fields of one record lie.
+type walk struct {
+	// shift[i] is what the first i of them add to the offsets behind them,
+	// their bytes of length included; length[i] is the i-th one's own.
+	shift  [maxTemplateFields + 1]uint16
+	length [maxTemplateFields]uint16
+}
+
+// measure walks the record at the start of b and returns its size; not ok: it
+// runs over the end of b.
+func (p *plan) measure(b []byte, w *walk) (size int, ok bool) {
+	off, fixed := 0, 0
+	for i, gap := range p.gaps {
+		off += int(gap)
+		fixed += int(gap)
+		if off >= len(b) {
+			return 0, false
+		}
+		n := int(b[off])
+		off++
+		if n == 255 { // RFC 7011 §7
+			if off+2 > len(b) {
+				return 0, false
+			}
+			n = int(binary.BigEndian.Uint16(b[off:]))
+			off += 2
+		}
+		off += n
+		if off > len(b) {
+			return 0, false
+		}
+		w.shift[i+1] = uint16(off - fixed)
+		w.length[i] = uint16(n)
+	}
+	off += int(p.tail)
+	return off, off <= len(b)
+}
+
+// read fills f with the values of one record; rec has lead bytes before it. w
+// is of this record where the template has variable-length fields.
+func (p *plan) read(rec []byte, w *walk, f *fields) {
+	*f = fields{}
+	for i := range p.ops {
+		o := &p.ops[i]
+		at, n := lead+int(o.off)+int(w.shift[o.after]), int(o.width)
+		if n == variableLength {
+			n = int(w.length[o.after])
+			at = lead + int(o.off) + int(w.shift[o.after+1]) - n
+		}
+		b := rec[at : at+n]
+		switch o.kind {
+		case opIANA:
+			f.set(o.id, b)
+		case opReverse:
+			f.setReverse(o.id, b)
+		case opScope9:
+			f.setScope9(o.id, b)
+		}
+	}
 }
 
 // setScope9 takes a scope field of NetFlow v9, whose types are not information

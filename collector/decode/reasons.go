@@ -50,6 +50,8 @@ const (
 	NoteHeldDecoded       = "held_set_decoded"
 	NoteRestart           = "exporter_restart"
 	NoteDuplicate         = "datagram_late_or_duplicate"
+	NoteTotalReduced      = "running_total_reduced"
+	NoteTotalsForgotten   = "running_totals_forgotten"
 )
 
 const (
@@ -86,6 +88,8 @@ const (
 	nHeldDecoded
 	nRestart
 	nDuplicate
+	nTotalReduced
+	nTotalsForgotten
 	numReasons
 )
 
@@ -130,6 +134,8 @@ var reasons = [numReasons]ReasonInfo{
 	nHeldDecoded:       {NoteHeldDecoded, LevelNote, "Kept data was decoded when its template came."},
 	nRestart:           {NoteRestart, LevelNote, "Sequence numbers jumped: the exporter restarted; no loss is counted."},
 	nDuplicate:         {NoteDuplicate, LevelNote, "A datagram came after its successors (its loss is taken back) or twice."},
+	nTotalReduced:      {NoteTotalReduced, LevelNote, "A record counts by running totals only; what its flow was reported with before was taken off."},
+	nTotalsForgotten:   {NoteTotalsForgotten, LevelNote, "More flows report running totals than are remembered; those longest silent would be counted whole again. Let the exporter send deltas (IE 1, 2)."},
 }
 
 // Reasons returns the closed list, for metrics and documentation.

@@ -18,6 +18,7 @@ type origin struct {
 	uptimeKnown bool
 	headerRate  uint32
 	templateID  uint16
+	sequence    uint32 // the header's number
 }
 
 // build turns the fields of one record into one flow.Record, or two where the
@@ -30,36 +31,60 @@ func (d *Decoder) build(o *origin, f *fields) {
 		Received: o.received,
 	}
 	d.times(o, f, &r)
+	f.translated()
+	f.reverseTotals()
 	f.addresses(&r)
 	f.transport(&r)
 	f.counts(&r)
 	f.link(&r)
 	sampled := d.section(o, f, &r)
+	if f.totalsOnly() && r.Src.IsValid() && r.Dst.IsValid() {
+		d.running(o, f, &r)
+	}
 
 	rate, refused := statedRate(f)
 	if refused {
 		o.exporter.count(d, nSamplingRefused)
 	}
-	r.SamplingRate, r.SamplingSource = o.exporter.resolve(rate, d.optionsRate(o, f), o.headerRate)
-	d.out = append(d.out, r)
+	r.SamplingRate, r.SamplingSource = o.exporter.resolve(rate, d.optionsRate(o, f.rateKey()), o.headerRate)
+	*d.room(o) = r
+	d.out = d.out[:len(d.out)+1]
 
-	if f.has&fRevPackets != 0 && f.revPackets > 0 && !sampled {
-		d.out = append(d.out, *reversed(f, r))
+	if f.revPackets > 0 && !sampled {
+		*d.room(o) = *reversed(f, r)
+		d.out = d.out[:len(d.out)+1]
 	}
 }
 
-// optionsRate looks a record's rate up in the options of its domain, then in
-// those of domain 0, which speaks for the whole exporting process (RFC 7011
-// §3.1, Observation Domain ID).
-func (d *Decoder) optionsRate(o *origin, f *fields) uint32 {
-	if rate := o.domain.samplers.lookup(f, o.templateID); rate != 0 {
-		return rate
+// translated takes an end from behind a NAT where the record does not have it
+// from before. Where it has both, the ends before translation stand: they are
+// what the observed packets carried, and what the same flow is called in the
+// exports of other routers. Of an outgoing flow they are the internal ones too;
+// of an incoming flow the internal end is behind, and a box that exports it
+// before as well is told apart by its inventory, not here.
+func (f *fields) translated() {
+	if f.has&(fSrc4|fSrc6) == 0 && f.has&(fPostSrc4|fPostSrc6) != 0 {
+		f.src4, f.src6 = f.postSrc4, f.postSrc6
+		f.has |= moved(f.has, fPostSrc4, fSrc4) | moved(f.has, fPostSrc6, fSrc6)
+		if f.has&(fSrcPort|fPostSrcPort) == fPostSrcPort {
+			f.srcPort = f.postSrcPort
+			f.has |= fSrcPort
+		}
 	}
-	if o.domain.key.id == 0 || len(o.domain.samplers.rates) > 0 {
-		return 0
+	if f.has&(fDst4|fDst6) == 0 && f.has&(fPostDst4|fPostDst6) != 0 {
+		f.dst4, f.dst6 = f.postDst4, f.postDst6
+		f.has |= moved(f.has, fPostDst4, fDst4) | moved(f.has, fPostDst6, fDst6)
+		if f.has&(fDstPort|fPostDstPort) == fPostDstPort {
+			f.dstPort = f.postDstPort
+			f.has |= fDstPort
+		}
 	}
-	if zero, ok := o.exporter.domains.get(domainKey{version: o.domain.key.version}); ok {
-		return zero.samplers.lookup(f, o.templateID)
+}
+
+// moved is the bit to where has the bit from.
+func moved(has, from, to present) present {
+	if has&from != 0 {
+		return to
 	}
 	return 0
 }
@@ -259,6 +284,11 @@ func (d *Decoder) section(o *origin, f *fields, r *flow.Record) bool {
 		r.Packets = 1
 		if f.has&(fBytes|fBytesTotal|fBytesPost) == 0 {
 			r.Bytes = uint64(r.IPLen)
+			// Inline monitoring sends the frame's length beside the frame; the
+			// IP length is 0 or behind the cut where a host segments late.
+			if rest := int64(f.frameSize) - int64(p.l2); r.Bytes == 0 && rest > 0 {
+				r.Bytes = uint64(rest)
+			}
 		}
 	}
 	return true

@@ -1,7 +1,9 @@
 package decode
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -24,9 +26,18 @@ type samplerKey struct {
 
 // samplers are the rates that options data states for one domain.
 type samplers struct {
-	rates map[samplerKey]uint32
+	rates map[samplerKey]samplerRate
 	// uses counts the entries by rate: with one key, all of them agree.
 	uses map[uint32]int
+	// perInterface: one of them is of an interface, so that a record's rate
+	// depends on where it came in.
+	perInterface bool
+}
+
+// samplerRate is a rate that was stated and when it was last, ns.
+type samplerRate struct {
+	rate uint32
+	seen int64
 }
 
 // sole is the one rate that all entries agree on; 0: none or several.
@@ -39,65 +50,102 @@ func (s *samplers) sole() uint32 {
 	return 0
 }
 
-// set stores a rate and reports whether one of another value was replaced, and
+// set stores a rate stated at the time seen (ns) and reports whether one of another value was replaced, and
 // whether it could be stored.
-func (s *samplers) set(k samplerKey, rate uint32) (changed, ok bool) {
+func (s *samplers) set(k samplerKey, rate uint32, seen int64) (changed, ok bool) {
 	old, had := s.rates[k]
-	if had && old == rate {
+	if had && old.rate == rate {
+		s.rates[k] = samplerRate{rate, seen}
 		return false, true
 	}
 	if !had && len(s.rates) >= maxSamplers {
 		return false, false
 	}
 	if s.rates == nil {
-		s.rates, s.uses = make(map[samplerKey]uint32), make(map[uint32]int)
+		s.rates, s.uses = make(map[samplerKey]samplerRate), make(map[uint32]int)
 	}
 	if had {
-		if s.uses[old]--; s.uses[old] == 0 {
-			delete(s.uses, old)
+		if s.uses[old.rate]--; s.uses[old.rate] == 0 {
+			delete(s.uses, old.rate)
 		}
 	}
-	s.rates[k] = rate
+	s.rates[k] = samplerRate{rate, seen}
 	s.uses[rate]++
+	s.perInterface = s.perInterface || k.kind == samplerInterface
 	return had, true
+}
+
+// rateKey is what of a record decides which stated rate it has.
+type rateKey struct {
+	has               present // of fSamplerID, fSelectorID and fInIf
+	sampler, selector uint64
+	inIf              uint32
+}
+
+func (f *fields) rateKey() rateKey {
+	return rateKey{f.has & (fSamplerID | fSelectorID | fInIf), f.samplerID, f.selectorID, f.inIf}
 }
 
 // lookup finds the rate for a record: by the id it carries, by its interface or
 // template, then the rate of the whole domain, then the only rate there is. A
 // record that names an id which was not announced gets the domain's own rate or
 // none: which of several samplers it went through is not guessed.
-func (s *samplers) lookup(f *fields, templateID uint16) uint32 {
+func (s *samplers) lookup(k rateKey, templateID uint16) uint32 {
 	if len(s.rates) == 0 {
 		return 0
 	}
 	named := false
-	if f.has&fSamplerID != 0 {
-		if r := s.rates[samplerKey{samplerID, f.samplerID}]; r != 0 {
-			return r
+	if k.has&fSamplerID != 0 {
+		if r := s.rates[samplerKey{samplerID, k.sampler}]; r.rate != 0 {
+			return r.rate
 		}
 		named = true
 	}
-	if f.has&fSelectorID != 0 {
-		if r := s.rates[samplerKey{samplerSelector, f.selectorID}]; r != 0 {
-			return r
+	if k.has&fSelectorID != 0 {
+		if r := s.rates[samplerKey{samplerSelector, k.selector}]; r.rate != 0 {
+			return r.rate
 		}
 		named = true
 	}
-	if f.has&fInIf != 0 {
-		if r := s.rates[samplerKey{samplerInterface, uint64(f.inIf)}]; r != 0 {
-			return r
+	if k.has&fInIf != 0 && s.perInterface {
+		if r := s.rates[samplerKey{samplerInterface, uint64(k.inIf)}]; r.rate != 0 {
+			return r.rate
 		}
 	}
-	if r := s.rates[samplerKey{samplerTemplate, uint64(templateID)}]; r != 0 {
-		return r
+	if r := s.rates[samplerKey{samplerTemplate, uint64(templateID)}]; r.rate != 0 {
+		return r.rate
 	}
-	if r := s.rates[samplerKey{}]; r != 0 {
-		return r
+	if r := s.rates[samplerKey{}]; r.rate != 0 {
+		return r.rate
 	}
 	if named {
 		return 0
 	}
 	return s.sole()
+}
+
+// optionsRate looks a record's rate up in the options of its domain, then in
+// those of domain 0, which speaks for the whole exporting process (RFC 7011
+// §3.1, Observation Domain ID).
+func (d *Decoder) optionsRate(o *origin, k rateKey) uint32 {
+	if len(o.domain.samplers.rates) == 0 {
+		zero := d.domainZero(o)
+		if zero == nil {
+			return 0
+		}
+		return zero.samplers.lookup(k, o.templateID)
+	}
+	return o.domain.samplers.lookup(k, o.templateID)
+}
+
+// domainZero is the domain whose options stand in for those that o's domain has
+// not; nil: none does.
+func (d *Decoder) domainZero(o *origin) *domain {
+	if o.domain.key.id == 0 || len(o.domain.samplers.rates) > 0 {
+		return nil
+	}
+	zero, _ := o.exporter.domains.get(domainKey{version: o.domain.key.version})
+	return zero
 }
 
 // statedRate is the rate that one record (of data or of options) states by
@@ -176,4 +224,78 @@ func (e *exporter) resolve(record, options, header uint32) (uint32, flow.Samplin
 		return e.rule.Default, flow.SamplingDefault
 	}
 	return 0, flow.SamplingUnknown
+}
+
+// rateCache keeps what optionsRate found: records of one domain go through few
+// samplers, and one lookup costs up to five in maps.
+type rateCache struct {
+	entries [64]rateEntry
+	age     uint32 // of what was found before samplers changed, nothing holds
+}
+
+type rateEntry struct {
+	domain   *domain
+	age      uint32
+	template uint16
+	key      rateKey
+	rate     uint32
+}
+
+// stale is called whenever samplers or domains come, change or go.
+func (c *rateCache) stale() {
+	if c.age++; c.age == 0 {
+		*c = rateCache{age: 1}
+	}
+}
+
+// cachedRate is optionsRate.
+func (d *Decoder) cachedRate(o *origin, k rateKey) uint32 {
+	h := (k.sampler ^ k.selector<<20 ^ uint64(k.inIf)<<40 ^ uint64(o.domain.key.id)) * 0x9e3779b97f4a7c15
+	e := &d.known.entries[h>>58]
+	if e.domain != o.domain || e.age != d.known.age || e.template != o.templateID || e.key != k {
+		*e = rateEntry{o.domain, d.known.age, o.templateID, k, d.optionsRate(o, k)}
+	}
+	return e.rate
+}
+
+// rate resolves the rate of one record that fill wrote; not ok: it states one
+// that is not believed.
+func (d *Decoder) rate(o *origin, q *quick, s *[numSlots]slot, rec []byte, r *flow.Record) bool {
+	stated := s[sInterval].num(rec)
+	if stated > maxSamplingRate {
+		return false
+	}
+	k := rateKey{has: q.rateHas, sampler: s[sSamplerID].num(rec), selector: s[sSelectorID].num(rec)}
+	if q.rateHas&fInIf != 0 {
+		k.inIf = r.InIf
+	}
+	r.SamplingRate, r.SamplingSource = o.exporter.resolve(uint32(stated), d.cachedRate(o, k), o.headerRate)
+	return true
+}
+
+// StatedRate is a sampling rate that an exporter's options data states.
+type StatedRate struct {
+	Domain   uint32
+	Rate     uint32 // 1:N
+	LastSeen int64  // received, ns; of a state file where it was not stated since
+}
+
+// statedRates returns the rates of all domains, each once, with the latest time
+// one of its samplers stated it: exporters repeat their options every some
+// minutes, so that an old time means that the rate may be true no longer.
+func (e *exporter) statedRates() []StatedRate {
+	var out []StatedRate
+	e.domains.all(func(k domainKey, dom *domain) {
+		latest := map[uint32]int64{}
+		for _, r := range dom.samplers.rates {
+			latest[r.rate] = max(latest[r.rate], r.seen)
+		}
+		for rate, seen := range latest {
+			out = append(out, StatedRate{k.id, rate, seen})
+		}
+	})
+	slices.SortFunc(out, func(a, b StatedRate) int {
+		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.LastSeen, b.LastSeen))
+	})
+	return out
 }

@@ -207,7 +207,7 @@ func TestBounds(t *testing.T) {
 	t.Run("samplers", func(t *testing.T) {
 		var s samplers
 		for i := range uint64(maxSamplers + 1) {
-			_, ok := s.set(samplerKey{samplerID, i}, 10)
+			_, ok := s.set(samplerKey{samplerID, i}, 10, testNow)
 			if ok != (i < maxSamplers) {
 				t.Fatalf("sampler %d: %v", i, ok)
 			}

@@ -9,8 +9,6 @@ import (
 	"io"
 	"net/netip"
 	"slices"
-
-	"github.com/netsampler/goflow2/v2/decoders/netflow"
 )
 
 // stateVersion is raised when the format changes in a way that old readers
@@ -54,6 +52,7 @@ type savedSampler struct {
 	Kind samplerKind `json:"kind"`
 	ID   uint64      `json:"id"`
 	Rate uint32      `json:"rate"`
+	Seen int64       `json:"seen_ns,omitempty"`
 }
 
 // SaveState writes templates and options (sampling rates, start times) as JSON.
@@ -79,9 +78,9 @@ func (e *exporter) save() savedExporter {
 	e.templates.all(func(k templateKey, t *template) {
 		st := savedTemplate{Version: k.version, Domain: k.domain, ID: k.id, Options: t.options, Scopes: t.scopes}
 		for _, f := range t.fields {
-			sf := savedField{uint32(f.Type), uint32(f.Length)}
-			if f.PenProvided {
-				sf = append(sf, f.Pen)
+			sf := savedField{uint32(f.id), uint32(f.length)}
+			if f.enterprise {
+				sf = append(sf, f.pen)
 			}
 			st.Fields = append(st.Fields, sf)
 		}
@@ -95,8 +94,8 @@ func (e *exporter) save() savedExporter {
 			return
 		}
 		sd := savedDomain{Version: k.version, ID: k.id, SystemInit: dom.systemInit}
-		for sk, rate := range dom.samplers.rates {
-			sd.Samplers = append(sd.Samplers, savedSampler{sk.kind, sk.id, rate})
+		for sk, r := range dom.samplers.rates {
+			sd.Samplers = append(sd.Samplers, savedSampler{sk.kind, sk.id, r.rate, r.seen})
 		}
 		slices.SortFunc(sd.Samplers, func(a, b savedSampler) int {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
@@ -164,7 +163,7 @@ func (d *Decoder) loadExporter(x savedExporter) {
 		dom.systemInit = max(0, sd.SystemInit)
 		for _, sp := range sd.Samplers {
 			if sp.Kind <= samplerTemplate && sp.Rate > 0 && sp.Rate <= maxSamplingRate {
-				d.setSampler(e, dom, samplerKey{sp.Kind, sp.ID}, sp.Rate)
+				d.setSampler(e, dom, samplerKey{sp.Kind, sp.ID}, sp.Rate, sp.Seen)
 			}
 		}
 	}
@@ -174,17 +173,17 @@ func (st savedTemplate) template() (*template, bool) {
 	if st.Version != 9 && st.Version != 10 || st.Scopes < 0 || st.Scopes > len(st.Fields) || len(st.Fields) > maxTemplateFields {
 		return nil, false
 	}
-	fields := make([]netflow.Field, 0, len(st.Fields))
+	fields := make([]element, 0, len(st.Fields))
 	for _, sf := range st.Fields {
 		if len(sf) < 2 || len(sf) > 3 || sf[0] > 0xffff || sf[1] > 0xffff {
 			return nil, false
 		}
-		f := netflow.Field{Type: uint16(sf[0]), Length: uint16(sf[1])}
+		f := element{id: uint16(sf[0]), length: uint16(sf[1])}
 		if len(sf) == 3 {
-			f.PenProvided, f.Pen = true, sf[2]
+			f.enterprise, f.pen = true, sf[2]
 		}
 		fields = append(fields, f)
 	}
-	t, err := newTemplate(templateKey{st.Version, st.Domain, st.ID}, fields[:st.Scopes], fields[st.Scopes:], st.Options)
+	t, err := newTemplate(templateKey{st.Version, st.Domain, st.ID}, fields, st.Scopes, st.Options)
 	return t, err == nil
 }

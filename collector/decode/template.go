@@ -1,13 +1,10 @@
 package decode
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/netsampler/goflow2/v2/decoders/netflow"
 )
 
 // templateKey names a template within one exporter. Templates and options
@@ -18,17 +15,29 @@ type templateKey struct {
 	id      uint16
 }
 
+// element is one field of a template.
+type element struct {
+	id, length uint16 // bytes; variableLength: stands in the data
+	pen        uint32
+	enterprise bool // id belongs to pen, not to IANA's registry
+}
+
 // template is a checked description of data records. Fields of length 0 are
 // left out: they carry nothing, and a template of many of them would make one
-// byte of data cost kilobytes of decoded fields.
+// byte of data cost many steps.
 type template struct {
-	key      templateKey
-	fields   []netflow.Field // scope fields first
-	scopes   int             // how many of fields are scope
-	options  bool
-	size     int  // bytes of the shortest record; ≥ 1
-	variable bool // has fields whose length stands in the data
-	plan     plan
+	key     templateKey
+	fields  []element // scope fields first
+	scopes  int       // how many of fields are scope
+	options bool
+	size    int // bytes of the shortest record; ≥ 1
+	plan    plan
+
+	// What this template took the place of, and the sequence number of the
+	// datagram that brought this one: data sent before it may still be on its
+	// way. nil once the datagrams that may be late have passed.
+	former *template
+	since  uint32
 }
 
 const variableLength = 0xffff // RFC 7011 §7
@@ -36,97 +45,53 @@ const variableLength = 0xffff // RFC 7011 §7
 var errTemplate = errors.New("template malformed")
 
 // newTemplate checks a template, whether from the wire or from a state file.
-func newTemplate(key templateKey, scopes, rest []netflow.Field, options bool) (*template, error) {
+// The first scopes of fields are scope fields. It keeps fields.
+func newTemplate(key templateKey, fields []element, scopes int, options bool) (*template, error) {
 	if key.id < 256 {
 		return nil, fmt.Errorf("%w: id %d is reserved", errTemplate, key.id)
 	}
-	if len(scopes)+len(rest) > maxTemplateFields {
-		return nil, fmt.Errorf("%w: %d fields", errTemplate, len(scopes)+len(rest))
+	if len(fields) > maxTemplateFields {
+		return nil, fmt.Errorf("%w: %d fields", errTemplate, len(fields))
 	}
-	t := &template{key: key, options: options, fields: make([]netflow.Field, 0, len(scopes)+len(rest))}
-	for i, f := range slices.Concat(scopes, rest) {
-		if f.Length == 0 {
+	t := &template{key: key, options: options, fields: fields[:0]}
+	for i, f := range fields {
+		if f.length == 0 {
 			continue
 		}
-		if f.PenProvided {
-			f.Type &^= 0x8000 // goflow2 leaves the bit in options templates
-		}
-		switch {
-		case f.Length == variableLength && key.version == 10:
-			t.variable = true
+		if f.length == variableLength && key.version == 10 {
 			t.size++ // at least the byte that says how long
-		default:
-			t.size += int(f.Length)
+		} else {
+			t.size += int(f.length)
 		}
 		t.fields = append(t.fields, f)
-		if i < len(scopes) {
+		if i < scopes {
 			t.scopes++
 		}
 	}
 	if t.size == 0 {
 		return nil, fmt.Errorf("%w: no field has a length", errTemplate)
 	}
-	// A record longer than any datagram can never come. goflow2 adds lengths
-	// up in an int, so it would be harmless, but the template is nonsense.
+	// A record longer than any datagram can never come.
 	if t.size > 65535 {
 		return nil, fmt.Errorf("%w: records of %d bytes", errTemplate, t.size)
 	}
-	t.plan = &goflowPlan{t: t}
+	t.plan.compile(t)
 	return t, nil
 }
 
-func (t *template) cost() int { return templateCost + fieldCost*len(t.fields) }
+// cost is what the template is reckoned to cost, the one it took the place of
+// included.
+func (t *template) cost() int {
+	n := templateCost + fieldCost*len(t.fields)
+	if t.former != nil {
+		n += t.former.cost()
+	}
+	return n
+}
 
 // same reports whether both describe the same records.
 func (t *template) same(u *template) bool {
 	return t.options == u.options && t.scopes == u.scopes && slices.Equal(t.fields, u.fields)
-}
-
-// span returns how many bytes the first n or fewer whole records of body take,
-// and how many they are. cut says that a record runs over the end of body.
-func (t *template) span(body []byte, n int) (size, records int, cut bool) {
-	if !t.variable {
-		records = min(n, len(body)/t.size)
-		return records * t.size, records, false
-	}
-	for records < n && len(body)-size >= t.size {
-		rec, ok := t.recordLen(body[size:])
-		if !ok {
-			// What is left may be padding, which is zero bytes and shorter
-			// than a record (RFC 7011 §3.3.1).
-			return size, records, !zeros(body[size:])
-		}
-		size += rec
-		records++
-	}
-	return size, records, false
-}
-
-// recordLen walks one record with variable-length fields.
-func (t *template) recordLen(b []byte) (int, bool) {
-	off := 0
-	for _, f := range t.fields {
-		n := int(f.Length)
-		if f.Length == variableLength {
-			if off >= len(b) {
-				return 0, false
-			}
-			n = int(b[off])
-			off++
-			if n == 255 {
-				if off+2 > len(b) {
-					return 0, false
-				}
-				n = int(binary.BigEndian.Uint16(b[off:]))
-				off += 2
-			}
-		}
-		if off+n > len(b) {
-			return 0, false
-		}
-		off += n
-	}
-	return off, true
 }
 
 func zeros(b []byte) bool {
@@ -153,13 +118,13 @@ func (d *Decoder) templateSet(o *origin, body []byte, options bool) {
 			body = body[4:]
 			continue
 		}
-		n, err := templateRecordLen(version, body, options)
+		size, n, err := templateRecordLen(version, body, options)
 		if err != nil {
 			o.exporter.count(d, rTemplateBad)
 			return
 		}
-		t, err := parseTemplate(templateKey{version, o.domain.key.id, id}, body[:n], options)
-		body = body[n:]
+		t, err := parseTemplate(templateKey{version, o.domain.key.id, id}, body[:size], n, options)
+		body = body[size:]
 		if err != nil {
 			o.exporter.count(d, rTemplateBad)
 			continue // its length is known, the next one can be found
@@ -171,66 +136,68 @@ func (d *Decoder) templateSet(o *origin, body []byte, options bool) {
 }
 
 // templateRecordLen is the guard: it finds the length of the (options) template
-// record at the start of b without believing any count.
-func templateRecordLen(version uint16, b []byte, options bool) (int, error) {
+// record at the start of b without believing any count, and how many fields it
+// has.
+func templateRecordLen(version uint16, b []byte, options bool) (size, fields int, err error) {
 	fields, off := int(binary.BigEndian.Uint16(b[2:])), 4
 	if options {
 		if len(b) < 6 {
-			return 0, errTemplate
+			return 0, 0, errTemplate
 		}
 		second := int(binary.BigEndian.Uint16(b[4:]))
 		off = 6
 		if version == 9 { // lengths in bytes, scope then options: RFC 3954 §6.1
 			if fields%4 != 0 || second%4 != 0 {
-				return 0, errTemplate
+				return 0, 0, errTemplate
 			}
 			fields = fields/4 + second/4
 		} else if second > fields {
-			return 0, errTemplate
+			return 0, 0, errTemplate
 		}
 	}
 	if fields == 0 || fields > maxTemplateFields {
-		return 0, errTemplate
+		return 0, 0, errTemplate
 	}
 	for range fields {
 		if off+4 > len(b) {
-			return 0, errTemplate
+			return 0, 0, errTemplate
 		}
 		enterprise := version == 10 && b[off]&0x80 != 0
 		off += 4
 		if enterprise {
 			if off+4 > len(b) {
-				return 0, errTemplate
+				return 0, 0, errTemplate
 			}
 			off += 4
 		}
 	}
-	return off, nil
+	return off, fields, nil
 }
 
-// parseTemplate hands exactly one template record to goflow2.
-func parseTemplate(key templateKey, b []byte, options bool) (*template, error) {
-	buf := bytes.NewBuffer(b)
-	switch {
-	case !options:
-		recs, err := netflow.DecodeTemplateSet(key.version, buf)
-		if err != nil || len(recs) != 1 {
-			return nil, errors.Join(errTemplate, err)
+// parseTemplate reads the template record that templateRecordLen measured: b is
+// exactly the record, and n the number of its fields.
+func parseTemplate(key templateKey, b []byte, n int, options bool) (*template, error) {
+	scopes, off := 0, 4
+	if options {
+		off = 6
+		if key.version == 9 {
+			scopes = int(binary.BigEndian.Uint16(b[2:])) / 4
+		} else {
+			scopes = int(binary.BigEndian.Uint16(b[4:]))
 		}
-		return newTemplate(key, nil, recs[0].Fields, false)
-	case key.version == 9:
-		recs, err := netflow.DecodeNFv9OptionsTemplateSet(buf)
-		if err != nil || len(recs) != 1 {
-			return nil, errors.Join(errTemplate, err)
-		}
-		return newTemplate(key, recs[0].Scopes, recs[0].Options, true)
-	default:
-		recs, err := netflow.DecodeIPFIXOptionsTemplateSet(buf)
-		if err != nil || len(recs) != 1 {
-			return nil, errors.Join(errTemplate, err)
-		}
-		return newTemplate(key, recs[0].Scopes, recs[0].Options, true)
 	}
+	fields := make([]element, n)
+	for i := range fields {
+		f := &fields[i]
+		f.id, f.length = binary.BigEndian.Uint16(b[off:]), binary.BigEndian.Uint16(b[off+2:])
+		off += 4
+		if key.version == 10 && f.id&0x8000 != 0 { // RFC 7011 §3.2
+			f.id &^= 0x8000
+			f.enterprise, f.pen = true, binary.BigEndian.Uint32(b[off:])
+			off += 4
+		}
+	}
+	return newTemplate(key, fields, scopes, options)
 }
 
 // learn stores a template and decodes the data that waited for it.
@@ -242,9 +209,27 @@ func (d *Decoder) learn(o *origin, t *template) {
 		}
 		e.count(d, nTemplateChanged)
 		d.forget(e, t.key)
+		old.former = nil
+		t.former, t.since = old, o.sequence
 	}
 	d.remember(e, t)
-	d.release(o, t.key)
+	d.release(o, t)
+}
+
+// templateFor returns the template that the data of a datagram is of: t, or the
+// one before it where the datagram was sent before t and overtaken.
+func (d *Decoder) templateFor(o *origin, t *template) *template {
+	if t.former == nil {
+		return t
+	}
+	switch ahead := int32(o.sequence - t.since); {
+	case ahead < 0 && ahead >= -reorderUnits:
+		return t.former
+	case ahead > reorderUnits:
+		d.charge(o.exporter, -t.former.cost())
+		t.former = nil
+	}
+	return t
 }
 
 // remember stores t, evicting the exporter's least recently used templates

@@ -61,16 +61,22 @@ func (o *origin) moment(f *fields, abs present, at int64, up present, uptime uin
 // 160, in the record or in options) is the base, and the multiple of the wrap
 // that lies nearest to the export time is taken.
 func (o *origin) fromUptime(f *fields, uptime uint32) (int64, bool) {
-	if o.uptimeKnown {
-		return o.export + int64(int32(uptime-o.uptime))*1e6, true
-	}
 	init := o.domain.systemInit
 	if f.has&fSystemInit != 0 {
 		init = f.systemInit
 	}
-	if init == 0 {
+	now, ok := o.uptimeAt(init)
+	return o.export + int64(int32(uptime-now))*1e6, ok
+}
+
+// uptimeAt is the uptime that belongs to the export time; init is the start of
+// the system where it is known.
+func (o *origin) uptimeAt(init int64) (ms uint32, ok bool) {
+	switch {
+	case o.uptimeKnown:
+		return o.uptime, true
+	case init == 0:
 		return 0, false
 	}
-	exportUptime := uint32(o.export/1e6 - init) // what the counter shows at export
-	return o.export + int64(int32(uptime-exportUptime))*1e6, true
+	return uint32(o.export/1e6 - init), true // what the counter shows then
 }
