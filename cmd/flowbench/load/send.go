@@ -18,7 +18,7 @@ const (
 	batch = 64
 	// tick is how often a fast generator sends; below it datagrams go singly, as
 	// a router's do.
-	tick = 100 * time.Microsecond
+	tick = 250 * time.Microsecond
 	// maxBehind is how much of what it could not send in time is made up for. A
 	// generator that was held up longer must not make a burst of it: no router
 	// would.
@@ -41,6 +41,12 @@ type sender struct {
 	l    *Load
 	msgs [batch]mmsghdr
 	iovs [batch]unix.Iovec
+	// segment is the control message UDP_SEGMENT (udp(7)).
+	segment struct {
+		hdr  unix.Cmsghdr
+		size uint16
+		_    [6]byte
+	}
 }
 
 // Run sends until ctx ends, in the calling goroutine, which it binds to its
@@ -74,7 +80,7 @@ func (s *sender) pace(ctx context.Context) error {
 	start := time.Now()
 	wall := start.UnixNano()
 	var next time.Duration // since start, when the next datagram is due
-	for turn := 0; ctx.Err() == nil; turn++ {
+	for turn := 0; ctx.Err() == nil; {
 		now := time.Since(start)
 		rate := math.Float64frombits(s.l.rate.Load()) / s.l.mean // datagrams per second
 		n := batch
@@ -87,8 +93,7 @@ func (s *sender) pace(ctx context.Context) error {
 			each := float64(time.Second) / rate
 			n = min(max(1, int(float64(tick)/each)), batch)
 			if wait := next - now; wait > 0 {
-				ts := unix.NsecToTimespec(int64(wait))
-				_ = unix.Nanosleep(&ts, nil) // a signal ends it early, which the next turn sees
+				nap(wait) // a signal ends it early, which the next turn sees
 				now = time.Since(start)
 				if now < next {
 					continue
@@ -103,8 +108,17 @@ func (s *sender) pace(ctx context.Context) error {
 		if err := s.turn(s.l.exporters[turn%len(s.l.exporters)], n, wall+int64(now)); err != nil {
 			return err
 		}
+		turn++
 	}
 	return nil
+}
+
+// nap sleeps without a word to the Go scheduler, which would wake another
+// thread to run goroutines that there are none of: that costs more than what is
+// sent. Naps are shorter than any wait that the collector of garbage minds.
+func nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(min(d, time.Millisecond)))
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
 // turn sends the next n datagrams of x.
@@ -157,16 +171,41 @@ func (s *sender) put(i int, d *datagram) {
 // routers do not notice either.
 func (s *sender) flush(x *exporter, n int) error {
 	for done := 0; done < n; {
-		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(x.fd), uintptr(unsafe.Pointer(&s.msgs[done])), uintptr(n-done), 0, 0, 0)
+		sent, errno := 0, unix.Errno(0)
+		if s.l.cfg.GSO && n > 1 {
+			sent, errno = s.segmented(x.fd, done, min(n-done, maxSegments))
+		} else {
+			sent, errno = s.single(x.fd, done, n-done)
+		}
 		switch errno {
 		case 0:
-			done += int(sent)
+			done += sent
 		case unix.EINTR, unix.ECONNREFUSED: // an earlier datagram's; the call consumed it
 		default:
 			return fmt.Errorf("send: %w", errno)
 		}
 	}
 	return nil
+}
+
+func (s *sender) single(fd, from, n int) (int, unix.Errno) {
+	sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.msgs[from])), uintptr(n), 0, 0, 0)
+	return int(sent), errno
+}
+
+// maxSegments of at most 1,472 bytes are what one IP packet holds.
+const maxSegments = 65507 / 1472
+
+// segmented hands n datagrams of one size to the kernel as one that it cuts.
+func (s *sender) segmented(fd, from, n int) (int, unix.Errno) {
+	h := unix.Msghdr{Iov: &s.iovs[from], Control: (*byte)(unsafe.Pointer(&s.segment))}
+	h.SetIovlen(n)
+	h.SetControllen(unix.CmsgSpace(2))
+	s.segment.hdr.Level, s.segment.hdr.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+	s.segment.hdr.SetLen(unix.CmsgLen(2))
+	s.segment.size = uint16(s.iovs[from].Len)
+	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&h)), 0)
+	return n, errno
 }
 
 func (l *Load) open() error {
