@@ -59,6 +59,13 @@ const (
 	rateOverlap = time.Minute
 )
 
+// RateChange is a sampling rate that gave way to another.
+type RateChange struct {
+	Domain   uint32
+	From, To uint32 // 1:N
+	At       int64  // of the first record with the new one, ns
+}
+
 // change is the latest change from one stated rate to another. What the
 // configuration sets or a first announcement brings is none.
 func (rs *rates) change() (from, to rateUse, ok bool) {

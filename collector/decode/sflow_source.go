@@ -123,6 +123,12 @@ type SamplingDeviation struct {
 // Rate is the 1:N at which the samples were taken.
 func (s SamplingDeviation) Rate() uint32 { return uint32(min(s.Packets/s.Samples, 1<<32-1)) }
 
+// off is by which factor the stated rate is off, over 1.
+func (s SamplingDeviation) off() float64 {
+	f := float64(s.Packets) / (float64(s.Samples) * float64(s.Stated))
+	return max(f, 1/f)
+}
+
 const (
 	// deviationSamples makes a deviation beyond doubt: the count of samples
 	// varies by its root, so 200 instead of 100 or 400 are over seven standard

@@ -2,7 +2,6 @@ package decode
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -48,6 +47,13 @@ type ExporterStats struct {
 	ExportDelay    *flow.Spread   // seconds from a record's end to its export; nil: no times
 	FlowDuration   *flow.Spread   // seconds from a record's start to its end; nil: no times
 	TemplatesKnown int            // kept now
+
+	// As sFlow agents say: samples left out for want of resources, and when
+	// that count grew last (ns).
+	SamplesDropped   uint64              `json:",omitempty"`
+	SamplesDroppedAt int64               `json:",omitempty"`
+	Deviations       []SamplingDeviation `json:",omitempty"` // sFlow sources that do not sample as stated, worst first
+	RateChanges      []RateChange        `json:",omitempty"` // the latest of each domain
 }
 
 // Stats returns the counts. It belongs to the Decoder's goroutine like Decode.
@@ -95,6 +101,9 @@ func (e *exporter) stats() ExporterStats {
 		ExportDelay:    spread(e.timing.halves[0].delay, e.timing.halves[1].delay),
 		FlowDuration:   spread(e.timing.halves[0].duration, e.timing.halves[1].duration),
 		TemplatesKnown: e.templates.len(),
+
+		SamplesDropped:   e.samplesDropped,
+		SamplesDroppedAt: e.samplesDroppedAt,
 	}
 	for p := flow.NetFlow5; p <= flow.SFlow5; p++ {
 		if e.protocols&(1<<p) != 0 {
@@ -103,6 +112,10 @@ func (e *exporter) stats() ExporterStats {
 	}
 	e.domains.all(func(k domainKey, dom *domain) {
 		s.Lost += dom.seq.lost
+		if from, to, ok := dom.rates.change(); ok {
+			s.RateChanges = append(s.RateChanges, RateChange{Domain: k.id, From: from.rate, To: to.rate, At: to.first})
+		}
+		s.Deviations = append(s.Deviations, dom.sources.deviations(k.id, e.last)...)
 		for _, u := range dom.rates.uses {
 			s.Samplers = append(s.Samplers, flow.SamplerHealth{
 				Domain: k.id, Rate: u.rate, Source: u.source.String(), Records: u.records,
@@ -110,49 +123,14 @@ func (e *exporter) stats() ExporterStats {
 			})
 		}
 	})
+	slices.SortFunc(s.Deviations, func(a, b SamplingDeviation) int {
+		return cmp.Or(cmp.Compare(b.off(), a.off()), cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Source, b.Source))
+	})
+	slices.SortFunc(s.RateChanges, func(a, b RateChange) int {
+		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.At, b.At))
+	})
 	slices.SortFunc(s.Samplers, func(a, b flow.SamplerHealth) int {
 		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Source, b.Source))
 	})
 	return s
-}
-
-// Health turns the counts into what the API shows, with one line for each thing
-// that somebody should do something about.
-func (s ExporterStats) Health(addr netip.Addr) flow.ExporterHealth {
-	h := flow.ExporterHealth{
-		Exporter:  addr,
-		FirstSeen: time.Unix(0, s.FirstSeen).UTC(),
-		LastSeen:  time.Unix(0, s.LastSeen).UTC(),
-		Datagrams: s.Datagrams,
-		Records:   s.Records,
-		Lost:      s.Lost,
-		Templates: s.Templates,
-		Dropped:   map[string]uint64{},
-		Samplers:  s.Samplers,
-		MaxDelayS: s.MaxDelay.Seconds(),
-	}
-	for _, p := range s.Protocols {
-		h.Protocols = append(h.Protocols, p.String())
-	}
-	for _, m := range []map[string]uint64{s.Dropped, s.SetsDropped, s.RecordsDropped} {
-		for name, n := range m {
-			h.Dropped[name] += n
-		}
-	}
-	for _, sp := range s.Samplers {
-		if sp.Rate == 0 {
-			h.Problems = append(h.Problems, fmt.Sprintf(
-				"domain %d states no sampling rate: %d records are kept out of detection. Add under exporters.sampling: {exporter: %s, default: 1} (or its real rate)",
-				sp.Domain, sp.Records, addr))
-		}
-	}
-	for _, r := range reasons {
-		if n := h.Dropped[r.Name]; n > 0 {
-			h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", r.Name, n, r.Help))
-		}
-	}
-	if n := s.Notes[NoteTimesClamped]; n > 0 {
-		h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", NoteTimesClamped, n, reasons[nTimesClamped].Help))
-	}
-	return h
 }

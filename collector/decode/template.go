@@ -33,6 +33,8 @@ type template struct {
 	size    int // bytes of the shortest record; ≥ 1
 	plan    plan
 
+	learned, refreshed int64 // when it came first and last, ns; 0: from a state file
+
 	// What this template took the place of, and the sequence number of the
 	// datagram that brought this one: data sent before it may still be on its
 	// way. nil once the datagrams that may be late have passed.
@@ -205,6 +207,7 @@ func (d *Decoder) learn(o *origin, t *template) {
 	e := o.exporter
 	if old, ok := e.templates.get(t.key); ok {
 		if old.same(t) {
+			old.refreshed = o.received
 			return // a refresh
 		}
 		e.count(d, nTemplateChanged)
@@ -212,6 +215,7 @@ func (d *Decoder) learn(o *origin, t *template) {
 		old.former = nil
 		t.former, t.since = old, o.sequence
 	}
+	t.learned, t.refreshed = o.received, o.received
 	d.remember(e, t)
 	d.release(o, t)
 }

@@ -1,0 +1,137 @@
+package decode
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// maxTemplateList bounds the templates that are listed of an exporter. Routers
+// have tens; one that is listed by the thousand is hostile or broken.
+const maxTemplateList = 256
+
+// Templates lists the templates kept of an exporter, by protocol, domain and
+// id, at most maxTemplateList of them. It belongs to the Decoder's goroutine
+// like Decode.
+func (d *Decoder) Templates(addr netip.Addr) []flow.TemplateHealth {
+	n, ok := d.exporters.m[addr.Unmap()] // not get: to be asked about is no use
+	if !ok {
+		return nil
+	}
+	var out []flow.TemplateHealth
+	n.val.templates.all(func(k templateKey, t *template) {
+		h := flow.TemplateHealth{Protocol: flow.NetFlow9.String(), Domain: k.domain, ID: k.id, Options: t.options, Fields: len(t.fields)}
+		if k.version == 10 {
+			h.Protocol = flow.IPFIX.String()
+		}
+		if t.refreshed != 0 {
+			h.Learned, h.Refreshed = time.Unix(0, t.learned).UTC(), time.Unix(0, t.refreshed).UTC()
+		}
+		out = append(out, h)
+	})
+	slices.SortFunc(out, func(a, b flow.TemplateHealth) int {
+		return cmp.Or(cmp.Compare(b.Protocol, a.Protocol), cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.ID, b.ID))
+	})
+	return out[:min(len(out), maxTemplateList)]
+}
+
+// Health turns the counts into what the API shows, with one line for each thing
+// that somebody should do something about.
+func (s ExporterStats) Health(addr netip.Addr) flow.ExporterHealth {
+	h := flow.ExporterHealth{
+		Exporter:       addr,
+		FirstSeen:      time.Unix(0, s.FirstSeen).UTC(),
+		LastSeen:       time.Unix(0, s.LastSeen).UTC(),
+		Datagrams:      s.Datagrams,
+		Records:        s.Records,
+		Lost:           s.Lost,
+		Templates:      s.Templates,
+		Dropped:        map[string]uint64{},
+		Samplers:       s.Samplers,
+		MaxDelayS:      s.MaxDelay.Seconds(),
+		Duplicates:     s.Notes[NoteDuplicate],
+		Restarts:       s.Notes[NoteRestart],
+		ExportDelayS:   s.ExportDelay,
+		FlowDurationS:  s.FlowDuration,
+		TemplatesKnown: s.TemplatesKnown,
+		SamplesDropped: s.SamplesDropped,
+	}
+	if s.ClockOffset != nil {
+		off := s.ClockOffset.Seconds()
+		h.ClockOffsetS = &off
+	}
+	for _, p := range s.Protocols {
+		h.Protocols = append(h.Protocols, p.String())
+	}
+	for _, m := range []map[string]uint64{s.Dropped, s.SetsDropped, s.RecordsDropped} {
+		for name, n := range m {
+			h.Dropped[name] += n
+		}
+	}
+	h.Problems = s.samplingProblems(addr)
+	for _, r := range reasons {
+		if n := h.Dropped[r.Name]; n > 0 {
+			h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", r.Name, n, r.Help))
+		}
+	}
+	if n := s.Notes[NoteTimesClamped]; n > 0 {
+		h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", NoteTimesClamped, n, reasons[nTimesClamped].Help))
+	}
+	return h
+}
+
+// How long after it a change of rate, or samples that an agent left out, are
+// still worth a line.
+const (
+	changeShown = time.Hour
+	dropsShown  = 15 * time.Minute
+)
+
+// samplingProblems are those of the sampling rates: unknown, changed, or not
+// what the agent does.
+func (s ExporterStats) samplingProblems(addr netip.Addr) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for _, sp := range s.Samplers {
+		if sp.Rate == 0 {
+			add("domain %d states no sampling rate: %d records are kept out of detection. Add under exporters.sampling: {exporter: %s, default: N} with N of the router's 1:N (1 where it does not sample)",
+				sp.Domain, sp.Records, addr)
+		}
+	}
+	for _, c := range s.RateChanges {
+		if s.LastSeen-c.At < int64(changeShown) {
+			add("domain %d changed its sampling rate at %s from 1:%d to 1:%d: nothing to do if that was meant; counts before and after are each scaled by their own rate",
+				c.Domain, time.Unix(0, c.At).UTC().Format("15:04 UTC"), c.From, c.To)
+		}
+	}
+	if len(s.Deviations) > 0 {
+		d := s.Deviations[0]
+		more := ""
+		if n := len(s.Deviations) - 1; n > 0 {
+			more = fmt.Sprintf(" (and %d sources more)", n)
+		}
+		add("sFlow source %s states 1:%d but took %d samples of %d packets, 1:%d%s: check the agent's sampling; until then set exporters.sampling: {exporter: %s, override: %d}",
+			d.name(), d.Stated, d.Samples, d.Packets, d.Rate(), more, addr, d.Rate())
+	}
+	if s.SamplesDropped > 0 && s.LastSeen-s.SamplesDroppedAt < int64(dropsShown) {
+		add("its sFlow agent left out %d samples for want of resources, the last at %s: sample less often there (a greater N), or its traffic is counted short",
+			s.SamplesDropped, time.Unix(0, s.SamplesDroppedAt).UTC().Format("15:04 UTC"))
+	}
+	return out
+}
+
+// name is the source as an operator knows it.
+func (s SamplingDeviation) name() string {
+	class, index := s.Source>>24, s.Source&0xffffff
+	switch class {
+	case 0:
+		return fmt.Sprintf("ifIndex %d of sub-agent %d", index, s.Domain)
+	case 1:
+		return fmt.Sprintf("VLAN %d of sub-agent %d", index, s.Domain)
+	}
+	return fmt.Sprintf("%d (class %d) of sub-agent %d", index, class, s.Domain)
+}
