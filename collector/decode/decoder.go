@@ -91,10 +91,8 @@ func (d *Decoder) Decode(dg Datagram, emit func([]flow.Record)) {
 	r := d.dispatch(dg)
 	if r == accepted {
 		d.stats.decoded++
-		if e, ok := d.exporters.get(dg.Exporter.Addr()); ok {
-			e.datagrams++
-			e.decoded++
-		}
+		d.origin.exporter.datagrams++
+		d.origin.exporter.decoded++
 	}
 }
 

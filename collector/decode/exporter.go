@@ -37,6 +37,7 @@ type exporter struct {
 	addr      netip.Addr
 	rule      SamplingRule
 	domains   lru[domainKey, *domain]
+	zero      [2]*domain // domain 0 of IPFIX and of v9: by the version's last bit
 	templates lru[templateKey, *template]
 	waiting   map[templateKey]int // held-back sets
 	cost      int
@@ -123,18 +124,37 @@ func (d *Decoder) domainOf(e *exporter, k domainKey) *domain {
 		return dom
 	}
 	if e.domains.len() >= maxDomains {
-		if old, dom, ok := e.domains.oldest(); ok {
-			e.lost += dom.seq.lost
-			d.charge(e, -dom.cost())
-			e.domains.remove(old)
-			e.count(d, nDomainEvicted)
-		}
+		d.evictDomain(e)
 	}
 	dom := &domain{key: k}
 	d.known.stale()
 	d.charge(e, dom.cost())
 	e.domains.put(k, dom)
+	if k.id == 0 && k.version >= 9 {
+		e.zero[k.version&1] = dom
+	}
 	return dom
+}
+
+// evictDomain forgets the domain of e that was not used for longest. Domain 0
+// is in use as long as its rates stand in for those of other domains.
+func (d *Decoder) evictDomain(e *exporter) {
+	for _, zero := range e.zero {
+		if zero != nil && len(zero.samplers.rates) > 0 {
+			e.domains.get(zero.key)
+		}
+	}
+	k, dom, ok := e.domains.oldest()
+	if !ok {
+		return
+	}
+	e.lost += dom.seq.lost
+	d.charge(e, -dom.cost())
+	e.domains.remove(k)
+	if k.id == 0 && k.version >= 9 {
+		e.zero[k.version&1] = nil
+	}
+	e.count(d, nDomainEvicted)
 }
 
 // track follows the sequence numbers of a stream.

@@ -17,15 +17,16 @@ func (l *lru[K, V]) len() int { return len(l.m) }
 
 // get returns the value of k and marks it as used.
 func (l *lru[K, V]) get(k K) (V, bool) {
+	if l.head != nil && l.head.key == k { // mostly it is the one of the last time
+		return l.head.val, true
+	}
 	n, ok := l.m[k]
 	if !ok {
 		var zero V
 		return zero, false
 	}
-	if l.head != n {
-		l.unlink(n)
-		l.pushFront(n)
-	}
+	l.unlink(n)
+	l.pushFront(n)
 	return n.val, true
 }
 

@@ -141,11 +141,10 @@ func (d *Decoder) optionsRate(o *origin, k rateKey) uint32 {
 // domainZero is the domain whose options stand in for those that o's domain has
 // not; nil: none does.
 func (d *Decoder) domainZero(o *origin) *domain {
-	if o.domain.key.id == 0 || len(o.domain.samplers.rates) > 0 {
+	if o.domain.key.id == 0 || o.domain.key.version < 9 || len(o.domain.samplers.rates) > 0 {
 		return nil
 	}
-	zero, _ := o.exporter.domains.get(domainKey{version: o.domain.key.version})
-	return zero
+	return o.exporter.zero[o.domain.key.version&1]
 }
 
 // statedRate is the rate that one record (of data or of options) states by
