@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"net/netip"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,9 +18,10 @@ type metrics struct {
 	descs []*prometheus.Desc
 
 	datagrams, decoded, records, options, templates, dropped, setsDropped, recordsDropped, notes *prometheus.Desc
-	kernelDrops, lost, receiveErrors, stateErrors                                                *prometheus.Desc
+	kernelDrops, receiveErrors, stateErrors                                                      *prometheus.Desc
 	aggregated, rows, rowsDropped, clipped, clockAhead, tableFull, belowFloor                    *prometheus.Desc
 	queueBytes, readBuffer, windows, keys, exporters                                             *prometheus.Desc
+	exporter                                                                                     exporterMetrics
 }
 
 func newMetrics(c *Collector) *metrics {
@@ -39,7 +41,6 @@ func newMetrics(c *Collector) *metrics {
 	m.options = desc("options_records_total", "Options records decoded.")
 	m.templates = desc("templates_total", "Template records received.")
 	m.kernelDrops = desc("kernel_drops_total", "Datagrams that the kernel dropped because the socket's buffer was full.")
-	m.lost = desc("sequence_lost_total", "Datagrams or records missing by sequence number.", "exporter")
 	m.receiveErrors = desc("receive_errors_total", "Failed receive calls.")
 	m.stateErrors = desc("state_errors_total", "Times that saved templates could not be read or written.")
 	m.aggregated = desc("records_aggregated_total", "Records that went into windows.")
@@ -54,6 +55,7 @@ func newMetrics(c *Collector) *metrics {
 	m.windows = desc("windows", "Windows open.")
 	m.keys = desc("keys", "Keys in open windows.")
 	m.exporters = desc("exporters", "Exporters heard of.")
+	m.exporter = newExporterMetrics(desc)
 	return m
 }
 
@@ -88,7 +90,6 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	byName(m.recordsDropped, t.recordsDropped)
 	byName(m.notes, t.notes)
 	counter(m.kernelDrops, m.c.counts.kernelDrops.Load())
-	byName(m.lost, t.lost)
 	counter(m.receiveErrors, t.receiveErrors)
 	counter(m.stateErrors, m.c.counts.stateErrors.Load())
 	counter(m.aggregated, t.agg.Aggregated)
@@ -108,12 +109,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.windows, t.agg.Windows)
 	gauge(m.keys, t.agg.Keys)
 	gauge(m.exporters, t.exporters)
+	for addr, e := range t.perExporter {
+		m.exporter.collect(ch, addr, &e)
+	}
 }
 
 // totals are the sums over all shards and readers.
 type totals struct {
 	received, decoded, records, options, templates, receiveErrors uint64
-	dropped, setsDropped, recordsDropped, notes, lost, tableFull  map[string]uint64
+	dropped, setsDropped, recordsDropped, notes, tableFull        map[string]uint64
+	perExporter                                                   map[netip.Addr]decode.ExporterStats // allowed ones
 	agg                                                           aggregate.Stats
 	queueBytes, exporters                                         int
 	readBuffers                                                   []int
@@ -124,7 +129,7 @@ type totals struct {
 func (c *Collector) totals() totals {
 	t := totals{
 		dropped: map[string]uint64{}, setsDropped: map[string]uint64{}, recordsDropped: map[string]uint64{},
-		notes: map[string]uint64{}, lost: map[string]uint64{}, tableFull: map[string]uint64{},
+		notes: map[string]uint64{}, tableFull: map[string]uint64{}, perExporter: map[netip.Addr]decode.ExporterStats{},
 	}
 	for _, name := range DatagramReasons() {
 		t.dropped[name] = 0
@@ -176,7 +181,7 @@ func (t *totals) addShard(c *Collector, s *shard) {
 	allow := c.allow.Load()
 	for addr, e := range dec.Exporters {
 		if allow.Contains(addr) {
-			t.lost[addr.String()] += e.Lost
+			t.perExporter[addr] = e
 		}
 	}
 	t.agg.Aggregated += agg.Aggregated
