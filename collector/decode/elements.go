@@ -101,6 +101,10 @@ func (f *fields) setTranslated(id uint16, b []byte) bool {
 		if n, ok := uintMax(b, math.MaxUint8); ok {
 			f.endReason = uint8(n) &^ 0x80
 		}
+	case 233: // Cisco NSEL has events instead: 2 is the end of a connection
+		if n, ok := uintMax(b, math.MaxUint8); ok && n == 2 {
+			f.endReason = endOfFlow
+		}
 	default:
 		return false
 	}
@@ -113,7 +117,7 @@ func reads(id uint16) bool {
 	switch id {
 	case 1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 14, 21, 22, 23, 24, 27, 28, 32, 34, 48, 50, 52, 53, 56, 58, 60, 61,
 		80, 81, 85, 86, 88, 104, 136, 139, 145, 148, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162,
-		176, 177, 178, 179, 180, 181, 182, 183, 190, 192, 224, 225, 226, 227, 228, 231, 232, 234, 243, 252, 253,
+		176, 177, 178, 179, 180, 181, 182, 183, 190, 192, 224, 225, 226, 227, 228, 231, 232, 233, 234, 243, 252, 253,
 		281, 282, 298, 299, 302, 304, 305, 306, 309, 310, 311, 312, 313, 315, 322, 323, 324, 325:
 		return true
 	}

@@ -180,6 +180,10 @@ func (d *Decoder) walkRecords(o *origin, t *template, b []byte, visit func(*orig
 func (d *Decoder) quickRecords(o *origin, t *template, b []byte) (n int, cut bool) {
 	q := &t.plan.quick
 	slots := &q.slots
+	if q.moves != 0 {
+		d.slots = q.slots
+		slots = &d.slots
+	}
 	d.begin(o, q)
 	for {
 		size, cut := d.next(t, b)
@@ -188,8 +192,7 @@ func (d *Decoder) quickRecords(o *origin, t *template, b []byte) (n int, cut boo
 		}
 		rec := b[:lead+size]
 		if q.moves != 0 {
-			q.place(&d.slots, &d.walk)
-			slots = &d.slots
+			q.place(slots, &d.walk)
 		}
 		r := d.room(o)
 		if q.fill(slots, rec, &d.common, r) && (!d.common.keyed || d.rate(o, q, slots, rec, r)) {

@@ -45,6 +45,7 @@ const (
 	timesNone timesFrom = iota
 	timesUptime
 	timesAbsolute
+	timesDelta
 )
 
 // compile finds out whether the plan's elements are all of the plain kind, and
@@ -68,9 +69,10 @@ func (q *quick) compile(p *plan) {
 			return
 		case exact && o.width != widest, o.width > 8 && !exact:
 			continue // no number of ours: set takes no notice of it either
-		case o.width > widest, s[i].width != 0:
+		case o.width > widest: // fits or not, by its value
 			return
 		}
+		// Of an element that is there twice, the last one counts.
 		s[i] = slot{end: o.off + o.width, width: uint8(o.width), after: uint8(o.after)}
 		seen[i] = o.id
 	}
@@ -136,13 +138,19 @@ func (q *quick) timed(s *[numSlotsCompiled]slot, seen *[numSlotsCompiled]uint16,
 	case up:
 		q.times = timesUptime
 		s[sStart], s[sEnd] = s[sStartUptime], s[sEndUptime]
-		return !slices.Contains(other, 160) // the start of the system, by record
+		return true
 	case s[sStartUptime].width != 0 || s[sEndUptime].width != 0:
+		return false
+	case s[sStartDelta].width != 0 && s[sEndDelta].width != 0:
+		q.times = timesDelta
+		s[sStart], s[sEnd] = s[sStartDelta], s[sEndDelta]
+		return true
+	case s[sStartDelta].width != 0 || s[sEndDelta].width != 0:
 		return false
 	}
 	for _, id := range other {
 		switch id {
-		case 158, 159, 322, 323, 324, 325:
+		case 322, 323, 324, 325:
 			return false
 		}
 	}
@@ -154,8 +162,8 @@ func (q *quick) timed(s *[numSlotsCompiled]slot, seen *[numSlotsCompiled]uint16,
 func (q *quick) idle(s *[numSlotsCompiled]slot, id uint16) bool {
 	switch id {
 	case 85, 86, // totals beside deltas
-		136, 5, 61, 80, 148, 234, // that tell flows with totals apart
-		158, 159, 160, 161, 162, 322, 323, 324, 325, // times beside better ones
+		136, 233, 5, 61, 80, 148, 234, // that tell flows with totals apart
+		161, 162, 322, 323, 324, 325, // times beside better ones
 		145, 304, 312: // sampling's algorithm alone, a frame's length without the frame
 		return true
 	case 225, 226, 227, 228: // after translation, where the ends before it are known
@@ -214,24 +222,24 @@ func (q *quick) describe() {
 }
 
 // place moves the slots that stand behind variable-length fields to where they
-// are in one record.
+// are in one record; s has been a copy of q.slots.
 func (q *quick) place(s *[numSlots]slot, w *walk) {
-	*s = q.slots
 	for m := q.moves; m != 0; m &= m - 1 {
-		i := bits.TrailingZeros32(m)
-		s[i].end += w.shift[s[i].after]
+		i := bits.TrailingZeros32(m) % numSlots
+		s[i].end = q.slots[i].end + w.shift[q.slots[i].after]
 	}
 }
 
 // common is what the records of one set share.
 type common struct {
 	base flow.Record
-	// Header clock (ns) and the uptime (ms) that belongs to it.
-	export   int64
-	uptime   uint32
-	uptimeOK bool
-	latest   int64 // ns: a record that ends after it is not believed
-	keyed    bool  // the sampling rate depends on the record
+	// The header's clock (ns) and the uptime (ms) that belongs to it.
+	export      int64
+	uptime      uint32
+	uptimeKnown bool  // from the header
+	uptimeOK    bool  // or from options
+	latest      int64 // ns: a record that ends after it is not believed
+	keyed       bool  // the sampling rate depends on the record
 }
 
 // begin notes what the records of a set share.
@@ -245,6 +253,7 @@ func (c *common) begin(o *origin, trustClock bool) {
 		End:      o.received,
 	}
 	c.export = o.export
+	c.uptimeKnown = o.uptimeKnown
 	c.uptime, c.uptimeOK = o.uptimeAt(o.domain.systemInit)
 	c.latest = o.received + int64(maxFuture)
 	if trustClock {
@@ -258,7 +267,7 @@ func (c *common) begin(o *origin, trustClock bool) {
 func (q *quick) fill(s *[numSlots]slot, rec []byte, c *common, r *flow.Record) bool {
 	has := q.has
 	start, end := c.base.Start, c.base.End
-	if q.times != timesNone && (q.times == timesAbsolute || c.uptimeOK) {
+	if q.times > timesUptime || q.times == timesUptime && (c.uptimeOK || s[sSystemInit].width != 0) {
 		var ok bool
 		if start, end, ok = q.span(s, rec, c); !ok {
 			return false
@@ -300,10 +309,24 @@ func (q *quick) fill(s *[numSlots]slot, rec []byte, c *common, r *flow.Record) b
 // span reads the times; not ok: they need the rules of times.
 func (q *quick) span(s *[numSlots]slot, rec []byte, c *common) (start, end int64, ok bool) {
 	first, last := s[sStart].num(rec), s[sEnd].num(rec)
-	if q.times == timesUptime {
-		start = c.export + int64(int32(uint32(first)-c.uptime))*1e6
-		end = c.export + int64(int32(uint32(last)-c.uptime))*1e6
-	} else {
+	switch q.times {
+	case timesUptime:
+		uptime := c.uptime
+		if s[sSystemInit].width != 0 && !c.uptimeKnown {
+			init := s[sSystemInit].num(rec)
+			if init == 0 || init > math.MaxInt64/1_000_000 {
+				return 0, 0, false
+			}
+			uptime = uint32(c.export/1e6 - int64(init))
+		}
+		start = c.export + int64(int32(uint32(first)-uptime))*1e6
+		end = c.export + int64(int32(uint32(last)-uptime))*1e6
+	case timesDelta:
+		if first|last >= maxDelta {
+			return 0, 0, false
+		}
+		start, end = c.export-int64(first)*1e3, c.export-int64(last)*1e3
+	default:
 		var ok1, ok2 bool
 		start, ok1 = absolute(first, uint64(q.startUnit))
 		end, ok2 = absolute(last, uint64(q.endUnit))

@@ -62,6 +62,7 @@ const (
 	sInterval
 	sSamplerID
 	sSelectorID
+	sSystemInit
 	numSlots
 
 	sMinTTL = iota - 1
@@ -73,6 +74,8 @@ const (
 	sInitiatorBytes
 	sStartUptime
 	sEndUptime
+	sStartDelta
+	sEndDelta
 	numSlotsCompiled
 )
 
@@ -153,6 +156,12 @@ func slotOfNumber(id uint16) (s int, width uint16, exact bool) {
 		return sStartUptime, 4, false
 	case 21:
 		return sEndUptime, 4, false
+	case 158:
+		return sStartDelta, 8, false
+	case 159:
+		return sEndDelta, 8, false
+	case 160:
+		return sSystemInit, 8, false
 	case 150, 152:
 		return sStart, 8, false
 	case 151, 153:

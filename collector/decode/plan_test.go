@@ -26,8 +26,11 @@ func TestReads(t *testing.T) {
 	notices := func(set func(*fields, []byte)) bool {
 		for n := range 17 {
 			b := bytes.Repeat([]byte{1}, n)
-			if n == 2 { // nothing is of type 257
-				b = []byte{0, 1}
+			switch n {
+			case 1:
+				b[0] = 2 // an event's end
+			case 2:
+				b[0] = 0 // nothing is of type 257
 			}
 			var f fields
 			if set(&f, b); !reflect.DeepEqual(f, fields{}) {
@@ -84,10 +87,12 @@ func someFields(rnd *rand.Rand, version uint16) []element {
 	one(0.1, e(24, 4), e(23, 8), e(86, 4), e(85, 4))
 	one(0.7, e(10, 2), e(10, 4), e(252, 4))
 	one(0.7, e(14, 2), e(14, 4), e(253, 4))
-	if times := [][]element{{}, {e(22, 4), e(21, 4)}, {e(152, 8), e(153, 8)}, {e(150, 4), e(151, 4)}, {e(154, 8), e(155, 8)}, {e(150, 4), e(153, 8)}}; true {
+	if times := [][]element{{}, {e(22, 4), e(21, 4)}, {e(152, 8), e(153, 8)}, {e(150, 4), e(151, 4)}, {e(154, 8), e(155, 8)}, {e(150, 4), e(153, 8)}, {e(158, 4), e(159, 4)}, {e(22, 4), e(160, 8), e(21, 4)}}; true {
 		fs = append(fs, times[rnd.IntN(len(times))]...)
 	}
 	one(0.1, e(22, 4), e(21, 4), e(152, 8), e(161, 4), e(160, 8), e(158, 4), e(159, 4), e(323, 8))
+	one(0.1, e(8, 4), e(28, 16), e(7, 2), e(4, 1), e(2, 4), e(152, 8), e(22, 4)) // once more
+
 	one(0.3, e(32, 2), e(139, 2))
 	one(0.1, e(176, 1), e(177, 1), e(178, 1), e(179, 1))
 	one(0.2, e(58, 2))
@@ -99,7 +104,7 @@ func someFields(rnd *rand.Rand, version uint16) []element {
 	one(0.2, e(34, 4), e(34, 2))
 	one(0.2, e(48, 1), e(48, 2), e(302, 8), e(302, 4))
 	one(0.1, e(225, 4), e(226, 4), e(227, 2), e(228, 2), e(281, 16))
-	one(0.1, e(136, 1), e(5, 1), e(61, 1), e(80, 6), e(312, 2), e(304, 1), e(305, 4))
+	one(0.1, e(136, 1), e(233, 1), e(5, 1), e(61, 1), e(80, 6), e(312, 2), e(304, 1), e(305, 4))
 	for range rnd.IntN(4) { // that nobody reads
 		fs = append(fs, e(uint16(400+rnd.IntN(50)), uint16(1+rnd.IntN(9))))
 		if version == 10 && rnd.IntN(2) == 0 {
@@ -146,6 +151,10 @@ func someRecord(rnd *rand.Rand, version uint16, fs []element) wire {
 			at(uint64([]uint8{1, 6, 6, 6, 17, 17, 58, 47, 132}[rnd.IntN(9)]))
 		case f.id == 22 || f.id == 21:
 			at(uint64(testUptime) - uint64(rnd.IntN(60000)))
+		case f.id == 160:
+			at(uint64(testNow/1e6) - 1_000_000 - uint64(testUptime))
+		case f.id == 158 || f.id == 159:
+			at(uint64(rnd.IntN(1 << 26)))
 		case f.id >= 150 && f.id <= 157:
 			ms := uint64(testNow/1e6) - uint64(rnd.IntN(60000))
 			switch {

@@ -49,11 +49,14 @@ func (o *origin) moment(f *fields, abs present, at int64, up present, uptime uin
 		return at, true
 	case f.has&up != 0:
 		return o.fromUptime(f, uptime)
-	case f.has&delta != 0 && us < 1<<50:
+	case f.has&delta != 0 && us < maxDelta:
 		return o.export - int64(us)*1e3, true
 	}
 	return 0, false
 }
+
+// maxDelta is the longest distance to the export time taken: 35 years of µs.
+const maxDelta = 1 << 50
 
 // fromUptime turns milliseconds of uptime into a time. The counter has 32 bits
 // and wraps after 49.7 days (RFC 3954 §5.1), so it is read as a distance to the

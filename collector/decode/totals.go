@@ -65,6 +65,7 @@ func (f *fields) reverseTotals() {
 const (
 	endUnknown = 0
 	endActive  = 2 // active timeout: the flow goes on
+	endOfFlow  = 3
 )
 
 // running turns the totals of a record into what came since the one before.
