@@ -180,7 +180,7 @@ func (d *Decoder) walkRecords(o *origin, t *template, b []byte, visit func(*orig
 func (d *Decoder) quickRecords(o *origin, t *template, b []byte) (n int, cut bool) {
 	q := &t.plan.quick
 	slots := &q.slots
-	if q.moves != 0 {
+	if len(q.moves) > 0 {
 		d.slots = q.slots
 		slots = &d.slots
 	}
@@ -191,7 +191,7 @@ func (d *Decoder) quickRecords(o *origin, t *template, b []byte) (n int, cut boo
 			return n, cut
 		}
 		rec := b[:lead+size]
-		if q.moves != 0 {
+		if len(q.moves) > 0 {
 			q.place(slots, &d.walk)
 		}
 		r := d.room(o)

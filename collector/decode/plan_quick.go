@@ -3,7 +3,6 @@ package decode
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -24,7 +23,7 @@ type quick struct {
 	extra     bool    // has one of the rarer fields, from sIPVersion and sICMP* on
 	sampled   bool    // has a field that tells the record's sampling rate
 	rateHas   present // of a rateKey: what the template has; fInIf is IE 10 alone
-	moves     uint32  // the slots behind a variable-length field, a bit each
+	moves     []uint8 // the slots that stand behind a variable-length field
 	startUnit uint32
 	endUnit   uint32
 }
@@ -216,7 +215,7 @@ func (q *quick) describe() {
 	}
 	for i, s := range q.slots {
 		if s.after > 0 {
-			q.moves |= 1 << i
+			q.moves = append(q.moves, uint8(i))
 		}
 	}
 }
@@ -224,9 +223,9 @@ func (q *quick) describe() {
 // place moves the slots that stand behind variable-length fields to where they
 // are in one record; s has been a copy of q.slots.
 func (q *quick) place(s *[numSlots]slot, w *walk) {
-	for m := q.moves; m != 0; m &= m - 1 {
-		i := bits.TrailingZeros32(m) % numSlots
-		s[i].end = q.slots[i].end + w.shift[q.slots[i].after]
+	for _, i := range q.moves {
+		from := &q.slots[i]
+		s[i].end = from.end + w.shift[from.after]
 	}
 }
 
