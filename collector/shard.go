@@ -21,30 +21,19 @@ type shard struct {
 	// who reads counters or saves state takes it for a moment.
 	mu  sync.Mutex
 	dec *decode.Decoder
-	agg *aggregate.Aggregator
+	agg *aggregate.Local
 	add func([]flow.Record)
-
-	rowsHint [4]int // rows of the last batch: the next is about as large
 }
-
-// maxPendingRows is how many rows may wait for the next tick: about 15 MB.
-const maxPendingRows = 1 << 16
 
 func newShard(c *Collector, cfg Config) *shard {
 	s := &shard{
 		c:     c,
 		queue: newQueue(cfg.QueueBytes),
 		dec:   decode.New(cfg.Decode, decode.Deps{Log: c.log.Named("decode")}),
-		agg:   aggregate.New(cfg.Aggregate),
 	}
-	s.add = s.addRun
+	s.agg = aggregate.NewLocal(cfg.Aggregate, s.write)
+	s.add = s.agg.AddRun
 	return s
-}
-
-func (s *shard) addRun(rs []flow.Record) {
-	for i := range rs {
-		s.agg.Add(&rs[i])
-	}
 }
 
 // work runs until the queue is closed and empty, then flushes everything.
@@ -77,28 +66,19 @@ func (s *shard) handle(it item) {
 	}
 	s.mu.Lock()
 	s.dec.Decode(decode.Datagram{Exporter: it.from, Received: it.received, Payload: *it.buf, Kind: it.kind}, s.add)
-	pending := s.agg.PendingRows()
 	s.mu.Unlock()
 	s.queue.free(it)
-	if pending >= maxPendingRows {
-		s.flush(false)
-	}
 }
 
 // flush hands the rows that are due to the sink; all: everything there is.
 func (s *shard) flush(all bool) {
-	h := &s.rowsHint
-	b := &flow.Batch{
-		Hosts: make([]flow.HostWindow, 0, h[0]), Services: make([]flow.ServiceWindow, 0, h[1]),
-		Pairs: make([]flow.PairWindow, 0, h[2]), Flows: make([]flow.FlowRow, 0, h[3]),
-	}
 	s.mu.Lock()
-	s.agg.Flush(s.c.now().UnixNano(), all, b)
-	s.mu.Unlock()
-	*h = [4]int{len(b.Hosts), len(b.Services), len(b.Pairs), len(b.Flows)}
-	if b.Rows() == 0 {
-		return
-	}
+	defer s.mu.Unlock()
+	s.agg.Flush(s.c.now().UnixNano(), all)
+}
+
+// write hands rows to the sink.
+func (s *shard) write(b *flow.Batch) {
 	if err := s.c.deps.Sink.Write(b); err != nil {
 		s.c.counts.refused.Add(uint64(b.Rows()))
 		if s.c.limits.refused.AllowN(s.c.now(), 1) {

@@ -37,10 +37,11 @@ func TestUploadBySeveralRouters(t *testing.T) {
 		{"answers by another, 1:4096", []stream{{0, true, 80_000, 4096}, {1, false, 4_000, 4096}}, flow.TierNone},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var aggs []*aggregate.Aggregator
+			var aggs []*aggregate.Local
+			var b flow.Batch
 			for range 2 {
-				aggs = append(aggs, aggregate.New(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")},
-					Bogons: []netip.Prefix{}, FlowPolicy: aggregate.FlowOff}))
+				aggs = append(aggs, aggregate.NewLocal(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")},
+					Bogons: []netip.Prefix{}, FlowPolicy: aggregate.FlowOff}, collect(&b)))
 			}
 			mem := newMemWindows()
 			d := New(Config{}, Deps{Windows: mem})
@@ -60,11 +61,11 @@ func TestUploadBySeveralRouters(t *testing.T) {
 						aggs[s.router].Add(&r)
 					}
 				}
-				var b flow.Batch
 				for _, a := range aggs {
-					a.Flush(ts.UnixNano(), false, &b)
+					a.Flush(ts.UnixNano(), false)
 				}
 				mem.add(&b)
+				b = flow.Batch{}
 				found, err := d.Tick(t.Context(), ts)
 				if err != nil {
 					t.Fatal(err)

@@ -286,11 +286,12 @@ const never = time.Duration(1<<63 - 1)
 func (s *scenario) play(t testing.TB, n uint32, seed uint64, netflow bool, budget int) result {
 	g := newGenerator(seed, n, netflow)
 	g.outOnly = s.outOnly
-	agg := aggregate.New(aggregate.Config{
+	var b flow.Batch
+	agg := aggregate.NewLocal(aggregate.Config{
 		Internal:   []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("2001:db8::/32")},
 		External:   []aggregate.Interface{{Exporter: exporter, IfIndex: 99}},
 		FlowPolicy: aggregate.FlowOff,
-	})
+	}, collect(&b))
 	mem := newMemWindows()
 	d := New(Config{}, Deps{Windows: mem})
 	sources := slices.Clone(s.sources)
@@ -311,9 +312,9 @@ func (s *scenario) play(t testing.TB, n uint32, seed uint64, netflow bool, budge
 		for _, r := range g.take(ts) {
 			agg.Add(&r)
 		}
-		var b flow.Batch
-		agg.Flush(ts.UnixNano(), false, &b)
+		agg.Flush(ts.UnixNano(), false)
 		mem.add(&b)
+		b = flow.Batch{}
 		found, err := d.Tick(context.Background(), ts)
 		if err != nil {
 			t.Fatal(err)

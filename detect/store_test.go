@@ -40,7 +40,8 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := newGenerator(1, run.n, run.netflow)
-		agg := aggregate.New(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, FlowPolicy: aggregate.FlowAttempts})
+		var b flow.Batch
+		agg := aggregate.NewLocal(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, FlowPolicy: aggregate.FlowAttempts}, collect(&b))
 		for e := time.Duration(0); e < length; e += step {
 			for i := range sc.sources {
 				g.run(&sc.sources[i], epoch, e)
@@ -49,8 +50,7 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 			for _, r := range g.take(ts) {
 				agg.Add(&r)
 			}
-			var b flow.Batch
-			agg.Flush(ts.UnixNano(), e+step >= length, &b)
+			agg.Flush(ts.UnixNano(), e+step >= length)
 			for i := range b.Hosts {
 				b.Hosts[i].Tenant = tenant
 			}
@@ -67,6 +67,7 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 			if err := s.Write(&b); err != nil {
 				t.Fatal(err)
 			}
+			b = flow.Batch{}
 		}
 		tenant = tenant.Next()
 	}

@@ -82,7 +82,7 @@ type replay struct {
 	dir      string
 	svc      *service // engine and store
 	dec      *decode.Decoder
-	agg      *aggregate.Aggregator
+	agg      *aggregate.Local
 	detector *detect.Detector
 	control  *respond.Controller
 	interval time.Duration
@@ -92,6 +92,8 @@ type replay struct {
 	slot     time.Time // next tick
 	last     time.Time // of a datagram
 	busy     time.Time // last tick that stored rows
+	wrote    bool      // rows were written since the last tick
+	refused  error     // the first error of writing them
 	skipped  uint64
 	findings uint64
 	ticks    uint64
@@ -131,7 +133,7 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 		return nil, err
 	}
 	r.dec = decode.New(decodeConfig(cfg), decode.Deps{})
-	r.agg = aggregate.New(aggregateConfig(cfg))
+	r.agg = aggregate.NewLocal(aggregateConfig(cfg), r.write)
 	r.detector = detect.New(cfg.Detect, detect.Deps{Windows: r.svc.store})
 	r.control = respond.New(respond.Config{Modes: modes}, respond.Deps{Events: &memoryLog{}, Flows: r.svc.store, Inventory: inv})
 	return r, nil
@@ -171,11 +173,7 @@ func (r *replay) file(ctx context.Context, path string) error {
 		if err := r.advance(ctx, time.Unix(0, d.Time).UTC()); err != nil {
 			return err
 		}
-		r.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: r.last.UnixNano(), Payload: d.Payload}, func(rs []flow.Record) {
-			for i := range rs {
-				r.agg.Add(&rs[i])
-			}
-		})
+		r.dec.Decode(decode.Datagram{Exporter: d.Exporter, Received: r.last.UnixNano(), Payload: d.Payload}, r.agg.AddRun)
 		return nil
 	})
 	r.skipped += skipped
@@ -218,17 +216,24 @@ func (r *replay) finish(ctx context.Context) error {
 	return r.report()
 }
 
+// write stores rows. What is wrong with the store the next tick tells.
+func (r *replay) write(b *flow.Batch) {
+	r.wrote = true
+	if err := r.svc.store.Write(b); err != nil && r.refused == nil {
+		r.refused = err
+	}
+}
+
 func (r *replay) tick(ctx context.Context, ts time.Time) error {
-	var b flow.Batch
-	r.agg.Flush(ts.UnixNano(), false, &b)
-	if b.Rows() > 0 {
-		if err := r.svc.store.Write(&b); err != nil {
-			return err
-		}
+	r.agg.Flush(ts.UnixNano(), false)
+	if r.refused != nil {
+		return r.refused
+	}
+	if r.wrote {
 		if err := r.svc.store.Sync(ctx); err != nil {
 			return err
 		}
-		r.busy = ts
+		r.busy, r.wrote = ts, false
 	}
 	r.ticks++
 	fs, err := r.detector.Tick(ctx, ts)

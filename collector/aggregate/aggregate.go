@@ -1,7 +1,7 @@
 package aggregate
 
 import (
-	"net/netip"
+	"math/bits"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -10,43 +10,60 @@ import (
 // concurrent use.
 type Aggregator struct {
 	cfg  Config
-	nets *networks
+	mask ip // of v6 tenants
 
-	windows map[int64]*window // by start
-	last    *window           // the one used last: most records share a window
-	spare   []*window         // emptied, for reuse
+	windows  windows
+	hosts    table[hostRow]
+	services table[serviceRow]
+	pairs    table[pairRow]
+	remotes  setPool
+	ports    portPool
+	turn     uint32 // which way eviction looks at first
 
-	hosts, services, pairs budget
-
-	pending flow.Batch // rows that were full before a flush, and flow rows
-	spans   []span     // scratch
-	order   []uint32   // scratch
-
-	stats     Stats
-	dropped   [numReasons]uint64
-	exporters map[netip.Addr]*ExporterStats
+	chunk chunk
+	round round
+	spans []span // scratch
+	stats aggregatorStats
 }
 
-// maxSpare is how many emptied windows keep their memory. Two are enough for
-// the steady state: one window closes as another opens.
-const maxSpare = 2
+// table holds the keys of one kind in all windows.
+type table[T any] struct {
+	index index
+	rows  slab[T]
+	max   int      // keys
+	hot   []uint32 // rows that are due before their window
+	due   []uint32 // those of them that the present round hands over
+	full  uint64   // contributions that found no room
+}
 
-// New returns an Aggregator without windows. It panics if cfg does not
-// Validate: a user's configuration is checked before.
-func New(cfg Config) *Aggregator {
+// minBuckets is the size of an index without keys.
+const minBuckets = 16
+
+// maxBuckets bounds an index of max keys: it is a quarter full then.
+func maxBuckets(max int) int {
+	return 1 << bits.Len(uint(4*max/ways))
+}
+
+// New returns an Aggregator without windows. write is called, by Take and
+// Flush, with rows that are due or full, in chunks of at most ChunkRows; a batch
+// is valid until write returns. New panics if cfg does not Validate: a user's
+// configuration is checked before.
+func New(cfg Config, write func(*flow.Batch)) *Aggregator {
 	if err := cfg.Validate(); err != nil {
 		panic("aggregate: " + err.Error())
 	}
-	cfg = cfg.withDefaults()
-	return &Aggregator{
-		cfg:       cfg,
-		nets:      newNetworks(cfg),
-		windows:   make(map[int64]*window),
-		hosts:     budget{max: cfg.MaxKeys},
-		services:  budget{max: cfg.MaxKeys},
-		pairs:     budget{max: cfg.MaxKeys},
-		exporters: make(map[netip.Addr]*ExporterStats),
-	}
+	a := &Aggregator{}
+	a.chunk.write = write
+	a.windows.init()
+	a.hosts.index, a.services.index, a.pairs.index = newIndex(minBuckets), newIndex(minBuckets), newIndex(minBuckets)
+	a.set(cfg)
+	return a
+}
+
+func (a *Aggregator) set(cfg Config) {
+	a.cfg = cfg.withDefaults()
+	a.mask = maskOf(a.cfg.V6TenantBits)
+	a.hosts.max, a.services.max, a.pairs.max = a.cfg.MaxKeys, a.cfg.MaxKeys, a.cfg.MaxPairs
 }
 
 // Reconfigure replaces the configuration for records that come from now on.
@@ -55,95 +72,71 @@ func (a *Aggregator) Reconfigure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	a.cfg = cfg.withDefaults()
-	a.nets = newNetworks(a.cfg)
-	a.hosts.max, a.services.max, a.pairs.max = a.cfg.MaxKeys, a.cfg.MaxKeys, a.cfg.MaxKeys
+	a.set(cfg)
 	return nil
 }
 
-// Add takes in one record; r.Received is "now". The record is not kept.
-func (a *Aggregator) Add(r *flow.Record) {
-	a.stats.Records++
-	if !r.Src.IsValid() || !r.Dst.IsValid() {
-		a.dropped[dropNoAddress]++
-		return
-	}
-	if r.SamplingRate == 0 {
-		a.dropped[dropSamplingUnknown]++
-		a.exporter(r.Exporter).SamplingUnknown++
-		return
-	}
-	srcInternal, dstInternal := a.nets.internal.Contains(r.Src), a.nets.internal.Contains(r.Dst)
-	if !srcInternal && !dstInternal {
-		a.dropped[dropNotInternal]++
-		return
-	}
-	t := checkTimes(r, a.cfg.MaxAge)
-	if t.ahead {
-		a.stats.ClockAhead++
-		a.exporter(r.Exporter).ClockAhead++
-	}
-	if t.end < t.horizon {
-		a.dropped[dropTooLate]++
-		a.stats.ClippedPackets += r.Packets
-		a.stats.ClippedBytes += r.Bytes
-		a.exporter(r.Exporter).TooLate++
-		return
-	}
-	k := classify(r)
-	spans, clipped := spread(a.spans[:0], t, r.Packets, r.Bytes, k.synPackets)
-	a.spans = spans
-	a.stats.ClippedPackets += clipped.packets
-	a.stats.ClippedBytes += clipped.bytes
+// hashes of rows, for an index that grows.
 
-	stored := false
-	if srcInternal {
-		s := side{
-			rec: r, kind: k, dir: flow.Out, host: r.Src, remote: r.Dst, role: k.sender,
-			spoofed: r.Has&flow.HasInIf != 0 && a.nets.isExternal(r.Exporter, r.InIf),
-			bogon:   a.nets.isBogon(r.Dst, dstInternal),
-		}
-		stored = a.addSide(&s, t) || stored
-	}
-	if dstInternal {
-		s := side{
-			rec: r, kind: k, dir: flow.In, host: r.Dst, remote: r.Src, role: opposite(k.sender),
-			bogon: a.nets.isBogon(r.Src, srcInternal),
-		}
-		stored = a.addSide(&s, t) || stored
-	}
-	if !stored {
-		a.dropped[dropTableFull]++
-		return
-	}
-	a.stats.Aggregated++
+func (a *Aggregator) hostHash(row uint32) (uint64, int64) {
+	h := a.hosts.rows.at(row)
+	return hashHost(hashTenant(h.tenant), h.rate), a.windows.byID[h.win].no
 }
 
-func opposite(r flow.Role) flow.Role {
-	switch r {
-	case flow.RoleClient:
-		return flow.RoleServer
-	case flow.RoleServer:
-		return flow.RoleClient
-	}
-	return r
+func (a *Aggregator) serviceHash(row uint32) (uint64, int64) {
+	s := a.services.rows.at(row)
+	h, no := a.hostHash(s.host)
+	return hashService(h, s.svc, s.proto, s.role), no
 }
 
-// window returns the window that starts at start, opened now if need be.
-func (a *Aggregator) window(start, now int64) *window {
-	if a.last != nil && a.last.start == start {
-		return a.last
+func (a *Aggregator) pairHash(row uint32) (uint64, int64) {
+	p := a.pairs.rows.at(row)
+	h, no := a.hostHash(p.host)
+	return hashPair(h, p.remote, p.proto), no
+}
+
+// grow doubles the index of a kind, if it may.
+func (a *Aggregator) grow(kind int) bool {
+	var ok bool
+	switch kind {
+	case kindHosts:
+		ok = a.hosts.grow(a.hostHash)
+	case kindServices:
+		ok = a.services.grow(a.serviceHash)
+	case kindPairs:
+		ok = a.pairs.grow(a.pairHash)
 	}
-	w := a.windows[start]
-	if w == nil {
-		if n := len(a.spare); n > 0 {
-			w, a.spare = a.spare[n-1], a.spare[:n-1]
-		} else {
-			w = newWindow()
+	if ok {
+		for _, w := range a.windows.byID[1:] {
+			w.keys[kind].drop() // the keys lie elsewhere now
 		}
-		w.start, w.opened = start, now
-		a.windows[start] = w
+		a.round.restart(kind)
 	}
-	a.last = w
-	return w
+	return ok
+}
+
+func (t *table[T]) grow(hash func(uint32) (uint64, int64)) bool {
+	x, ok := t.index.grown(maxBuckets(t.max), hash)
+	if ok {
+		t.index = x
+	}
+	return ok
+}
+
+// newKey returns a free way for a new key of a kind, or ok false if there is no
+// room.
+func newKey[T any](a *Aggregator, t *table[T], kind int, hash uint64, no int64) (b *bucket, at int, ok bool) {
+	if t.index.n >= t.max {
+		return nil, 0, false
+	}
+	for {
+		i := t.index.at(hash, no)
+		b = &t.index.buckets[i]
+		if way := b.free(); way < ways {
+			return b, int(i)*ways + way, true
+		}
+		if !a.grow(kind) {
+			return nil, 0, false
+		}
+	}
 }

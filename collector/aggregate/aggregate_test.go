@@ -2,7 +2,6 @@ package aggregate
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -60,14 +59,40 @@ func conversation(packets, bytes uint64) func(*flow.Record) {
 	}
 }
 
+// sink keeps copies of all rows.
+type sink struct{ flow.Batch }
+
+func (s *sink) write(b *flow.Batch) {
+	if b.Rows() > ChunkRows {
+		panic("a chunk is too large")
+	}
+	s.Hosts, s.Flows = append(s.Hosts, b.Hosts...), append(s.Flows, b.Flows...)
+	for _, r := range b.Services {
+		r.Remotes = slices.Clone(r.Remotes)
+		s.Services = append(s.Services, r)
+	}
+	for _, r := range b.Pairs {
+		r.Ports = slices.Clone(r.Ports)
+		s.Pairs = append(s.Pairs, r)
+	}
+}
+
+// take returns what came since the last call.
+func (s *sink) take() *flow.Batch {
+	b := s.Batch
+	s.Batch = flow.Batch{}
+	return &b
+}
+
 func run(t *testing.T, cfg Config, recs ...*flow.Record) (*flow.Batch, Stats) {
 	t.Helper()
-	a := New(cfg)
+	var rows sink
+	a := NewLocal(cfg, rows.write)
 	for _, r := range recs {
 		a.Add(r)
 	}
-	var b flow.Batch
-	a.Flush(0, true, &b)
+	a.Flush(0, true)
+	b := &rows.Batch
 	s := a.Stats()
 	var dropped uint64
 	for _, n := range s.Dropped {
@@ -76,7 +101,7 @@ func run(t *testing.T, cfg Config, recs ...*flow.Record) (*flow.Batch, Stats) {
 	if s.Records != s.Aggregated+dropped {
 		t.Errorf("records %d != aggregated %d + dropped %v", s.Records, s.Aggregated, s.Dropped)
 	}
-	return &b, s
+	return b, s
 }
 
 func remote(i int) netip.Addr {
@@ -93,7 +118,7 @@ func TestOneSYN(t *testing.T) {
 	want := &flow.Batch{
 		Hosts: []flow.HostWindow{{Key: key, Counts: counts, Classes: classes}},
 		Services: []flow.ServiceWindow{{Key: key, IPProto: 6, Role: client, SvcPort: 22, Counts: counts, Classes: classes,
-			Attempts: 1, Remotes: []uint64{hashRemote(remote1)}}},
+			Attempts: 1, Remotes: []uint64{hashRemote(ipOf(remote1))}}},
 		Pairs: []flow.PairWindow{{Key: key, Remote: remote1, IPProto: 6, Counts: counts, Classes: classes, SYNPackets: 1, Ports: []uint16{22}}},
 		Flows: []flow.FlowRow{{Time: t0, Start: t0, End: t0, Exporter: exporter1, Tenant: tenantA, Host: tenantA, Remote: remote1,
 			HostPort: 40000, RemotePort: 22, SvcPort: 22, Dir: flow.Out, IPProto: 6, Role: client, Class: flow.ClassSYN,
@@ -238,11 +263,11 @@ func TestIPv6Tenant(t *testing.T) {
 		t.Errorf("flow rows lost the host: %+v", b.Flows)
 	}
 	for bits, want := range map[int]string{56: "2001:db8:1::", 60: "2001:db8:1::", 63: "2001:db8:1:2::", 128: "2001:db8:1:2:aaaa::1", 48: "2001:db8:1::", 1: "::"} {
-		n := newNetworks(Config{V6TenantBits: bits})
-		if got := n.tenant(a).addr(); got != netip.MustParseAddr(want) {
+		mask := maskOf(bits)
+		if got := ipOf(a).tenant(mask).addr(); got != netip.MustParseAddr(want) {
 			t.Errorf("/%d: %s, want %s", bits, got, want)
 		}
-		if got := n.tenant(tenantA).addr(); got != tenantA {
+		if got := ipOf(tenantA).tenant(mask).addr(); got != tenantA {
 			t.Errorf("/%d: v4 tenant became %s", bits, got)
 		}
 	}
@@ -317,8 +342,9 @@ func TestFlowPolicy(t *testing.T) {
 }
 
 func TestFlushTimes(t *testing.T) {
-	a := New(testConfig())
-	flush := func(now int64) *flow.Batch { var b flow.Batch; a.Flush(now, false, &b); b.Flows = nil; return &b }
+	var rows sink
+	a := NewLocal(testConfig(), rows.write)
+	flush := func(now int64) *flow.Batch { a.Flush(now, false); b := rows.take(); b.Flows = nil; return b }
 	a.Add(rec(at(t0 + sec)))
 	if b := flush(t0 + 15*sec - 1); b.Rows() != 0 {
 		t.Errorf("before the end of lateness: %+v", b)
@@ -342,8 +368,9 @@ func TestFlushTimes(t *testing.T) {
 }
 
 func TestHot(t *testing.T) {
-	a := New(testConfig())
-	flush := func(now int64) *flow.Batch { var b flow.Batch; a.Flush(now, false, &b); b.Flows = nil; return &b }
+	var rows sink
+	a := NewLocal(testConfig(), rows.write)
+	flush := func(now int64) *flow.Batch { a.Flush(now, false); b := rows.take(); b.Flows = nil; return b }
 	for i := range 7 {
 		a.Add(rec(to(remote(i))))
 	}
@@ -377,7 +404,7 @@ func TestHot(t *testing.T) {
 	}{
 		{4999, 1, 0, 0, 0}, {5000, 1, 0, 0, 1}, {19_999, 1, 0, 0, 1}, {20_000, 1, 1, 1, 1}, {5, 1000, 0, 0, 1}, {20, 1000, 1, 1, 1},
 	} {
-		a = New(testConfig())
+		a = NewLocal(testConfig(), rows.write)
 		a.Add(big(c.packets, c.rate))
 		if b := flush(t0 + 31*sec); len(b.Hosts) != c.hosts || len(b.Services) != c.services || len(b.Pairs) != c.prs {
 			t.Errorf("%d packets at 1:%d: %d hosts, %d services, %d pairs; want %d, %d, %d", c.packets, c.rate, len(b.Hosts), len(b.Services), len(b.Pairs), c.hosts, c.services, c.prs)
@@ -385,48 +412,29 @@ func TestHot(t *testing.T) {
 	}
 }
 
-func TestRemotesAreExactAndBounded(t *testing.T) {
-	a := New(testConfig())
-	const n = 3*maxSet + 100
-	for i := range n {
-		a.Add(rec(to(remote(i))))
-		a.Add(rec(to(remote(i)), func(r *flow.Record) { r.SrcPort++ }))
-	}
-	if got := len(a.pending.Services); got != 3 {
-		t.Errorf("%d full rows before the flush, want 3", got)
-	}
-	for p := range 2 * maxSet {
-		a.Add(rec(func(r *flow.Record) { r.DstPort = uint16(20000 + p) }))
-	}
-	var b flow.Batch
-	a.Flush(t0, true, &b)
-	union := map[uint64]bool{}
-	for _, s := range b.Services {
-		if len(s.Remotes) > maxSet || !slices.IsSorted(s.Remotes) {
-			t.Errorf("%d remotes in a row, sorted %v", len(s.Remotes), slices.IsSorted(s.Remotes))
-		}
-		if s.SvcPort == 22 {
-			for _, h := range s.Remotes {
-				union[h] = true
-			}
+func TestPortsAreExactAndBounded(t *testing.T) {
+	var rows sink
+	a := NewLocal(testConfig(), rows.write)
+	for p := range 2*maxSet + 100 {
+		for range 2 {
+			a.Add(rec(func(r *flow.Record) { r.DstPort = uint16(20000 + p*7) }))
 		}
 	}
-	if len(union) != n {
-		t.Errorf("union of remotes %d, want %d", len(union), n)
+	a.Flush(t0, true)
+	if len(rows.Pairs) != 3 {
+		t.Errorf("%d rows, want 3", len(rows.Pairs))
 	}
 	ports := map[uint16]bool{}
-	for _, p := range b.Pairs {
+	for _, p := range rows.Pairs {
 		if len(p.Ports) > maxSet || !slices.IsSorted(p.Ports) {
-			t.Errorf("%d ports in a row", len(p.Ports))
+			t.Errorf("%d ports in a row, sorted %v", len(p.Ports), slices.IsSorted(p.Ports))
 		}
-		if p.Remote == remote1 {
-			for _, x := range p.Ports {
-				ports[x] = true
-			}
+		for _, x := range p.Ports {
+			ports[x] = true
 		}
 	}
-	if len(ports) != 2*maxSet {
-		t.Errorf("union of ports %d, want %d", len(ports), 2*maxSet)
+	if len(ports) != 2*maxSet+100 {
+		t.Errorf("union of ports %d, want %d", len(ports), 2*maxSet+100)
 	}
 }
 
@@ -466,19 +474,19 @@ func TestPairFloor(t *testing.T) {
 		})
 	}
 	// Once emitted, the rest goes out too, or the sum would be short.
-	a := New(testConfig())
-	var b flow.Batch
+	var b sink
+	a := NewLocal(testConfig(), b.write)
 	a.Add(rec(conversation(6000, 600_000)))
-	a.Flush(t0, false, &b)
+	a.Flush(t0, false)
 	a.Add(rec(conversation(1, 100)))
-	a.Flush(t0+15*sec, false, &b)
+	a.Flush(t0+15*sec, false)
 	if len(b.Pairs) != 2 || b.Pairs[0].OutPackets+b.Pairs[1].OutPackets != 6001 {
 		t.Errorf("pairs: %+v", b.Pairs)
 	}
 	// A slot that is used again does not remember that.
 	a.Add(rec(at(t0+20*sec), conversation(1, 100)))
-	b = flow.Batch{}
-	a.Flush(t0+100*sec, false, &b)
+	b.take()
+	a.Flush(t0+100*sec, false)
 	if len(b.Pairs) != 0 {
 		t.Errorf("a new window's pair below the floor was emitted: %+v", b.Pairs)
 	}
@@ -486,7 +494,7 @@ func TestPairFloor(t *testing.T) {
 
 func TestTableFull(t *testing.T) {
 	cfg := testConfig()
-	cfg.MaxKeys = 3
+	cfg.MaxKeys, cfg.MaxPairs = 3, 3
 	var recs []*flow.Record
 	for i := range 5 {
 		recs = append(recs, rec(to(remote(i))), rec(to(remote(i)), func(r *flow.Record) { r.DstPort = 23 }))
@@ -495,8 +503,8 @@ func TestTableFull(t *testing.T) {
 	if h := b.Hosts[0]; h.OutRecords != 10 || s.Dropped[ReasonTableFull] != 0 {
 		t.Errorf("the host lost records to its pairs: %+v, dropped %v", h, s.Dropped)
 	}
-	if s.TableFull["pairs"] != 4 || s.TableFull["services"] != 0 {
-		t.Errorf("table full: %v, want 4 pairs", s.TableFull)
+	if s.TableFull["pairs"] != 0 || s.TableFull["services"] != 0 || s.RowsPairs != 5 || s.PairsEvicted != 0 {
+		t.Errorf("table full: %v, %d pairs, %d evicted; want 5, those above the floor being stored when they give way", s.TableFull, s.RowsPairs, s.PairsEvicted)
 	}
 	recs = nil
 	for i := range 5 {
@@ -509,7 +517,8 @@ func TestTableFull(t *testing.T) {
 }
 
 func TestReconfigure(t *testing.T) {
-	a := New(testConfig())
+	var b sink
+	a := NewLocal(testConfig(), b.write)
 	a.Add(rec())
 	if err := a.Reconfigure(Config{V6TenantBits: 200}); err == nil {
 		t.Error("a wrong configuration was taken")
@@ -519,8 +528,7 @@ func TestReconfigure(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Add(rec())
-	var b flow.Batch
-	a.Flush(t0, true, &b)
+	a.Flush(t0, true)
 	if len(b.Hosts) != 2 || b.Hosts[0].OutRecords != 2 || b.Hosts[1].Tenant != remote1 {
 		t.Errorf("hosts: %+v", b.Hosts)
 	}
@@ -528,13 +536,13 @@ func TestReconfigure(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	bad := Config{Internal: []netip.Prefix{{}}, Bogons: []netip.Prefix{{}}, External: []Interface{{}}, V6TenantBits: 129,
-		Lateness: -1, MaxAge: 7 * time.Hour, MaxKeys: -1, FlowPolicy: "some"}
+		Lateness: -1, MaxAge: 7 * time.Hour, MaxKeys: -1, MaxPairs: -1, FlowPolicy: "some"}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	if n := len(err.(interface{ Unwrap() []error }).Unwrap()); n != 8 {
-		t.Errorf("%d errors, want all 8:\n%v", n, err)
+	if n := len(err.(interface{ Unwrap() []error }).Unwrap()); n != 9 {
+		t.Errorf("%d errors, want all 9:\n%v", n, err)
 	}
 	if err := testConfig().Validate(); err != nil {
 		t.Error(err)
@@ -548,38 +556,8 @@ func TestHashRemoteIsStable(t *testing.T) {
 		"2606:4700::1":         0xd34ba4284e1b060a,
 		"2606:4700::ffff:ffff": 0xd34ba4284e1b060a,
 	} {
-		if got := hashRemote(netip.MustParseAddr(addr)); got != want {
+		if got := hashRemote(ipOf(netip.MustParseAddr(addr))); got != want {
 			t.Errorf("%s: %#x, want %#x", addr, got, want)
 		}
-	}
-}
-
-func TestHashSet(t *testing.T) {
-	var s hashSet
-	r := rand.New(rand.NewPCG(1, 2))
-	want := map[uint64]bool{}
-	for range 10_000 {
-		h := r.Uint64N(3000) << 40 // all in one slot's chain
-		s.add(h)
-		if h == 0 {
-			h = 1
-		}
-		want[h] = true
-		if s.n != len(want) {
-			t.Fatalf("size %d, want %d", s.n, len(want))
-		}
-	}
-	got := s.sorted()
-	if len(got) != len(want) || !slices.IsSorted(got) {
-		t.Fatalf("%d members, want %d", len(got), len(want))
-	}
-	for _, h := range got {
-		if !want[h] {
-			t.Fatalf("%d is not a member", h)
-		}
-	}
-	s.reset()
-	if s.n != 0 || s.tab != nil || s.sorted() != nil {
-		t.Error("reset kept something")
 	}
 }

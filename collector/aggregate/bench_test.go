@@ -36,16 +36,21 @@ func benchRecords(n int, flows bool) []flow.Record {
 	return recs
 }
 
+// discard takes rows and forgets them.
+type discard struct{ rows int }
+
+func (d *discard) write(b *flow.Batch) { d.rows += b.Rows() }
+
 // benchAdd adds records at 50,000/s of event time with a flush each 2 s, so
 // that windows open, close and are used again as in service.
 func benchAdd(b *testing.B, policy FlowPolicy, length time.Duration) {
 	cfg := testConfig()
 	cfg.FlowPolicy = policy
-	a := New(cfg)
+	var out discard
+	a := NewLocal(cfg, out.write)
 	recs := benchRecords(1<<17, length > 0)
 	const perSecond = 50_000
 	now := t0
-	var out flow.Batch
 	i := 0
 	step := func() {
 		r := &recs[i&(1<<17-1)]
@@ -55,8 +60,7 @@ func benchAdd(b *testing.B, policy FlowPolicy, length time.Duration) {
 		r.Start = now - int64(length)
 		a.Add(r)
 		if i%(2*perSecond) == 0 {
-			out.Hosts, out.Services, out.Pairs, out.Flows = out.Hosts[:0], out.Services[:0], out.Pairs[:0], out.Flows[:0]
-			a.Flush(now, false, &out)
+			a.Flush(now, false)
 		}
 	}
 	for range 30 * perSecond { // to the steady state: three windows opened and closed
@@ -84,7 +88,8 @@ func BenchmarkAddFlows60s(b *testing.B)         { benchAdd(b, FlowOff, time.Minu
 func TestAddAllocations(t *testing.T) {
 	cfg := testConfig()
 	cfg.FlowPolicy = FlowOff
-	a := New(cfg)
+	var out discard
+	a := NewLocal(cfg, out.write)
 	recs := benchRecords(4000, false)
 	for range 50 { // until every key is hot and every set has its size
 		for i := range recs {

@@ -12,9 +12,17 @@ type kind struct {
 	answered bool
 	// reset: the record also holds a RST beside its class.
 	reset bool
-	// synPackets of the record's packets are SYNs; only with ClassSYN.
-	synPackets uint64
+	syn   part // of the packets that are SYNs; only with ClassSYN
 }
+
+// part of a record's packets.
+type part uint8
+
+const (
+	noPackets part = iota
+	allPackets
+	halfPackets // rounded up
+)
 
 // classify reads a record. The class of a packet sample follows from its flags;
 // a flow record carries the OR of the flags of all its packets, see tcpFlow.
@@ -110,7 +118,7 @@ func tcpPacket(r *flow.Record, k *kind) {
 	case f&flow.RST != 0:
 		k.class = flow.ClassRST
 	case f == flow.SYN:
-		k.class, k.synPackets = flow.ClassSYN, r.Packets
+		k.class, k.syn = flow.ClassSYN, allPackets
 	case f == flow.SYN|flow.ACK:
 		k.class = flow.ClassSYNACK
 	case f&flow.ACK != 0 && f&flow.SYN == 0:
@@ -150,9 +158,9 @@ func tcpFlow(r *flow.Record, k *kind) {
 	data := r.TCPFlags&(flow.PSH|flow.FIN) != 0
 	switch {
 	case f == flow.SYN:
-		k.class, k.synPackets = flow.ClassSYN, r.Packets
+		k.class, k.syn = flow.ClassSYN, allPackets
 	case f == flow.SYN|flow.RST && !data:
-		k.class, k.synPackets, k.reset = flow.ClassSYN, (r.Packets+1)/2, true
+		k.class, k.syn, k.reset = flow.ClassSYN, halfPackets, true
 	case f&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK:
 		if f == flow.SYN|flow.ACK && !data && k.sender == flow.RoleServer && r.Bytes/r.Packets <= maxSYNACKBytes {
 			k.class = flow.ClassSYNACK
@@ -205,4 +213,21 @@ func isRawSYN(r *flow.Record) bool {
 		limit = rawSYNBytes6
 	}
 	return length > 0 && length <= limit || r.Has&flow.HasTTL != 0 && r.TTL > rawSYNTTL
+}
+
+// bits returns what both sides of the record say of it.
+func (k *kind) bits() (set uint16) {
+	if k.answered {
+		set |= itemAnswered
+	}
+	if k.reset {
+		set |= itemReset
+	}
+	switch k.syn {
+	case allPackets:
+		set |= itemSYN
+	case halfPackets:
+		set |= itemHalfSYN
+	}
+	return set
 }

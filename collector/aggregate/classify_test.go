@@ -81,7 +81,8 @@ func TestClassifyTCP(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := classify(c.rec)
-			got := want{k.class, k.sender, k.svc, k.answered, k.reset, k.synPackets, k.isAttempt()}
+			it := Item{packets: c.rec.Packets, set: k.bits()}
+			got := want{k.class, k.sender, k.svc, k.answered, k.reset, it.synPackets(), k.isAttempt()}
 			if d := cmp.Diff(c.want, got); d != "" {
 				t.Errorf("(-want +got)\n%s", d)
 			}

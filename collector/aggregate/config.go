@@ -46,9 +46,12 @@ type Config struct {
 	MaxAge time.Duration
 	// FlowPolicy selects the flow rows: FlowAll.
 	FlowPolicy FlowPolicy
-	// MaxKeys bounds the keys held per kind of row (hosts, services, pairs),
-	// over all windows: 2,000,000, about 0.5 GB a kind.
+	// MaxKeys bounds the hosts, and the services, that an Aggregator holds over
+	// all windows: 4,000,000. What finds no room is refused and counted.
 	MaxKeys int
+	// MaxPairs bounds the pairs over all windows: 1,000,000, about 130 MB. Beyond
+	// it a newcomer takes the place of the pair that is worth least.
+	MaxPairs int
 }
 
 // Defaults of Config.
@@ -56,8 +59,12 @@ const (
 	DefaultV6TenantBits = 64
 	DefaultLateness     = 5 * time.Second
 	DefaultMaxAge       = time.Hour
-	DefaultMaxKeys      = 2_000_000
+	DefaultMaxKeys      = 4_000_000
+	DefaultMaxPairs     = 1_000_000
 )
+
+// maxKeysLimit keeps the number of a row, and the size of an index, in 32 bits.
+const maxKeysLimit = 1 << 28
 
 // maxAgeLimit bounds MaxAge: one record may touch MaxAge/10 s windows, and that
 // is the work that a single forged record can cause.
@@ -94,6 +101,9 @@ func (c Config) Validate() error {
 	if c.MaxKeys < 0 {
 		bad("max_keys %d is negative", c.MaxKeys)
 	}
+	if c.MaxPairs < 0 || c.MaxPairs > maxKeysLimit || c.MaxKeys > maxKeysLimit {
+		bad("max_keys %d and max_pairs %d are not between 0 and %d", c.MaxKeys, c.MaxPairs, maxKeysLimit)
+	}
 	switch c.FlowPolicy {
 	case "", FlowAll, FlowAttempts, FlowOff:
 	default:
@@ -121,6 +131,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxKeys == 0 {
 		c.MaxKeys = DefaultMaxKeys
 	}
+	if c.MaxPairs == 0 {
+		c.MaxPairs = DefaultMaxPairs
+	}
 	return c
 }
 
@@ -134,8 +147,9 @@ const (
 	hotPairIn     = 1_000  // estimated UDP packets or resets that a pair answered with: what acquits must not come later than what accuses
 )
 
-// maxSet is the number of remotes or ports that one row may carry. A key that
-// reaches it is emitted at once: memory stays bounded and the sets exact.
+// maxSet is the number of remotes or ports that one row may carry. Of more
+// remotes a sample is kept (flow.ServiceWindow.RemotesLevel); a pair that reaches
+// as many ports is emitted at once.
 const maxSet = 4096
 
 // The floor below which pairs are not stored, see PairFloor.

@@ -1,156 +1,150 @@
 package aggregate
 
-import (
-	"slices"
-	"time"
+import "github.com/flowcordon/flowcordon/flow"
 
-	"github.com/flowcordon/flowcordon/flow"
+// ChunkRows is the most rows that write gets at once. 8192 are about 1.5 MB.
+const ChunkRows = 8192
+
+// chunkHashes and chunkPorts bound what the rows of a chunk point to: 1 MB.
+const (
+	chunkHashes = 1 << 17
+	chunkPorts  = 1 << 17
 )
 
-// due reports whether the window has waited long enough for late records: its
-// end, or the record that opened it again after that, is Lateness ago.
-func (a *Aggregator) due(w *window, now int64) bool {
-	end := (w.start + flow.WindowSeconds) * int64(time.Second)
-	return now >= max(end, w.opened)+int64(a.cfg.Lateness)
+// chunk is the batch that is being filled. Its memory is used again and again.
+type chunk struct {
+	batch   flow.Batch
+	remotes []uint64
+	ports   []uint16
+	write   func(*flow.Batch)
+	rows    rowCounts
 }
 
-// Flush appends to b every row that is due at now (ns): all rows of windows
-// that closed Lateness ago, the hot rows of the others, and the flow rows. With
-// all it appends everything there is. The rows share no memory with the
-// Aggregator; for the same records and the same flushes they come in the same
-// order, sorted by key within a window.
-func (a *Aggregator) Flush(now int64, all bool, b *flow.Batch) {
-	before := [4]int{len(b.Hosts), len(b.Services), len(b.Pairs), len(b.Flows)}
-	b.Services = append(b.Services, a.pending.Services...)
-	b.Pairs = append(b.Pairs, a.pending.Pairs...)
-	b.Flows = append(b.Flows, a.pending.Flows...)
-	clear(a.pending.Services) // their sets belong to b now
-	clear(a.pending.Pairs)
-	a.pending = flow.Batch{Services: a.pending.Services[:0], Pairs: a.pending.Pairs[:0], Flows: a.pending.Flows[:0]}
+type rowCounts struct{ hosts, services, pairs, flows uint64 }
 
-	starts := make([]int64, 0, len(a.windows))
-	for s := range a.windows {
-		starts = append(starts, s)
+// room hands the chunk over if no row has room in it.
+func (c *chunk) room() {
+	if c.batch.Rows() >= ChunkRows || len(c.remotes) > chunkHashes-maxSet || len(c.ports) > chunkPorts-maxSet {
+		c.hand()
 	}
-	slices.Sort(starts)
-	for _, s := range starts {
-		w := a.windows[s]
-		closed := all || a.due(w, now)
-		a.emit(w, closed, b)
-		if closed {
-			a.release(w)
+}
+
+// hand gives the chunk to write, if there is anything in it.
+func (c *chunk) hand() {
+	b := &c.batch
+	if b.Rows() == 0 {
+		return
+	}
+	c.rows.hosts += uint64(len(b.Hosts))
+	c.rows.services += uint64(len(b.Services))
+	c.rows.pairs += uint64(len(b.Pairs))
+	c.rows.flows += uint64(len(b.Flows))
+	c.write(b)
+	b.Hosts, b.Services, b.Pairs, b.Flows = b.Hosts[:0], b.Services[:0], b.Pairs[:0], b.Flows[:0]
+	c.remotes, c.ports = c.remotes[:0], c.ports[:0]
+}
+
+func (c *counts) counts() flow.Counts {
+	return flow.Counts{
+		OutRecords: uint64(c.records[out]), InRecords: uint64(c.records[in]),
+		OutPackets: uint64(c.packets[out]), InPackets: uint64(c.packets[in]),
+		OutBytes: c.bytes[out], InBytes: c.bytes[in],
+	}
+}
+
+func (c *counts) flowClasses() flow.Classes {
+	n := func(i int) uint64 { return uint64(c.classes[i]) }
+	return flow.Classes{
+		SYNOut: n(cSYN), EstOut: n(cEst), SYNACKOut: n(cSYNACK), RSTOut: n(cRST),
+		SYNIn: n(cIn + cSYN), EstIn: n(cIn + cEst), SYNACKIn: n(cIn + cSYNACK), RSTIn: n(cIn + cRST),
+		RawSYN: n(cRawSYN), NoFlags: n(cNoFlags),
+	}
+}
+
+func (a *Aggregator) key(h *hostRow) flow.Key {
+	return flow.Key{Start: a.windows.byID[h.win].start(), Tenant: h.tenant.addr(), Rate: h.rate}
+}
+
+// emitHost appends the row to the chunk and starts its counters again at zero.
+func (a *Aggregator) emitHost(h *hostRow) {
+	a.chunk.room()
+	a.chunk.batch.Hosts = append(a.chunk.batch.Hosts, flow.HostWindow{
+		Key: a.key(h), Counts: h.counts.counts(), Classes: h.flowClasses(),
+		UDPOutPackets: uint64(h.udpOut), ICMPOutPackets: uint64(h.icmpOut), ICMPErrOut: uint64(h.icmpErrOut),
+		BogonOut: uint64(h.bogonOut), SpoofOut: uint64(h.spoofOut),
+	})
+	*h = hostRow{tenant: h.tenant, rate: h.rate, win: h.win, flags: h.flags & rowHot}
+}
+
+func (a *Aggregator) emitService(s *serviceRow) {
+	a.chunk.room()
+	c := &a.chunk
+	first := len(c.remotes)
+	var level uint8
+	c.remotes, level = a.remotes.appendTo(c.remotes, s.remotes)
+	c.batch.Services = append(c.batch.Services, flow.ServiceWindow{
+		Key: a.key(a.hosts.rows.at(s.host)), IPProto: s.proto, Role: s.role, SvcPort: s.svc,
+		Counts: s.counts.counts(), Classes: s.flowClasses(), Attempts: uint64(s.attempts),
+		Remotes: c.remotes[first:len(c.remotes):len(c.remotes)], RemotesLevel: level,
+	})
+	a.remotes.release(&s.remotes)
+	*s = serviceRow{host: s.host, svc: s.svc, proto: s.proto, role: s.role, flags: s.flags & rowHot}
+}
+
+func (a *Aggregator) emitPair(p *pairRow) {
+	a.chunk.room()
+	c := &a.chunk
+	first := len(c.ports)
+	c.ports = a.ports.appendTo(c.ports, p.ports)
+	c.batch.Pairs = append(c.batch.Pairs, flow.PairWindow{
+		Key: a.key(a.hosts.rows.at(p.host)), Remote: p.remote.addr(), IPProto: p.proto,
+		Counts: p.counts.counts(), Classes: p.flowClasses(),
+		SYNPackets: uint64(p.syn), EstOutPackets: uint64(p.est), RSTInPackets: uint64(p.rst),
+		Ports: c.ports[first:len(c.ports):len(c.ports)],
+	})
+	a.ports.release(&p.ports)
+	*p = pairRow{host: p.host, remote: p.remote, proto: p.proto, flags: p.flags & rowHot}
+}
+
+// The rows of contributions of more packets than a row's counters hold.
+
+func (p *span) counts(dir uint8) flow.Counts {
+	if dir == out {
+		return flow.Counts{OutPackets: p.packets, OutBytes: p.bytes}
+	}
+	return flow.Counts{InPackets: p.packets, InBytes: p.bytes}
+}
+
+func (a *Aggregator) emitLargeHost(it *Item, h *hostRow, p *span) {
+	a.chunk.room()
+	row := flow.HostWindow{Key: a.key(h), Counts: p.counts(it.dir)}
+	if it.dir == out && it.set&itemBogon == 0 {
+		switch it.proto {
+		case flow.ProtoUDP:
+			row.UDPOutPackets = p.packets
+		case flow.ProtoICMP, flow.ProtoICMPv6:
+			row.ICMPOutPackets = p.packets
 		}
 	}
-	a.stats.RowsHosts += uint64(len(b.Hosts) - before[0])
-	a.stats.RowsServices += uint64(len(b.Services) - before[1])
-	a.stats.RowsPairs += uint64(len(b.Pairs) - before[2])
-	a.stats.RowsFlows += uint64(len(b.Flows) - before[3])
+	a.chunk.batch.Hosts = append(a.chunk.batch.Hosts, row)
 }
 
-// PendingRows is the number of rows that wait for a Flush although no window
-// closed: flow rows, and rows that were full. Who adds many records between two
-// flushes bounds its memory by it.
-func (a *Aggregator) PendingRows() int { return a.pending.Rows() }
-
-// emit appends the window's rows: all that counted anything if it closed, else
-// the hot ones. Emitted counters start again at zero.
-func (a *Aggregator) emit(w *window, closed bool, b *flow.Batch) {
-	a.order = w.hosts.order(a.order[:0], !closed)
-	b.Hosts = slices.Grow(b.Hosts, len(a.order))
-	for _, i := range a.order {
-		b.Hosts = append(b.Hosts, hostRow(w, &w.hosts.rows[i]))
-	}
-	a.order = w.services.order(a.order[:0], !closed)
-	b.Services = slices.Grow(b.Services, len(a.order))
-	for _, i := range a.order {
-		b.Services = append(b.Services, serviceRow(w, &w.services.rows[i]))
-	}
-	a.order = w.pairs.order(a.order[:0], !closed)
-	for _, i := range a.order {
-		e := &w.pairs.rows[i]
-		if !closed || e.val.emitted || PairFloor(pairDid(e)) {
-			b.Pairs = append(b.Pairs, pairRow(w, e))
-			continue
-		}
-		a.stats.PairsBelowFloor++
-		e.val.reset()
-	}
+func (a *Aggregator) emitLargeService(it *Item, s *serviceRow, p *span) {
+	a.chunk.room()
+	a.chunk.batch.Services = append(a.chunk.batch.Services, flow.ServiceWindow{
+		Key: a.key(a.hosts.rows.at(s.host)), IPProto: s.proto, Role: s.role, SvcPort: s.svc, Counts: p.counts(it.dir)})
 }
 
-func pairDid(e *entry[pairKey, pair]) PairDid {
-	v := &e.val
-	return PairDid{Rate: e.key.rate, IPProto: uint8(e.key.proto), OutPackets: v.OutPackets, InPackets: v.InPackets,
-		SYNPackets: v.synPackets, RSTIn: v.rstIn, SYNPorts: len(v.ports)}
-}
-
-// release takes a window out whose rows were all emitted.
-func (a *Aggregator) release(w *window) {
-	delete(a.windows, w.start)
-	if a.last == w {
-		a.last = nil
+func (a *Aggregator) emitLargePair(it *Item, q *pairRow, p *span) {
+	a.chunk.room()
+	row := flow.PairWindow{Key: a.key(a.hosts.rows.at(q.host)), Remote: q.remote.addr(), IPProto: q.proto, Counts: p.counts(it.dir)}
+	switch {
+	case it.counter == cEst:
+		row.EstOutPackets = p.packets
+	case it.counter == cIn+cRST:
+		row.RSTInPackets = p.packets
+	case it.dir == out:
+		row.SYNPackets = p.syn
 	}
-	w.hosts.release(&a.hosts)
-	w.services.release(&a.services)
-	for i := range w.pairs.rows {
-		w.pairs.rows[i].val.emitted = false
-	}
-	w.pairs.release(&a.pairs)
-	if len(a.spare) < maxSpare {
-		a.spare = append(a.spare, w)
-	}
-}
-
-func hostRow(w *window, e *entry[hostKey, host]) flow.HostWindow {
-	v := &e.val
-	row := flow.HostWindow{
-		Key:            flow.Key{Start: w.start, Tenant: e.key.tenant.addr(), Rate: e.key.rate},
-		Counts:         v.Counts,
-		Classes:        v.Classes,
-		UDPOutPackets:  v.udpOut,
-		ICMPOutPackets: v.icmpOut,
-		ICMPErrOut:     v.icmpErrOut,
-		BogonOut:       v.bogonOut,
-		SpoofOut:       v.spoofOut,
-	}
-	v.reset()
-	e.dirty = false
-	return row
-}
-
-func serviceRow(w *window, e *entry[serviceKey, service]) flow.ServiceWindow {
-	v := &e.val
-	row := flow.ServiceWindow{
-		Key:      flow.Key{Start: w.start, Tenant: e.key.tenant.addr(), Rate: e.key.rate},
-		IPProto:  e.key.proto,
-		Role:     e.key.role,
-		SvcPort:  e.key.svc,
-		Counts:   v.Counts,
-		Classes:  v.Classes,
-		Attempts: v.attempts,
-		Remotes:  v.remotes.sorted(),
-	}
-	v.reset()
-	e.dirty = false
-	return row
-}
-
-func pairRow(w *window, e *entry[pairKey, pair]) flow.PairWindow {
-	v := &e.val
-	row := flow.PairWindow{
-		Key:           flow.Key{Start: w.start, Tenant: e.key.tenant.addr(), Rate: e.key.rate},
-		Remote:        e.key.remote.addr(),
-		IPProto:       uint8(e.key.proto),
-		Counts:        v.Counts,
-		Classes:       v.Classes,
-		SYNPackets:    v.synPackets,
-		EstOutPackets: v.estOut,
-		RSTInPackets:  v.rstIn,
-	}
-	if len(v.ports) > 0 {
-		row.Ports = slices.Clone([]uint16(v.ports))
-	}
-	v.emitted = true
-	v.reset()
-	e.dirty = false
-	return row
+	a.chunk.batch.Pairs = append(a.chunk.batch.Pairs, row)
 }

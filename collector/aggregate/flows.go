@@ -3,42 +3,33 @@ package aggregate
 import "github.com/flowcordon/flowcordon/flow"
 
 // wantsFlow applies the flow policy to one side of a record.
-func (a *Aggregator) wantsFlow(s *side) bool {
-	switch a.cfg.FlowPolicy {
-	case FlowAll:
-		return true
-	case FlowOff:
-		return false
-	}
-	if s.bogon || s.spoofed {
+func (a *Aggregator) wantsFlow(it *Item) bool {
+	if a.cfg.FlowPolicy == FlowAll || it.set&(itemBogon|itemSpoofed) != 0 {
 		return true
 	}
-	switch s.kind.class {
+	switch it.class {
 	case flow.ClassSYN, flow.ClassSYNACK, flow.ClassRST, flow.ClassICMPErr, flow.ClassEcho:
 		return true
 	case flow.ClassUDP:
-		return s.role == flow.RoleClient
+		return it.role == flow.RoleClient
 	}
 	return false
 }
 
-func flowRow(s *side, t times) flow.FlowRow {
-	r := s.rec
-	row := flow.FlowRow{
-		Time: t.end, Start: t.start, End: t.end,
-		Exporter: r.Exporter, Tenant: s.tenant.addr(), Host: s.host, Remote: s.remote,
-		HostPort: r.SrcPort, RemotePort: r.DstPort, SvcPort: s.kind.svc,
-		Dir: s.dir, IPProto: r.IPProto, Role: s.role, Class: s.kind.class,
-		TCPFlags: r.TCPFlags, ICMPType: r.ICMPType, ICMPCode: r.ICMPCode,
-		Packets: r.Packets, Bytes: r.Bytes, IPLen: r.IPLen, TTL: r.TTL, Rate: r.SamplingRate,
-		InIf: r.InIf, OutIf: r.OutIf, SrcMAC: r.SrcMAC, VLAN: r.VLAN,
-		Bogon: s.bogon, Spoofed: s.spoofed,
+func (a *Aggregator) addFlow(it *Item, tenant ip) {
+	a.chunk.room()
+	dir := flow.Out
+	if it.dir == in {
+		dir = flow.In
 	}
-	if s.dir == flow.In {
-		row.HostPort, row.RemotePort = r.DstPort, r.SrcPort
-	}
-	if r.Has&flow.HasFragment != 0 {
-		row.HostPort, row.RemotePort = 0, 0
-	}
-	return row
+	a.chunk.batch.Flows = append(a.chunk.batch.Flows, flow.FlowRow{
+		Time: it.end, Start: it.start, End: it.end,
+		Exporter: it.exporter.addr(), Tenant: tenant.addr(), Host: it.host.addr(), Remote: it.remote.addr(),
+		HostPort: it.hostPort, RemotePort: it.remotePort, SvcPort: it.svc,
+		Dir: dir, IPProto: it.proto, Role: it.role, Class: it.class,
+		TCPFlags: it.tcpFlags, ICMPType: it.icmpType, ICMPCode: it.icmpCode,
+		Packets: it.packets, Bytes: it.bytes, IPLen: it.ipLen, TTL: it.ttl, Rate: it.rate,
+		InIf: it.inIf, OutIf: it.outIf, SrcMAC: it.mac, VLAN: it.vlan,
+		Bogon: it.set&itemBogon != 0, Spoofed: it.set&itemSpoofed != 0,
+	})
 }

@@ -7,16 +7,44 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// networks answers what an address is: internal, bogon, or the Internet.
+// networks answers what an address is: internal, bogon, or the Internet. Most
+// addresses are v4 and answered by one or two bytes of a table; only where a
+// prefix is longer than /24 is the trie asked.
 type networks struct {
 	internal bart.Lite
 	bogons   bart.Lite
 	external map[Interface]struct{}
 	v6Bits   int
+	mask     ip // of v6 tenants
+
+	v4   [1 << 16]place            // by the upper 16 bits
+	fine map[uint16]*[1 << 8]place // by the next 8, where v4 says mixed
+
+	v6      [v6Slots]v6Slot // what the trie said of the /64s seen last
+	v6Whole bool            // no v6 prefix is longer than /64
+}
+
+// place is what an address is, or that its block is not all one.
+type place uint8
+
+const (
+	placeInternal place = 1 << iota
+	placeBogon          // and not internal: operators do number their networks from these blocks
+	placeMixed
+)
+
+const v6Slots = 1024
+
+type v6Slot struct {
+	hi    uint64
+	known bool
+	place place
 }
 
 func newNetworks(c Config) *networks {
-	n := &networks{external: make(map[Interface]struct{}, len(c.External)), v6Bits: c.V6TenantBits}
+	n := &networks{external: make(map[Interface]struct{}, len(c.External)), v6Bits: c.V6TenantBits,
+		fine: make(map[uint16]*[1 << 8]place), v6Whole: true}
+	n.mask = maskOf(c.V6TenantBits)
 	for _, p := range c.Internal {
 		n.internal.Insert(p.Masked())
 	}
@@ -26,7 +54,80 @@ func newNetworks(c Config) *networks {
 	for _, i := range c.External {
 		n.external[i] = struct{}{}
 	}
+	n.compile(append(append([]netip.Prefix(nil), c.Internal...), c.Bogons...))
 	return n
+}
+
+// compile fills the tables. A block that a longer prefix cuts is mixed.
+func (n *networks) compile(prefixes []netip.Prefix) {
+	v4 := func(x uint32) netip.Addr {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], x)
+		return netip.AddrFrom4(b)
+	}
+	for i := range n.v4 {
+		n.v4[i] = n.ask(v4(uint32(i) << 16))
+	}
+	var cut []uint32 // first addresses of /24s that a longer prefix cuts
+	for _, p := range prefixes {
+		if p.Addr().Is6() {
+			n.v6Whole = n.v6Whole && p.Bits() <= 64
+			continue
+		}
+		b := p.Masked().Addr().As4()
+		x := binary.BigEndian.Uint32(b[:])
+		if p.Bits() > 16 {
+			n.v4[x>>16] = placeMixed
+		}
+		if p.Bits() > 24 {
+			cut = append(cut, x)
+		}
+	}
+	for i, p := range n.v4 {
+		if p != placeMixed {
+			continue
+		}
+		t := new([1 << 8]place)
+		for j := range t {
+			t[j] = n.ask(v4(uint32(i)<<16 | uint32(j)<<8))
+		}
+		n.fine[uint16(i)] = t
+	}
+	for _, x := range cut {
+		n.fine[uint16(x>>16)][x>>8&0xff] = placeMixed
+	}
+}
+
+// ask asks the tries.
+func (n *networks) ask(a netip.Addr) place {
+	switch {
+	case n.internal.Lookup(a):
+		return placeInternal
+	case n.bogons.Lookup(a):
+		return placeBogon
+	}
+	return 0
+}
+
+// place returns what a is; x is the same address.
+func (n *networks) place(a netip.Addr, x ip) place {
+	if x.is4() {
+		p := n.v4[x.lo>>16&0xffff]
+		if p == placeMixed {
+			if p = n.fine[uint16(x.lo>>16)][x.lo>>8&0xff]; p == placeMixed {
+				p = n.ask(a)
+			}
+		}
+		return p
+	}
+	if !n.v6Whole {
+		return n.ask(a)
+	}
+	s := &n.v6[mix64(x.hi)%v6Slots]
+	if s.hi != x.hi || !s.known {
+		*s = v6Slot{hi: x.hi, known: true, place: n.ask(a)}
+	}
+	return s.place
 }
 
 func (n *networks) isExternal(exporter netip.Addr, ifIndex uint32) bool {
@@ -37,54 +138,22 @@ func (n *networks) isExternal(exporter netip.Addr, ifIndex uint32) bool {
 	return ok
 }
 
-// isBogon reports whether no router carries a packet to a. Internal wins:
-// operators do number their own networks from these blocks.
-func (n *networks) isBogon(a netip.Addr, internal bool) bool {
-	return !internal && n.bogons.Contains(a)
+// maskOf is the mask of a v6 prefix of that length.
+func maskOf(bits int) ip {
+	if bits >= 128 {
+		return ip{^uint64(0), ^uint64(0)}
+	}
+	if bits > 64 {
+		return ip{^uint64(0), ^(^uint64(0) >> (bits - 64))}
+	}
+	return ip{^(^uint64(0) >> bits), 0}
 }
 
 // tenant is the window key of an internal address: the v4 address itself, or
 // the first address of the v6 prefix delegated to its holder.
-func (n *networks) tenant(a netip.Addr) addr16 {
-	b := addr16(a.As16())
-	if a.Is4() || n.v6Bits >= 128 {
-		return b
+func (a ip) tenant(mask ip) ip {
+	if a.is4() {
+		return a
 	}
-	for i := n.v6Bits / 8; i < 16; i++ {
-		keep := n.v6Bits - i*8
-		if keep <= 0 {
-			b[i] = 0
-		} else {
-			b[i] &= byte(0xff << (8 - keep))
-		}
-	}
-	return b
-}
-
-// addr16 is an address without pointers, v4 mapped, so that tables keyed by it
-// are never scanned by the garbage collector.
-type addr16 [16]byte
-
-func (b addr16) addr() netip.Addr { return netip.AddrFrom16(b).Unmap() }
-
-// hashRemote maps a remote to the 64-bit value that stands for it in
-// ServiceWindow.Remotes: a v4 address by itself, a v6 address by its /64, since
-// one host may use any address of it. It is the same in every process and
-// version, because hashes of different rows are united in the store. For
-// either family the map is one-to-one, so that counting it counts exactly.
-func hashRemote(a netip.Addr) uint64 {
-	b := a.As16()
-	hi := binary.BigEndian.Uint64(b[:8])
-	var lo uint64
-	if a.Is4() {
-		lo = binary.BigEndian.Uint64(b[8:])
-	}
-	return mix64(mix64(hi+0x9e3779b97f4a7c15) ^ lo)
-}
-
-// mix64 is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), a bijection.
-func mix64(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	return ip{a.hi & mask.hi, a.lo & mask.lo}
 }

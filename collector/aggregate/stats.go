@@ -2,7 +2,9 @@ package aggregate
 
 import "net/netip"
 
-// Stats are totals since New. Records = Aggregated + Σ Dropped, always.
+// Stats are totals since New: of a Front what it judged, of an Aggregator what
+// became of it. Those of all fronts and aggregators together, merged, hold
+// Records = Aggregated + Σ Dropped, but for what is between them.
 type Stats struct {
 	Records    uint64
 	Aggregated uint64
@@ -19,8 +21,10 @@ type Stats struct {
 	// TableFull counts contributions (one record to one window) that found no
 	// room, by kind: hosts, services, pairs.
 	TableFull map[string]uint64
-	// PairsBelowFloor were dropped by design (PairFloor), not lost.
-	PairsBelowFloor uint64
+	// PairsBelowFloor were dropped by design (PairFloor), not lost. PairsEvicted
+	// were below it, too, when they gave way to others: what they would have
+	// become nobody knows.
+	PairsBelowFloor, PairsEvicted uint64
 
 	RowsHosts, RowsServices, RowsPairs, RowsFlows uint64
 	// Windows and Keys are open now.
@@ -35,37 +39,68 @@ type ExporterStats struct {
 	SamplingUnknown, TooLate, ClockAhead uint64
 }
 
-// maxExporters bounds the exporters told apart; those beyond it share the
-// invalid address. Far more than one collector is ever sent by.
-const maxExporters = 4096
-
-func (a *Aggregator) exporter(addr netip.Addr) *ExporterStats {
-	e := a.exporters[addr]
-	if e == nil {
-		if len(a.exporters) >= maxExporters {
-			addr = netip.Addr{}
-			if e = a.exporters[addr]; e != nil {
-				return e
-			}
-		}
-		e = &ExporterStats{}
-		a.exporters[addr] = e
+// Merge adds o to s; maps are united.
+func (s *Stats) Merge(o Stats) {
+	s.Records += o.Records
+	s.Aggregated += o.Aggregated
+	s.ClippedPackets += o.ClippedPackets
+	s.ClippedBytes += o.ClippedBytes
+	s.ClockAhead += o.ClockAhead
+	s.LostPackets += o.LostPackets
+	s.LostBytes += o.LostBytes
+	s.PairsBelowFloor += o.PairsBelowFloor
+	s.PairsEvicted += o.PairsEvicted
+	s.RowsHosts += o.RowsHosts
+	s.RowsServices += o.RowsServices
+	s.RowsPairs += o.RowsPairs
+	s.RowsFlows += o.RowsFlows
+	s.Windows += o.Windows
+	s.Keys += o.Keys
+	s.Dropped = addCounts(s.Dropped, o.Dropped)
+	s.TableFull = addCounts(s.TableFull, o.TableFull)
+	if s.Exporters == nil {
+		s.Exporters = make(map[netip.Addr]ExporterStats, len(o.Exporters))
 	}
-	return e
+	for addr, e := range o.Exporters {
+		sum := s.Exporters[addr]
+		sum.SamplingUnknown += e.SamplingUnknown
+		sum.TooLate += e.TooLate
+		sum.ClockAhead += e.ClockAhead
+		s.Exporters[addr] = sum
+	}
+}
+
+func addCounts(to, from map[string]uint64) map[string]uint64 {
+	if to == nil {
+		to = make(map[string]uint64, len(from))
+	}
+	for name, n := range from {
+		to[name] += n
+	}
+	return to
+}
+
+// aggregatorStats are an Aggregator's counters that are kept nowhere else.
+type aggregatorStats struct {
+	aggregated, tableFull         uint64 // records
+	clippedPackets, clippedBytes  uint64
+	lostPackets, lostBytes        uint64
+	pairsBelowFloor, pairsEvicted uint64
 }
 
 // Stats returns a copy of the totals.
 func (a *Aggregator) Stats() Stats {
-	s := a.stats
-	s.Dropped = make(map[string]uint64, numReasons)
-	for i, name := range Reasons() {
-		s.Dropped[name] = a.dropped[i]
+	s, rows := &a.stats, &a.chunk.rows
+	b := &a.chunk.batch
+	return Stats{
+		Aggregated:     s.aggregated,
+		Dropped:        map[string]uint64{ReasonTableFull: s.tableFull},
+		ClippedPackets: s.clippedPackets, ClippedBytes: s.clippedBytes,
+		LostPackets: s.lostPackets, LostBytes: s.lostBytes,
+		TableFull:       map[string]uint64{"hosts": a.hosts.full, "services": a.services.full, "pairs": a.pairs.full},
+		PairsBelowFloor: s.pairsBelowFloor, PairsEvicted: s.pairsEvicted,
+		RowsHosts: rows.hosts + uint64(len(b.Hosts)), RowsServices: rows.services + uint64(len(b.Services)),
+		RowsPairs: rows.pairs + uint64(len(b.Pairs)), RowsFlows: rows.flows + uint64(len(b.Flows)),
+		Windows: a.windows.open, Keys: a.hosts.index.n + a.services.index.n + a.pairs.index.n,
 	}
-	s.TableFull = map[string]uint64{"hosts": a.hosts.refused, "services": a.services.refused, "pairs": a.pairs.refused}
-	s.Windows, s.Keys = len(a.windows), a.hosts.used+a.services.used+a.pairs.used
-	s.Exporters = make(map[netip.Addr]ExporterStats, len(a.exporters))
-	for addr, e := range a.exporters {
-		s.Exporters[addr] = *e
-	}
-	return s
 }

@@ -1,0 +1,227 @@
+package aggregate
+
+import "slices"
+
+// round is one flush, handed over in slices: first the hot rows there were when
+// it began, then the windows that were due then. What becomes hot or due in
+// between waits for the next round.
+type round struct {
+	running, all bool
+	hot          int       // kinds whose hot rows are done
+	closing      []*window // in order of time
+	kind         int       // being handed over
+	window       int       // of closing, those with a list
+	pos          int       // in the window's list, the hot rows or the index
+	budget       int       // of the present slice, in eighths of a row
+}
+
+// What a slice pays, in eighths of a row: looking at a key and at a bucket.
+const (
+	costRow  = 8
+	costLook = 1
+)
+
+// restart begins again to look through the index of a kind, which has grown.
+// What was handed over is not in it any more.
+func (r *round) restart(kind int) {
+	if r.hot == numKinds && r.kind == kind {
+		r.pos = 0
+	}
+}
+
+// Flush hands over the rows that are due at now (ns): all rows of windows that
+// closed Lateness ago, the hot rows of the others, and the flow rows. With all
+// it hands over everything there is, else about limit rows, if limit > 0; more
+// says that there are others, for which Flush should be called again soon. For
+// the same records and the same flushes the rows are the same in the same order.
+//
+// Records may come between two calls: those of a window that is being handed
+// over open it again.
+func (a *Aggregator) Flush(now int64, all bool, limit int) (more bool) {
+	if all && a.round.running && !a.round.all {
+		a.slice(0)
+	}
+	if !a.round.running {
+		a.begin(now, all)
+	}
+	a.slice(limit)
+	a.chunk.hand()
+	return a.round.running
+}
+
+// begin starts a round.
+func (a *Aggregator) begin(now int64, all bool) {
+	r := &a.round
+	*r = round{running: true, all: all, closing: r.closing[:0]}
+	a.hosts.turnHot()
+	a.services.turnHot()
+	a.pairs.turnHot()
+	for _, w := range a.windows.byID[1:] {
+		if w.state == windowOpen && (all || w.due(now, a.cfg.Lateness)) {
+			r.closing = append(r.closing, w)
+		}
+	}
+	for _, w := range r.closing {
+		a.windows.close(w)
+	}
+	slices.SortFunc(r.closing, func(v, w *window) int { return int(v.no - w.no) })
+}
+
+func (t *table[T]) turnHot() { t.hot, t.due = t.due[:0], t.hot }
+
+// slice goes on with the round, to its end if limit is not above 0.
+func (a *Aggregator) slice(limit int) {
+	r := &a.round
+	r.budget = limit * costRow
+	if limit <= 0 {
+		r.budget = int(^uint(0) >> 1)
+	}
+	for ; r.hot < numKinds; r.hot, r.pos = r.hot+1, 0 {
+		if !a.hotRows(r.hot) {
+			return
+		}
+	}
+	for ; r.kind < numKinds; r.kind, r.window, r.pos = r.kind+1, 0, 0 {
+		if !a.closeLists() || !a.closeRest() {
+			return
+		}
+	}
+	for _, w := range r.closing {
+		a.windows.release(w)
+	}
+	r.running = false
+}
+
+// pay reports whether the slice may go on.
+func (r *round) pay(cost int) bool {
+	r.budget -= cost
+	return r.budget > 0
+}
+
+// hotRows hands over the hot rows of a kind.
+func (a *Aggregator) hotRows(kind int) (done bool) {
+	switch kind {
+	case kindPairs:
+		return eachHot(a, &a.pairs, (*Aggregator).coolPair)
+	case kindServices:
+		return eachHot(a, &a.services, (*Aggregator).coolService)
+	}
+	return eachHot(a, &a.hosts, (*Aggregator).coolHost)
+}
+
+func eachHot[T any](a *Aggregator, t *table[T], cool func(*Aggregator, *T)) (done bool) {
+	r := &a.round
+	for r.pos < len(t.due) {
+		cool(a, t.rows.at(t.due[r.pos]))
+		r.pos++
+		if !r.pay(costRow) {
+			return false
+		}
+	}
+	return true
+}
+
+// isDue reports whether a row of the hot list still is due: it may have gone out
+// since, or given way to another.
+func isDue(flags *uint8) bool {
+	f := *flags
+	*flags &^= rowHot
+	return f&(rowHot|rowDirty) == rowHot|rowDirty
+}
+
+func (a *Aggregator) coolHost(h *hostRow) {
+	if isDue(&h.flags) {
+		a.emitHost(h)
+	}
+}
+
+func (a *Aggregator) coolService(s *serviceRow) {
+	if isDue(&s.flags) {
+		a.emitService(s)
+	}
+}
+
+func (a *Aggregator) coolPair(p *pairRow) {
+	if isDue(&p.flags) {
+		a.emitPair(p)
+	}
+}
+
+// closeLists closes the keys of the windows that have a list of them.
+func (a *Aggregator) closeLists() (done bool) {
+	r := &a.round
+	for ; r.window < len(r.closing); r.window, r.pos = r.window+1, 0 {
+		w := r.closing[r.window]
+		for l := &w.keys[r.kind]; r.pos < len(l.at); {
+			at := l.at[r.pos]
+			r.pos++
+			if !r.pay(a.closeKey(r.kind, at/ways, at%ways)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// closeRest closes the keys of those that have none, whose keys are many.
+func (a *Aggregator) closeRest() (done bool) {
+	r := &a.round
+	if !slices.ContainsFunc(r.closing, func(w *window) bool { return w.keys[r.kind].long }) {
+		return true
+	}
+	for n := len(a.index(r.kind).buckets); r.pos < n; r.pos++ {
+		cost := costLook
+		for way := range uint32(ways) {
+			cost += a.closeKey(r.kind, uint32(r.pos), way)
+		}
+		if !r.pay(cost) {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *Aggregator) index(kind int) *index {
+	switch kind {
+	case kindPairs:
+		return &a.pairs.index
+	case kindServices:
+		return &a.services.index
+	}
+	return &a.hosts.index
+}
+
+// closeKey takes a key out, and hands its row over, if it is a closing
+// window's. It returns what that cost.
+func (a *Aggregator) closeKey(kind int, bucket, way uint32) (cost int) {
+	x := a.index(kind)
+	b := &x.buckets[bucket]
+	k := b.key[way]
+	if k == 0 || a.windows.byID[k%maxWin].state != windowClosing {
+		return 0
+	}
+	row, worth := b.val[way]>>worthBits, b.val[way]&worthMask
+	x.remove(b, int(way))
+	switch kind {
+	case kindPairs:
+		a.pairs.rows.put(row)
+		if worth != worthKeep {
+			a.stats.pairsBelowFloor++
+			return costLook
+		}
+		if p := a.pairs.rows.at(row); p.flags&rowDirty != 0 {
+			a.emitPair(p)
+		}
+	case kindServices:
+		a.services.rows.put(row)
+		if s := a.services.rows.at(row); s.flags&rowDirty != 0 {
+			a.emitService(s)
+		}
+	case kindHosts:
+		a.hosts.rows.put(row)
+		if h := a.hosts.rows.at(row); h.flags&rowDirty != 0 {
+			a.emitHost(h)
+		}
+	}
+	return costRow
+}
