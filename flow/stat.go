@@ -102,3 +102,75 @@ type Outbound struct {
 	// anything: silence of one means nothing while all are silent.
 	FleetLast time.Time
 }
+
+// ServiceQuery selects sums of service windows of one protocol and role.
+type ServiceQuery struct {
+	IPProto uint8
+	Role    Role     // exactly this one
+	Ports   []uint16 // service ports; nil: all
+	// MinOutPackets leaves out keys with fewer outgoing packets, unscaled.
+	MinOutPackets uint64
+}
+
+// AttemptStat is the sum of the ServiceWindows of one tenant and protocol with
+// the tenant as client over all service ports, brought to the thinnest sampling
+// rate as in ServiceStat.
+type AttemptStat struct {
+	Tenant  netip.Addr
+	IPProto uint8
+	Counts
+	Classes
+	Attempts uint64
+	Pairs    uint64 // distinct (destination, port) among the attempts: the sum of the ports' distinct destinations
+	Remotes  uint64 // distinct destinations, whatever the port
+	Ports    uint64 // service ports with attempts; as stored, not thinned
+	// TopPort has the most distinct destinations, TopDistinct; the lowest port of equals.
+	TopPort     uint16
+	TopDistinct uint64
+	Rate        float64
+}
+
+// PeerQuery selects the flow rows of one tenant's side of one service port.
+type PeerQuery struct {
+	Tenant  netip.Addr
+	IPProto uint8
+	Role    Role // the tenant's
+	SvcPort uint16
+	Range   Range
+	// Lookback is how far before Range traffic makes a peer a known one.
+	Lookback time.Duration
+}
+
+// Peers says whom a tenant sent to on one service port, from the stored flow
+// rows. A remote is a v4 address or a v6 /64; bogons and spoofed rows are left
+// out. Packets are unscaled.
+type Peers struct {
+	Remotes uint64 // distinct remotes of outgoing rows, of any class
+	// Known of them had answered traffic of that protocol with the tenant, on
+	// any port, within the lookback before the range.
+	Known   uint64
+	Packets uint64 // outgoing
+	Top     uint64 // of them, to the remote that got the most
+	// Squares is the sum over the remotes of their packets squared: what tells
+	// few destinations from many, whatever the sampling rate.
+	Squares uint64
+}
+
+// Attachment is where packets come into the network: a router's or switch's
+// interface, and the Ethernet source and VLAN where the export has them.
+type Attachment struct {
+	Exporter netip.Addr
+	InIf     uint32
+	SrcMAC   [6]byte
+	VLAN     uint16
+}
+
+// SpoofStat sums up what came in by one attachment with source addresses that
+// are not its own.
+type SpoofStat struct {
+	Attachment
+	Records, Packets uint64 // unscaled
+	Sources          uint64 // distinct claimed sources
+	Remotes          uint64 // distinct destinations
+	Rate             float64
+}
