@@ -14,6 +14,7 @@ import (
 // fixedWindows answers at once, so that only the detector's own work is timed.
 type fixedWindows struct {
 	services []flow.ServiceStat
+	attempts []flow.AttemptStat
 	tcp, udp []flow.PairStat
 }
 
@@ -26,6 +27,29 @@ func (f *fixedWindows) PairStats(_ context.Context, _ flow.Range, p uint8, _, _ 
 		return f.tcp, nil
 	}
 	return f.udp, nil
+}
+
+func (f *fixedWindows) ServiceTotals(_ context.Context, _ flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
+	if q.Role == flow.RoleServer {
+		return nil, nil
+	}
+	return f.services, nil
+}
+
+func (f *fixedWindows) AttemptStats(context.Context, flow.Range, uint8, uint64, uint64) ([]flow.AttemptStat, error) {
+	return f.attempts, nil
+}
+
+func (f *fixedWindows) OtherPairStats(context.Context, flow.Range, uint64) ([]flow.PairStat, error) {
+	return nil, nil
+}
+
+func (f *fixedWindows) Peers(context.Context, flow.PeerQuery) (flow.Peers, error) {
+	return flow.Peers{}, nil
+}
+
+func (f *fixedWindows) SpoofStats(context.Context, flow.Range, uint64) ([]flow.SpoofStat, error) {
+	return nil, nil
 }
 
 func (f *fixedWindows) HostStats(_ context.Context, _ flow.Range, ts []netip.Addr) ([]flow.HostStat, error) {
@@ -60,6 +84,9 @@ func BenchmarkTick(b *testing.B) {
 			}
 			f.services = append(f.services, s)
 		}
+		at := flow.AttemptStat{Tenant: t, IPProto: flow.ProtoTCP, Pairs: 200, Remotes: 100, Ports: 2, TopDistinct: 90, Rate: 1000}
+		at.Classes = flow.Classes{SYNOut: 400, EstOut: 2400, SYNACKIn: 400, EstIn: 2400}
+		f.attempts = append(f.attempts, at)
 		for j := range byte(2) {
 			n := uint64(21 + rng.UintN(500))
 			p := flow.PairStat{Tenant: t, Remote: netip.AddrFrom4([4]byte{151, 101, j, 1}), IPProto: flow.ProtoTCP, Rate: 1000, Ports: 2,

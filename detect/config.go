@@ -32,25 +32,40 @@ type RuleConfig struct {
 // Thresholds are the numbers of the rules. Their sources are in
 // docs/detectors.md.
 type Thresholds struct {
-	PortClasses PortClasses    `yaml:"port_classes"`
-	Netscan     NetscanConfig  `yaml:"netscan"`
-	Portscan    PortscanConfig `yaml:"portscan"`
-	SYNFlood    SYNFloodConfig `yaml:"syn_flood"`
-	UDPFlood    UDPFloodConfig `yaml:"udp_flood"`
-	Gates       GateConfig     `yaml:"gates"`
+	PortClasses PortClasses       `yaml:"port_classes"`
+	Netscan     NetscanConfig     `yaml:"netscan"`
+	Portscan    PortscanConfig    `yaml:"portscan"`
+	Blockscan   BlockscanConfig   `yaml:"blockscan"`
+	UDPSweep    UDPSweepConfig    `yaml:"udp_sweep"`
+	ICMPSweep   ICMPSweepConfig   `yaml:"icmp_sweep"`
+	SYNFlood    SYNFloodConfig    `yaml:"syn_flood"`
+	UDPFlood    UDPFloodConfig    `yaml:"udp_flood"`
+	ICMPFlood   ICMPFloodConfig   `yaml:"icmp_flood"`
+	PacketFlood PacketFloodConfig `yaml:"packet_flood"`
+	Reflector   ReflectorConfig   `yaml:"reflector"`
+	Spam        SpamConfig        `yaml:"spam"`
+	Bruteforce  BruteforceConfig  `yaml:"bruteforce"`
+	BlockedPort BlockedPortConfig `yaml:"blocked_port"`
+	Spoofed     SpoofedConfig     `yaml:"spoofed_source"`
+	Gates       GateConfig        `yaml:"gates"`
 }
 
 const defaultInterval = 5 * time.Second
 
-// rules are those with code in this release.
-var rules = []flow.Rule{flow.RuleNetscan, flow.RulePortscan, flow.RuleSYNFlood, flow.RuleUDPFlood}
+// rules are those with code in this release: all there are.
+var rules = []flow.Rule{flow.RuleNetscan, flow.RulePortscan, flow.RuleBlockscan, flow.RuleUDPSweep, flow.RuleICMPSweep,
+	flow.RuleSYNFlood, flow.RuleUDPFlood, flow.RuleICMPFlood, flow.RulePacketFlood,
+	flow.RuleReflector, flow.RuleSpam, flow.RuleBruteforce, flow.RuleBlockedPort, flow.RuleSpoofed}
 
 // Defaults returns the configuration that runs without any: every rule in
 // observe.
 func Defaults() Config {
 	c := Config{Interval: defaultInterval, Rules: map[flow.Rule]RuleConfig{}, Thresholds: Thresholds{
 		PortClasses: defaultPortClasses(), Netscan: defaultNetscan(), Portscan: defaultPortscan(),
-		SYNFlood: defaultSYNFlood(), UDPFlood: defaultUDPFlood(), Gates: defaultGates(),
+		Blockscan: defaultBlockscan(), UDPSweep: defaultUDPSweep(), ICMPSweep: defaultICMPSweep(),
+		SYNFlood: defaultSYNFlood(), UDPFlood: defaultUDPFlood(), ICMPFlood: defaultICMPFlood(), PacketFlood: defaultPacketFlood(),
+		Reflector: defaultReflector(), Spam: defaultSpam(), Bruteforce: defaultBruteforce(), BlockedPort: defaultBlockedPort(),
+		Spoofed: defaultSpoofed(), Gates: defaultGates(),
 	}}
 	for _, r := range rules {
 		c.Rules[r] = RuleConfig{Mode: flow.ModeObserve}
@@ -68,22 +83,32 @@ func (c Config) withDefaults() Config {
 	if t.PortClasses.OtherRate == 0 && t.PortClasses.AbuseProne.Ports == nil && t.PortClasses.Web.Ports == nil && t.PortClasses.P2P.Ports == nil {
 		t.PortClasses = dt.PortClasses
 	}
-	if t.Netscan.WindowsS == nil {
-		t.Netscan = dt.Netscan
-	}
-	if t.Portscan.WindowsS == nil {
-		t.Portscan = dt.Portscan
-	}
-	if t.SYNFlood.WindowsS == nil {
-		t.SYNFlood = dt.SYNFlood
-	}
-	if t.UDPFlood.WindowsS == nil {
-		t.UDPFlood = dt.UDPFlood
-	}
+	orDefault(&t.Netscan, dt.Netscan, t.Netscan.WindowsS)
+	orDefault(&t.Portscan, dt.Portscan, t.Portscan.WindowsS)
+	orDefault(&t.Blockscan, dt.Blockscan, t.Blockscan.WindowsS)
+	orDefault(&t.UDPSweep, dt.UDPSweep, t.UDPSweep.WindowsS)
+	orDefault(&t.ICMPSweep, dt.ICMPSweep, t.ICMPSweep.WindowsS)
+	orDefault(&t.SYNFlood, dt.SYNFlood, t.SYNFlood.WindowsS)
+	orDefault(&t.UDPFlood, dt.UDPFlood, t.UDPFlood.WindowsS)
+	orDefault(&t.ICMPFlood, dt.ICMPFlood, t.ICMPFlood.WindowsS)
+	orDefault(&t.PacketFlood, dt.PacketFlood, t.PacketFlood.WindowsS)
+	orDefault(&t.Reflector, dt.Reflector, t.Reflector.WindowsS)
+	orDefault(&t.Spam, dt.Spam, t.Spam.WindowsS)
+	orDefault(&t.Bruteforce, dt.Bruteforce, t.Bruteforce.WindowsS)
+	orDefault(&t.BlockedPort, dt.BlockedPort, t.BlockedPort.WindowsS)
+	orDefault(&t.Spoofed, dt.Spoofed, t.Spoofed.WindowsS)
 	if t.Gates == (GateConfig{}) {
 		t.Gates = dt.Gates
 	}
 	return c
+}
+
+// orDefault replaces a rule's thresholds that were left out as a whole, which is
+// known by their lengths.
+func orDefault[T any](cfg *T, def T, windowsS []int) {
+	if windowsS == nil {
+		*cfg = def
+	}
 }
 
 func (c *Config) on(r flow.Rule) bool { return c.Rules[r].Mode != flow.ModeOff }
@@ -104,49 +129,18 @@ func (c Config) Validate() error {
 	v.rate("thresholds.port_classes.p2p.rate", t.PortClasses.P2P.Rate)
 	v.rate("thresholds.port_classes.other_rate", t.PortClasses.OtherRate)
 
-	n := &t.Netscan
-	v.windows("thresholds.netscan.windows_s", n.WindowsS)
-	v.scores("thresholds.netscan", n.NotifyScore, n.SuspendScore)
-	v.rate("thresholds.netscan.persist_score", n.PersistScore)
-	v.atLeast1("thresholds.netscan.notify_distinct", n.NotifyDistinct)
-	v.ordered("thresholds.netscan.suspend_distinct_raw", n.NotifyDistinct, n.SuspendDistinctRaw)
-	v.ordered("thresholds.netscan.suspend_distinct", n.NotifyDistinct, n.SuspendDistinct)
-	v.rate("thresholds.netscan.notify_pool", n.NotifyPool)
-	v.rate("thresholds.netscan.suspend_pool", n.SuspendPool)
-	v.rate("thresholds.netscan.suspend_pool_raw", n.SuspendPoolRaw)
-	v.share("thresholds.netscan.raw_share", n.RawShare)
-	v.share("thresholds.netscan.port_share", n.PortShare)
-	v.rate("thresholds.netscan.port_rate", n.PortRate)
-
-	p := &t.Portscan
-	v.windows("thresholds.portscan.windows_s", p.WindowsS)
-	v.scores("thresholds.portscan", p.NotifyScore, p.SuspendScore)
-	v.rate("thresholds.portscan.rate", p.Rate)
-	v.rate("thresholds.portscan.persist_score", p.PersistScore)
-	v.atLeast1("thresholds.portscan.notify_ports", p.NotifyPorts)
-	v.ordered("thresholds.portscan.suspend_ports", p.NotifyPorts, p.SuspendPorts)
-	v.rate("thresholds.portscan.notify_pool", p.NotifyPool)
-	v.rate("thresholds.portscan.suspend_pool", p.SuspendPool)
-
-	s := &t.SYNFlood
-	v.windows("thresholds.syn_flood.windows_s", s.WindowsS)
-	v.scores("thresholds.syn_flood", s.NotifyScore, s.SuspendScore)
-	v.rate("thresholds.syn_flood.persist_score", s.PersistScore)
-	v.rate("thresholds.syn_flood.rate", s.Rate)
-	v.atLeast1("thresholds.syn_flood.suspend_syn", s.SuspendSYN)
-	v.share("thresholds.syn_flood.est_share", s.EstShare)
-	v.share("thresholds.syn_flood.rst_share", s.RSTShare)
-
-	u := &t.UDPFlood
-	v.windows("thresholds.udp_flood.windows_s", u.WindowsS)
-	v.scores("thresholds.udp_flood", u.NotifyScore, u.SuspendScore)
-	v.rate("thresholds.udp_flood.persist_score", u.PersistScore)
-	v.rate("thresholds.udp_flood.rate", u.Rate)
-	v.rate("thresholds.udp_flood.mbps", u.Mbps)
-	v.share("thresholds.udp_flood.notify_return", u.NotifyReturn)
-	v.share("thresholds.udp_flood.suspend_return", u.SuspendReturn)
-	if u.SuspendReturn > u.NotifyReturn {
-		v.add("thresholds.udp_flood.suspend_return", "is %g: write at most notify_return (%g)", u.SuspendReturn, u.NotifyReturn)
+	for _, p := range []struct {
+		rule     flow.Rule
+		validate func(*validator, string)
+	}{
+		{flow.RuleNetscan, t.Netscan.validate}, {flow.RulePortscan, t.Portscan.validate}, {flow.RuleBlockscan, t.Blockscan.validate},
+		{flow.RuleUDPSweep, t.UDPSweep.validate}, {flow.RuleICMPSweep, t.ICMPSweep.validate},
+		{flow.RuleSYNFlood, t.SYNFlood.validate}, {flow.RuleUDPFlood, t.UDPFlood.validate},
+		{flow.RuleICMPFlood, t.ICMPFlood.validate}, {flow.RulePacketFlood, t.PacketFlood.validate},
+		{flow.RuleReflector, t.Reflector.validate}, {flow.RuleSpam, t.Spam.validate}, {flow.RuleBruteforce, t.Bruteforce.validate},
+		{flow.RuleBlockedPort, t.BlockedPort.validate}, {flow.RuleSpoofed, t.Spoofed.validate},
+	} {
+		p.validate(v, "thresholds."+string(p.rule))
 	}
 
 	g := &t.Gates
@@ -242,10 +236,30 @@ func (t *Thresholds) hash(r flow.Rule) string {
 		in.Version, in.Config, in.Ports = netscanVersion, t.Netscan, &t.PortClasses
 	case flow.RulePortscan:
 		in.Version, in.Config = portscanVersion, t.Portscan
+	case flow.RuleBlockscan:
+		in.Version, in.Config = blockscanVersion, t.Blockscan
+	case flow.RuleUDPSweep:
+		in.Version, in.Config, in.Ports = udpSweepVersion, t.UDPSweep, &t.PortClasses
+	case flow.RuleICMPSweep:
+		in.Version, in.Config = icmpSweepVersion, t.ICMPSweep
 	case flow.RuleSYNFlood:
 		in.Version, in.Config = synFloodVersion, t.SYNFlood
 	case flow.RuleUDPFlood:
 		in.Version, in.Config = udpFloodVersion, t.UDPFlood
+	case flow.RuleICMPFlood:
+		in.Version, in.Config = icmpFloodVersion, t.ICMPFlood
+	case flow.RulePacketFlood:
+		in.Version, in.Config = packetFloodVersion, t.PacketFlood
+	case flow.RuleReflector:
+		in.Version, in.Config = reflectorVersion, t.Reflector
+	case flow.RuleSpam:
+		in.Version, in.Config = spamVersion, t.Spam
+	case flow.RuleBruteforce:
+		in.Version, in.Config = bruteforceVersion, t.Bruteforce
+	case flow.RuleBlockedPort:
+		in.Version, in.Config = blockedPortVersion, t.BlockedPort
+	case flow.RuleSpoofed:
+		in.Version, in.Config = spoofedVersion, t.Spoofed
 	}
 	b, err := json.Marshal(in)
 	if err != nil {

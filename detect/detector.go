@@ -14,27 +14,17 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// Windows gives the sums of stored windows over ranges of event time.
-type Windows interface {
-	// ServiceStats returns the tenants' client side of each service port with
-	// at least minAttempts attempts.
-	ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error)
-	// PairStats returns the pairs with at least minOutPackets outgoing packets
-	// or minPorts distinct ports of outgoing SYNs; 0 disables a condition.
-	PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error)
-	// HostStats returns the totals of the tenants given.
-	HostStats(ctx context.Context, r flow.Range, tenants []netip.Addr) ([]flow.HostStat, error)
-	// KnownPeerShare returns the share of the distinct attempt destinations in
-	// r that had established traffic within lookback before r.
-	KnownPeerShare(ctx context.Context, tenant netip.Addr, ipProto uint8, svcPort uint16, r flow.Range, lookback time.Duration) (float64, error)
-}
-
 // Deps are what a Detector works with. Windows and, for Run, Emit are needed.
 type Deps struct {
 	Windows Windows
 	// Emit takes the findings of the tick at ts, at least one. An error is
 	// logged and counted; what still goes on is found again at the next tick.
-	Emit       func(ctx context.Context, ts time.Time, f []flow.Finding) error
+	Emit func(ctx context.Context, ts time.Time, f []flow.Finding) error
+	// Tags returns a tenant's role tags (tags.go); nil: nobody has any.
+	Tags func(tenant netip.Addr) []string
+	// PortOwner returns the tenant whose port an attachment is; nil, or false:
+	// nobody's, and what is spoofed there has nobody to answer for it.
+	PortOwner  func(flow.Attachment) (netip.Addr, bool)
 	Log        *zap.Logger           // nil: none
 	Registerer prometheus.Registerer // nil: a private registry
 	Now        func() time.Time      // nil: time.Now; only Run asks
@@ -86,8 +76,11 @@ func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding
 		rule flow.Rule
 		run  func() error
 	}{
-		{flow.RuleNetscan, t.netscan}, {flow.RulePortscan, t.portscan},
-		{flow.RuleSYNFlood, t.synFlood}, {flow.RuleUDPFlood, t.udpFlood},
+		{flow.RuleNetscan, t.netscan}, {flow.RulePortscan, t.portscan}, {flow.RuleBlockscan, t.blockscan},
+		{flow.RuleUDPSweep, t.udpSweep}, {flow.RuleICMPSweep, t.icmpSweep},
+		{flow.RuleSYNFlood, t.synFlood}, {flow.RuleUDPFlood, t.udpFlood}, {flow.RuleICMPFlood, t.icmpFlood}, {flow.RulePacketFlood, t.packetFlood},
+		{flow.RuleReflector, t.reflector}, {flow.RuleSpam, t.spam}, {flow.RuleBruteforce, t.bruteforce}, {flow.RuleBlockedPort, t.blockedPort},
+		{flow.RuleSpoofed, t.spoofed},
 	}
 	for _, s := range steps {
 		if !d.cfg.on(s.rule) {
@@ -115,6 +108,9 @@ type tickState struct {
 	prev, ts time.Time
 	best     map[findingKey]flow.Finding
 	fleet    fleet
+	// What several rules ask for, by range; nil until the first asks.
+	loginStats map[flow.Range][]flow.ServiceStat
+	hosts      map[flow.Range][]flow.HostStat
 }
 
 // dueLengths returns the lengths of windows_s that this tick judges.
@@ -146,11 +142,11 @@ func (t *tickState) evidence(f *flow.Finding) {
 }
 
 // hostGates applies the gates that need the tenants' totals over r to those of
-// fs that would suspend.
-func (t *tickState) hostGates(r flow.Range, fs []flow.Finding) error {
+// fs that are above notify. own says which part is the finding's; nil: none.
+func (t *tickState) hostGates(r flow.Range, fs []flow.Finding, own func(*flow.Finding) ownShare) error {
 	var tenants []netip.Addr
 	for i := range fs {
-		if fs[i].Tier == flow.TierSuspend {
+		if fs[i].Tier > flow.TierNotify {
 			tenants = append(tenants, fs[i].Tenant)
 		}
 	}
@@ -167,8 +163,12 @@ func (t *tickState) hostGates(r flow.Range, fs []flow.Finding) error {
 		hosts[stats[i].Tenant] = &stats[i]
 	}
 	for i := range fs {
-		if fs[i].Tier == flow.TierSuspend {
-			t.d.cfg.Thresholds.hostGates(&fs[i], hosts[fs[i].Tenant])
+		if fs[i].Tier > flow.TierNotify {
+			var o ownShare
+			if own != nil {
+				o = own(&fs[i])
+			}
+			t.d.cfg.Thresholds.hostGates(&fs[i], hosts[fs[i].Tenant], o)
 		}
 	}
 	return nil
@@ -188,10 +188,15 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 	deaf := t.fleet.deaf()
 	for i := range out {
 		f := &out[i]
-		if deaf || t.fleet.deafTenant(f.Tenant) {
+		// What is spoofed is never answered, and a flood of ACKs is itself what
+		// goes out without an answer: the latter asks for itself.
+		if f.Rule != flow.RuleSpoofed && (deaf || f.Rule != flow.RulePacketFlood && t.fleet.deafTenant(f.Tenant)) {
 			hold(f, GateNoIncoming)
 		}
-		if f.Rule != flow.RuleNetscan || f.Tier != flow.TierSuspend {
+		if t.d.deps.Tags != nil && f.Tier > flow.TierNotify && tagHolds(t.d.deps.Tags(f.Tenant), f.Rule) {
+			hold(f, GateRoleTag)
+		}
+		if f.Rule != flow.RuleNetscan && f.Rule != flow.RuleUDPSweep || f.Tier != flow.TierSuspend {
 			continue
 		}
 		share, err := t.d.deps.Windows.KnownPeerShare(t.ctx, f.Tenant, f.IPProto, f.Port,

@@ -19,6 +19,8 @@ const (
 	GateKnownPeers   = "known_peers"             // many of the destinations are old acquaintances
 	GatePeersUnknown = "known_peers_unavailable" // the store could not tell
 	GateRefused      = "refused"                 // the remote refuses: a reconnect loop
+	GateSharedPort   = "shared_port"             // ordinary servers on this port do the same
+	GateRoleTag      = "role_tag"                // the tenant's role makes such traffic, see tags.go
 )
 
 // GateConfig holds the thresholds of the gates that all rules share
@@ -56,9 +58,13 @@ func noFlagsShare(h *flow.HostStat) float64 {
 	return float64(h.NoFlags) / float64(all)
 }
 
+// ownShare is the part of a tenant's totals that is the finding's own traffic.
+type ownShare struct{ estOut, in uint64 }
+
 // hostGates applies what needs the tenant's totals over the finding's range;
-// nil: none are stored.
-func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat) {
+// nil: none are stored. own is left out where the totals are asked whether the
+// export shows what comes in: a flood of ACKs must not hold itself.
+func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat, own ownShare) {
 	if h == nil {
 		hold(f, GateHostMissing)
 		return
@@ -66,7 +72,7 @@ func (t *Thresholds) hostGates(f *flow.Finding, h *flow.HostStat) {
 	if f.IPProto == flow.ProtoTCP && noFlagsShare(h) > t.Gates.NoFlagsShare {
 		hold(f, GateNoFlags)
 	}
-	if incomingMissing(h.EstOut, h.InRecords) {
+	if incomingMissing(h.EstOut-min(h.EstOut, own.estOut), h.InRecords-min(h.InRecords, own.in)) {
 		hold(f, GateNoIncoming)
 	}
 	if f.Rule == flow.RuleNetscan && !t.Netscan.concentrated(f, float64(h.SYNOut)*effectiveRate(h.Rate)/effectiveRate(f.SamplingRate)) {

@@ -2,7 +2,6 @@ package detect
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -36,7 +35,7 @@ func (t *tickState) netscan() error {
 		if err := t.scansTwice(cfg, r, length, open); err != nil {
 			return err
 		}
-		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool { _, still := open[serviceKey{f.Tenant, f.Port}]; return !still })
+		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool { _, still := open[serviceKey{f.Tenant, f.Port}]; return !still }, nil)
 		if err != nil {
 			return err
 		}
@@ -68,82 +67,7 @@ func (t *tickState) portscan() error {
 		if err := t.triesTwice(cfg, r, length, open); err != nil {
 			return err
 		}
-		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool { _, still := open[pairKey{f.Tenant, f.Remote}]; return !still })
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *tickState) synFlood() error {
-	cfg := &t.d.cfg.Thresholds.SYNFlood
-	return t.flood(floodRule{
-		proto: flow.ProtoTCP, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, ackPerSYN),
-		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return synFlood(cfg, p, r) },
-		packets: func(p *flow.PairStat) uint64 { return p.SYNPackets },
-		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
-			return cfg.goesOn(rest, n, secs)
-		},
-		see: t.fleet.see,
-	})
-}
-
-func (t *tickState) udpFlood() error {
-	cfg := &t.d.cfg.Thresholds.UDPFlood
-	return t.flood(floodRule{
-		proto: flow.ProtoUDP, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.NotifyReturn),
-		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return udpFlood(cfg, p, r) },
-		packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
-		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
-			return cfg.goesOn(rest, cfg.packetRate(p.OutPackets, p.OutBytes), n, secs)
-		},
-	})
-}
-
-// floodRule is what the two flood rules differ in.
-type floodRule struct {
-	proto    uint8
-	windowsS []int
-	least    uint64 // packets below which no proportion can be proved
-	judge    func(*flow.PairStat, flow.Range) (flow.Finding, bool)
-	packets  func(*flow.PairStat) uint64 // those that are the flood
-	goesOn   func(p *flow.PairStat, rest, n, secs float64) bool
-	see      func([]flow.PairStat) // gets the pairs of the longest range; nil: nobody
-}
-
-func (t *tickState) flood(rule floodRule) error {
-	lengths := t.dueLengths(rule.windowsS)
-	for _, length := range lengths {
-		r := span(t.ts, length)
-		stats, err := t.d.deps.Windows.PairStats(t.ctx, r, rule.proto, rule.least, 0)
-		if err != nil {
-			return fmt.Errorf("pair windows of %s: %w", seconds(length), err)
-		}
-		if rule.see != nil && length == slices.Max(lengths) {
-			rule.see(stats)
-		}
-		var fs []flow.Finding
-		open := map[pairKey]*flow.PairStat{}
-		for i := range stats {
-			f, ok := rule.judge(&stats[i], r)
-			if !ok {
-				continue
-			}
-			t.evidence(&f)
-			if f.Tier == flow.TierSuspend {
-				open[pairKey{f.Tenant, f.Remote}] = &stats[i]
-			}
-			fs = append(fs, f)
-		}
-		rests, secs, err := t.withoutPeak(rule, r, length, open)
-		if err != nil {
-			return err
-		}
-		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool {
-			k := pairKey{f.Tenant, f.Remote}
-			return open[k] != nil && rule.goesOn(open[k], rests[k], f.SamplingRate, secs)
-		})
+		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool { _, still := open[pairKey{f.Tenant, f.Remote}]; return !still }, nil)
 		if err != nil {
 			return err
 		}
@@ -152,14 +76,14 @@ func (t *tickState) flood(rule floodRule) error {
 }
 
 // keepAll applies the gates that are left to the findings of one length and
-// keeps them; persists is asked of suspensions only.
-func (t *tickState) keepAll(r flow.Range, length time.Duration, fs []flow.Finding, persists func(*flow.Finding) bool) error {
+// keeps them; persists is asked of those above notify only, own as of hostGates.
+func (t *tickState) keepAll(r flow.Range, length time.Duration, fs []flow.Finding, persists func(*flow.Finding) bool, own func(*flow.Finding) ownShare) error {
 	for i := range fs {
-		if fs[i].Tier == flow.TierSuspend && !persists(&fs[i]) {
+		if fs[i].Tier > flow.TierNotify && !persists(&fs[i]) {
 			hold(&fs[i], GatePersistence)
 		}
 	}
-	if err := t.hostGates(r, fs); err != nil {
+	if err := t.hostGates(r, fs, own); err != nil {
 		return err
 	}
 	for _, f := range fs {

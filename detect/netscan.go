@@ -40,6 +40,21 @@ func defaultNetscan() NetscanConfig {
 		RawShare: 0.8, PortShare: 0.5, PortRate: 50}
 }
 
+func (cfg *NetscanConfig) validate(v *validator, path string) {
+	v.windows(path+".windows_s", cfg.WindowsS)
+	v.scores(path, cfg.NotifyScore, cfg.SuspendScore)
+	v.rate(path+".persist_score", cfg.PersistScore)
+	v.atLeast1(path+".notify_distinct", cfg.NotifyDistinct)
+	v.ordered(path+".suspend_distinct_raw", cfg.NotifyDistinct, cfg.SuspendDistinctRaw)
+	v.ordered(path+".suspend_distinct", cfg.NotifyDistinct, cfg.SuspendDistinct)
+	v.rate(path+".notify_pool", cfg.NotifyPool)
+	v.rate(path+".suspend_pool", cfg.SuspendPool)
+	v.rate(path+".suspend_pool_raw", cfg.SuspendPoolRaw)
+	v.share(path+".raw_share", cfg.RawShare)
+	v.share(path+".port_share", cfg.PortShare)
+	v.rate(path+".port_rate", cfg.PortRate)
+}
+
 // serviceCounts reads the scan evidence out of a tenant's client side of a port.
 func serviceCounts(s *flow.ServiceStat) scanCounts {
 	syn := float64(s.SYNOut)

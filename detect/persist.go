@@ -90,7 +90,7 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 	for i, part := range parts {
 		// Parts with less than an eighth of the least count as empty, which
 		// spares the store a list of every pair.
-		stats, err := t.d.deps.Windows.PairStats(t.ctx, part, rule.proto, max(rule.least/8, 1), 0)
+		stats, err := rule.pairs(part, max(rule.least/8, 1))
 		if err != nil {
 			return nil, 0, fmt.Errorf("pair windows for persistence: %w", err)
 		}

@@ -31,6 +31,17 @@ func defaultPortscan() PortscanConfig {
 		NotifyPorts: 10, SuspendPorts: 25, NotifyPool: 60, SuspendPool: 200}
 }
 
+func (cfg *PortscanConfig) validate(v *validator, path string) {
+	v.windows(path+".windows_s", cfg.WindowsS)
+	v.scores(path, cfg.NotifyScore, cfg.SuspendScore)
+	v.rate(path+".rate", cfg.Rate)
+	v.rate(path+".persist_score", cfg.PersistScore)
+	v.atLeast1(path+".notify_ports", cfg.NotifyPorts)
+	v.ordered(path+".suspend_ports", cfg.NotifyPorts, cfg.SuspendPorts)
+	v.rate(path+".notify_pool", cfg.NotifyPool)
+	v.rate(path+".suspend_pool", cfg.SuspendPool)
+}
+
 // pairCounts reads the scan evidence out of one pair; u are ports.
 func pairCounts(p *flow.PairStat) scanCounts {
 	syn := float64(p.SYNOut)

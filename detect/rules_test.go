@@ -237,7 +237,7 @@ func TestHostGates(t *testing.T) {
 			if c.host != nil {
 				c.host.Rate = f.SamplingRate
 			}
-			th.hostGates(&f, c.host)
+			th.hostGates(&f, c.host, ownShare{})
 			if !slices.Equal(f.Gates, c.want) {
 				t.Errorf("gates %v, want %v", f.Gates, c.want)
 			}

@@ -29,6 +29,16 @@ func defaultSYNFlood() SYNFloodConfig {
 		EstShare: 0.2, RSTShare: 0.5}
 }
 
+func (cfg *SYNFloodConfig) validate(v *validator, path string) {
+	v.windows(path+".windows_s", cfg.WindowsS)
+	v.scores(path, cfg.NotifyScore, cfg.SuspendScore)
+	v.rate(path+".persist_score", cfg.PersistScore)
+	v.rate(path+".rate", cfg.Rate)
+	v.atLeast1(path+".suspend_syn", cfg.SuspendSYN)
+	v.share(path+".est_share", cfg.EstShare)
+	v.share(path+".rst_share", cfg.RSTShare)
+}
+
 // A client that completes its handshake sends at least one ACK for each SYN
 // (RFC 9293 §3.5), and a refused SYN is answered by one RST: the benign
 // proportions that few samples must speak against.

@@ -30,6 +30,19 @@ func defaultUDPFlood() UDPFloodConfig {
 		NotifyReturn: 0.05, SuspendReturn: 0.02}
 }
 
+func (cfg *UDPFloodConfig) validate(v *validator, path string) {
+	v.windows(path+".windows_s", cfg.WindowsS)
+	v.scores(path, cfg.NotifyScore, cfg.SuspendScore)
+	v.rate(path+".persist_score", cfg.PersistScore)
+	v.rate(path+".rate", cfg.Rate)
+	v.rate(path+".mbps", cfg.Mbps)
+	v.share(path+".notify_return", cfg.NotifyReturn)
+	v.share(path+".suspend_return", cfg.SuspendReturn)
+	if cfg.SuspendReturn > cfg.NotifyReturn {
+		v.add(path+".suspend_return", "is %g: write at most notify_return (%g)", cfg.SuspendReturn, cfg.NotifyReturn)
+	}
+}
+
 // packetRate is R0 in packets per second for packets of the mean size seen.
 func (cfg *UDPFloodConfig) packetRate(packets, bytes uint64) float64 {
 	if packets == 0 || bytes == 0 {

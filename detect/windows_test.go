@@ -16,7 +16,10 @@ type memWindows struct {
 	services map[int64][]flow.ServiceWindow
 	pairs    map[int64][]flow.PairWindow
 	hosts    map[int64][]flow.HostWindow
-	known    float64 // the answer to KnownPeerShare
+	flows    []memFlow        // of the ports that peers are asked for
+	spoofs   []flow.SpoofStat // the answer to SpoofStats
+	peersErr error            // of Peers
+	known    float64          // the answer to KnownPeerShare
 	knownErr error
 	asked    int   // calls of KnownPeerShare
 	err      error // of every query
@@ -37,6 +40,7 @@ func (m *memWindows) add(b *flow.Batch) {
 	for _, r := range b.Hosts {
 		m.hosts[r.Start] = append(m.hosts[r.Start], r)
 	}
+	m.addFlows(b.Flows)
 }
 
 // inRange calls fn for the rows of each window that starts within r, in order.
@@ -74,6 +78,14 @@ func eachCounter(v reflect.Value, fn func(uint64) uint64) {
 }
 
 func (m *memWindows) ServiceStats(_ context.Context, r flow.Range, proto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
+	return m.serviceSums(r, flow.ServiceQuery{IPProto: proto, Role: flow.RoleClient}, minAttempts)
+}
+
+func (m *memWindows) ServiceTotals(_ context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
+	return m.serviceSums(r, q, 0)
+}
+
+func (m *memWindows) serviceSums(r flow.Range, q flow.ServiceQuery, minAttempts uint64) ([]flow.ServiceStat, error) {
 	m.queries++
 	if m.err != nil {
 		return nil, m.err
@@ -81,24 +93,26 @@ func (m *memWindows) ServiceStats(_ context.Context, r flow.Range, proto uint8, 
 	type sum struct {
 		stat  flow.ServiceStat // scaled until the end
 		tries uint64           // as exported
+		out   uint64           // packets as exported
 		rate  uint32
 		rows  []*flow.ServiceWindow
 	}
 	sums := map[serviceKey]*sum{}
 	inRange(m.services, r, func(_ int64, w *flow.ServiceWindow) {
-		if w.IPProto != proto || w.Role != flow.RoleClient {
+		if w.IPProto != q.IPProto || w.Role != q.Role || q.Ports != nil && !slices.Contains(q.Ports, w.SvcPort) {
 			return
 		}
 		k := serviceKey{w.Tenant, w.SvcPort}
 		s := sums[k]
 		if s == nil {
-			s = &sum{stat: flow.ServiceStat{Tenant: w.Tenant, IPProto: proto, SvcPort: w.SvcPort}}
+			s = &sum{stat: flow.ServiceStat{Tenant: w.Tenant, IPProto: q.IPProto, SvcPort: w.SvcPort}}
 			sums[k] = s
 		}
 		s.stat.Counts.Add(scaled(w.Counts, w.Rate))
 		s.stat.Classes.Add(scaled(w.Classes, w.Rate))
 		s.stat.Attempts += w.Attempts * uint64(w.Rate)
 		s.tries += w.Attempts
+		s.out += w.OutPackets
 		s.rate = max(s.rate, w.Rate)
 		if len(w.Remotes) > 0 {
 			s.rows = append(s.rows, w)
@@ -106,24 +120,44 @@ func (m *memWindows) ServiceStats(_ context.Context, r flow.Range, proto uint8, 
 	})
 	var out []flow.ServiceStat
 	for _, s := range sums {
-		if s.tries < minAttempts {
+		if s.tries < minAttempts || s.out < q.MinOutPackets {
 			continue
-		}
-		seen := make(map[uint64]struct{}, s.tries)
-		for _, w := range s.rows {
-			for _, h := range w.Remotes {
-				seen[h] = struct{}{}
-			}
 		}
 		s.stat.Counts, s.stat.Classes = thin(s.stat.Counts, s.rate), thin(s.stat.Classes, s.rate)
 		s.stat.Attempts, s.stat.Rate = thinned(s.stat.Attempts, s.rate), float64(s.rate)
-		s.stat.Distinct = uint64(len(seen)) * s.stat.Attempts / max(s.tries, 1)
+		s.stat.Distinct = distinct(s.rows) * s.stat.Attempts / max(s.tries, 1)
 		out = append(out, s.stat)
 	}
 	return out, nil
 }
 
+// distinct is the number of different destinations of the rows, exact at level
+// 0, else estimated as flow.ServiceWindow says.
+func distinct(rows []*flow.ServiceWindow) uint64 {
+	var level uint8
+	for _, w := range rows {
+		level = max(level, w.RemotesLevel)
+	}
+	seen := map[uint64]struct{}{}
+	for _, w := range rows {
+		for _, h := range w.Remotes {
+			if h&(1<<level-1) == 0 {
+				seen[h] = struct{}{}
+			}
+		}
+	}
+	return uint64(len(seen)) << level
+}
+
 func (m *memWindows) PairStats(_ context.Context, r flow.Range, proto uint8, minOut, minPorts uint64) ([]flow.PairStat, error) {
+	return m.pairStats(r, func(p uint8) bool { return p == proto }, minOut, minPorts)
+}
+
+func (m *memWindows) OtherPairStats(_ context.Context, r flow.Range, minOut uint64) ([]flow.PairStat, error) {
+	return m.pairStats(r, func(p uint8) bool { return p != flow.ProtoTCP && p != flow.ProtoUDP }, max(minOut, 1), 0)
+}
+
+func (m *memWindows) pairStats(r flow.Range, wants func(uint8) bool, minOut, minPorts uint64) ([]flow.PairStat, error) {
 	m.queries++
 	if m.err != nil {
 		return nil, m.err
@@ -135,18 +169,20 @@ func (m *memWindows) PairStats(_ context.Context, r flow.Range, proto uint8, min
 		rate    uint32
 		ports   map[uint16]struct{}
 		windows map[int64]struct{}
+		protos  map[uint8]uint64 // outgoing packets as exported
 	}
 	sums := map[pairKey]*sum{}
 	inRange(m.pairs, r, func(start int64, w *flow.PairWindow) {
-		if w.IPProto != proto {
+		if !wants(w.IPProto) {
 			return
 		}
 		k := pairKey{w.Tenant, w.Remote}
 		s := sums[k]
 		if s == nil {
-			s = &sum{stat: flow.PairStat{Tenant: w.Tenant, Remote: w.Remote, IPProto: proto}, ports: map[uint16]struct{}{}, windows: map[int64]struct{}{}}
+			s = &sum{stat: flow.PairStat{Tenant: w.Tenant, Remote: w.Remote}, ports: map[uint16]struct{}{}, windows: map[int64]struct{}{}, protos: map[uint8]uint64{}}
 			sums[k] = s
 		}
+		s.protos[w.IPProto] += w.OutPackets
 		s.stat.Counts.Add(scaled(w.Counts, w.Rate))
 		s.stat.Classes.Add(scaled(w.Classes, w.Rate))
 		s.stat.SYNPackets += w.SYNPackets * uint64(w.Rate)
@@ -171,6 +207,12 @@ func (m *memWindows) PairStats(_ context.Context, r flow.Range, proto uint8, min
 			s.stat.Counts, s.stat.Classes = thin(s.stat.Counts, s.rate), thin(s.stat.Classes, s.rate)
 			s.stat.SYNPackets, s.stat.EstOutPackets = thinned(s.stat.SYNPackets, s.rate), thinned(s.stat.EstOutPackets, s.rate)
 			s.stat.RSTInPackets, s.stat.Rate = thinned(s.stat.RSTInPackets, s.rate), float64(s.rate)
+			var most uint64
+			for p := 255; p >= 0; p-- {
+				if n, ok := s.protos[uint8(p)]; ok && n >= most {
+					s.stat.IPProto, most = uint8(p), n
+				}
+			}
 			s.stat.Ports, s.stat.Windows = uint64(len(s.ports))*s.stat.SYNOut/max(s.syn, 1), uint64(len(s.windows))
 			out = append(out, s.stat)
 		}
@@ -185,7 +227,7 @@ func (m *memWindows) HostStats(_ context.Context, r flow.Range, tenants []netip.
 	}
 	sums := map[netip.Addr]*flow.HostStat{}
 	inRange(m.hosts, r, func(_ int64, w *flow.HostWindow) {
-		if !slices.Contains(tenants, w.Tenant) {
+		if tenants != nil && !slices.Contains(tenants, w.Tenant) {
 			return
 		}
 		s := sums[w.Tenant]
@@ -195,11 +237,13 @@ func (m *memWindows) HostStats(_ context.Context, r flow.Range, tenants []netip.
 		}
 		s.Counts.Add(scaled(w.Counts, w.Rate))
 		s.Classes.Add(scaled(w.Classes, w.Rate))
+		s.ICMPOutPackets += w.ICMPOutPackets * uint64(w.Rate)
 		s.Rate = max(s.Rate, float64(w.Rate))
 	})
 	var out []flow.HostStat
 	for _, s := range sums {
 		s.Counts, s.Classes = thin(s.Counts, uint32(s.Rate)), thin(s.Classes, uint32(s.Rate))
+		s.ICMPOutPackets = thinned(s.ICMPOutPackets, uint32(s.Rate))
 		out = append(out, *s)
 	}
 	return out, nil

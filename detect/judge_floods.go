@@ -1,0 +1,201 @@
+package detect
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// This file runs the rules of one tenant and one remote.
+
+func (t *tickState) synFlood() error {
+	cfg := &t.d.cfg.Thresholds.SYNFlood
+	return t.flood(floodRule{
+		pairs: t.pairsOf(flow.ProtoTCP), windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, ackPerSYN),
+		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return synFlood(cfg, p, r) },
+		packets: func(p *flow.PairStat) uint64 { return p.SYNPackets },
+		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
+			return cfg.goesOn(rest, n, secs)
+		},
+		see: t.fleet.see,
+	})
+}
+
+func (t *tickState) udpFlood() error {
+	cfg := &t.d.cfg.Thresholds.UDPFlood
+	return t.flood(floodRule{
+		pairs: t.pairsOf(flow.ProtoUDP), windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.NotifyReturn),
+		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return udpFlood(cfg, p, r) },
+		packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
+		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
+			return cfg.goesOn(rest, cfg.packetRate(p.OutPackets, p.OutBytes), n, secs)
+		},
+	})
+}
+
+// leastPings is the screen of the ping flood: at a thousandth of a sample
+// expected, fewer are not above notify's score either.
+const leastPings = 3
+
+func (t *tickState) icmpFlood() error {
+	cfg := &t.d.cfg.Thresholds.ICMPFlood
+	for _, proto := range []uint8{flow.ProtoICMP, flow.ProtoICMPv6} {
+		var totals map[netip.Addr]icmpTotals
+		err := t.flood(floodRule{
+			pairs: t.pairsOf(proto), windowsS: cfg.WindowsS, least: leastPings,
+			prepare: func(r flow.Range, stats []flow.PairStat) (err error) {
+				totals, err = t.icmpTotals(r, proto, stats)
+				return err
+			},
+			judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
+				return icmpFlood(cfg, p, totals[p.Tenant], r)
+			},
+			packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
+			goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
+				out := float64(p.OutPackets)
+				return cfg.goesOn(rest, totals[p.Tenant].echoAtLeast(out, n)/out, n, secs)
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// icmpTotals returns what the tenants of the pairs sent by ICMP in all.
+func (t *tickState) icmpTotals(r flow.Range, proto uint8, pairs []flow.PairStat) (map[netip.Addr]icmpTotals, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	tenants := make([]netip.Addr, len(pairs))
+	for i := range pairs {
+		tenants[i] = pairs[i].Tenant
+	}
+	slices.SortFunc(tenants, netip.Addr.Compare)
+	hosts, err := t.d.deps.Windows.HostStats(t.ctx, r, slices.Compact(tenants))
+	if err != nil {
+		return nil, fmt.Errorf("host totals: %w", err)
+	}
+	echo, err := t.d.deps.Windows.ServiceStats(t.ctx, r, proto, leastPings)
+	if err != nil {
+		return nil, fmt.Errorf("service windows: %w", err)
+	}
+	out := make(map[netip.Addr]icmpTotals, len(hosts))
+	for i := range hosts {
+		out[hosts[i].Tenant] = icmpTotals{all: float64(hosts[i].ICMPOutPackets), n: effectiveRate(hosts[i].Rate)}
+	}
+	for i := range echo {
+		if h, ok := out[echo[i].Tenant]; ok {
+			h.echo += float64(echo[i].OutPackets) * effectiveRate(echo[i].Rate) / h.n
+			out[echo[i].Tenant] = h
+		}
+	}
+	return out, nil
+}
+
+func (t *tickState) packetFlood() error {
+	cfg := &t.d.cfg.Thresholds.PacketFlood
+	rule := floodRule{
+		windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.Return),
+		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return packetFlood(cfg, p, r) },
+		packets: floodPackets,
+		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
+			return cfg.goesOn(rest, n, secs)
+		},
+		own:   func(p *flow.PairStat) ownShare { return ownShare{estOut: p.EstOut, in: p.InRecords} },
+		heard: cfg.mayBeHonest,
+	}
+	for _, pairs := range []func(flow.Range, uint64) ([]flow.PairStat, error){
+		t.pairsOf(flow.ProtoTCP),
+		func(r flow.Range, least uint64) ([]flow.PairStat, error) {
+			return t.d.deps.Windows.OtherPairStats(t.ctx, r, least)
+		},
+	} {
+		rule.pairs = pairs
+		if err := t.flood(rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// floodRule is what the flood rules differ in.
+type floodRule struct {
+	pairs    func(r flow.Range, minOutPackets uint64) ([]flow.PairStat, error)
+	prepare  func(r flow.Range, stats []flow.PairStat) error // before they are judged; nil: nothing
+	windowsS []int
+	least    uint64 // packets below which no proportion can be proved
+	judge    func(*flow.PairStat, flow.Range) (flow.Finding, bool)
+	packets  func(*flow.PairStat) uint64 // those that are the flood
+	goesOn   func(p *flow.PairStat, rest, n, secs float64) bool
+	see      func([]flow.PairStat) // gets the pairs of the longest range; nil: nobody
+	// own is the part of the tenant's totals that the pair itself is; nil: not
+	// told apart.
+	own func(*flow.PairStat) ownShare
+	// heard says that the finding needs an export that shows what comes in;
+	// nil: never.
+	heard func(*flow.PairStat) bool
+}
+
+// pairsOf asks for the pairs of one protocol.
+func (t *tickState) pairsOf(ipProto uint8) func(flow.Range, uint64) ([]flow.PairStat, error) {
+	return func(r flow.Range, least uint64) ([]flow.PairStat, error) {
+		return t.d.deps.Windows.PairStats(t.ctx, r, ipProto, least, 0)
+	}
+}
+
+func (t *tickState) flood(rule floodRule) error {
+	lengths := t.dueLengths(rule.windowsS)
+	for _, length := range lengths {
+		r := span(t.ts, length)
+		stats, err := rule.pairs(r, rule.least)
+		if err != nil {
+			return fmt.Errorf("pair windows of %s: %w", seconds(length), err)
+		}
+		if rule.see != nil && length == slices.Max(lengths) {
+			rule.see(stats)
+		}
+		if rule.prepare != nil {
+			if err := rule.prepare(r, stats); err != nil {
+				return err
+			}
+		}
+		var fs []flow.Finding
+		open := map[pairKey]*flow.PairStat{}
+		for i := range stats {
+			f, ok := rule.judge(&stats[i], r)
+			if !ok {
+				continue
+			}
+			t.evidence(&f)
+			if f.Tier == flow.TierSuspend {
+				if rule.heard != nil && rule.heard(&stats[i]) {
+					if err := t.needsIncoming(&f, r, rule.own(&stats[i])); err != nil {
+						return err
+					}
+				}
+				open[pairKey{f.Tenant, f.Remote}] = &stats[i]
+			}
+			fs = append(fs, f)
+		}
+		rests, secs, err := t.withoutPeak(rule, r, length, open)
+		if err != nil {
+			return err
+		}
+		var own func(*flow.Finding) ownShare
+		if rule.own != nil {
+			own = func(f *flow.Finding) ownShare { return rule.own(open[pairKey{f.Tenant, f.Remote}]) }
+		}
+		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool {
+			k := pairKey{f.Tenant, f.Remote}
+			return open[k] != nil && rule.goesOn(open[k], rests[k], f.SamplingRate, secs)
+		}, own)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

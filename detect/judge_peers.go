@@ -1,0 +1,143 @@
+package detect
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// This file holds what rules share within a tick: questions whose answer
+// several of them use, and what they ask of single tenants.
+
+// askPeers completes a finding with whom the tenant sent to, and reports whether
+// it stands.
+func (t *tickState) askPeers(rule *serviceRule, f *flow.Finding, s *flow.ServiceStat, r flow.Range) (bool, error) {
+	days := t.d.cfg.Thresholds.Gates.KnownPeerDays
+	p, err := t.d.deps.Windows.Peers(t.ctx, flow.PeerQuery{Tenant: s.Tenant, IPProto: s.IPProto, Role: rule.role, SvcPort: s.SvcPort,
+		Range: r, Lookback: time.Duration(days) * 24 * time.Hour})
+	switch {
+	case t.ctx.Err() != nil:
+		return false, t.ctx.Err()
+	case err != nil: // one slow answer must not hide the other findings
+		t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
+		t.d.warn(t.ts, "destinations not available", err)
+	case p.Remotes > 0:
+		return rule.peers(f, s, p, r), nil
+	}
+	if rule.holdUnknown {
+		hold(f, GatePeersUnknown)
+	}
+	return rule.holdUnknown, nil
+}
+
+// logins returns the clients of all TCP ports that spam, bruteforce and
+// blocked_port ask for, once for each range: reading them is what costs.
+func (t *tickState) logins(r flow.Range, _ bool) ([]flow.ServiceStat, error) {
+	if t.loginStats == nil {
+		t.loginStats = map[flow.Range][]flow.ServiceStat{}
+	}
+	if stats, ok := t.loginStats[r]; ok {
+		return stats, nil
+	}
+	th := &t.d.cfg.Thresholds
+	ports := append([]uint16{portSMTP}, th.Bruteforce.Ports...)
+	ports = append(ports, th.BlockedPort.ports(flow.ProtoTCP)...)
+	slices.Sort(ports)
+	stats, err := t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: flow.ProtoTCP, Role: flow.RoleClient,
+		Ports: slices.Compact(ports), MinOutPackets: min(th.BlockedPort.MinSamples, th.Spam.MinServers)})
+	if err == nil {
+		t.loginStats[r] = stats
+	}
+	return stats, err
+}
+
+func (t *tickState) isLogin(port uint16) bool {
+	return slices.Contains(t.d.cfg.Thresholds.Bruteforce.Ports, port)
+}
+
+func (t *tickState) tags(tenant netip.Addr) []string {
+	if t.d.deps.Tags == nil {
+		return nil
+	}
+	return t.d.deps.Tags(tenant)
+}
+
+func (t *tickState) tagged(tenant netip.Addr, tag string) bool {
+	return slices.Contains(t.tags(tenant), tag)
+}
+
+// An export that shows both directions has at least one record in for five out
+// (detection.md §5.2 G2). Each tenant counts heardCap records at most, as with
+// deafCap, and it takes three to prove it; a tenant that is nearly alone speaks
+// for itself by heardAlone records.
+const (
+	heardShare = 0.2
+	heardCap   = 100
+	heardAlone = 3
+)
+
+// needsIncoming holds a finding that looks the same where answers are just not
+// exported, unless others of the fleet, or else the tenant itself, are seen to
+// receive something in r. own is the finding's own part of the tenant's totals.
+func (t *tickState) needsIncoming(f *flow.Finding, r flow.Range, own ownShare) error {
+	if t.hosts == nil {
+		t.hosts = map[flow.Range][]flow.HostStat{}
+	}
+	all, ok := t.hosts[r]
+	if !ok {
+		var err error
+		if all, err = t.d.deps.Windows.HostStats(t.ctx, r, nil); err != nil {
+			return fmt.Errorf("totals of the fleet: %w", err)
+		}
+		t.hosts[r] = all
+	}
+	var out, in, self float64
+	for i := range all {
+		h := &all[i]
+		if h.Tenant == f.Tenant {
+			self = float64(h.InRecords) - float64(own.in)
+			continue
+		}
+		part := min(1, heardCap/max(float64(h.OutRecords), 1))
+		out += part * float64(h.OutRecords)
+		in += part * float64(h.InRecords)
+	}
+	heard := self >= heardAlone
+	if out >= 3*heardCap {
+		heard = in >= heardShare*out
+	}
+	if !heard {
+		hold(f, GateNoIncoming)
+	}
+	return nil
+}
+
+// spoofed judges attachments. Their owners' other traffic says nothing of it, so
+// that no gate but the evidence holds it.
+func (t *tickState) spoofed() error {
+	cfg := &t.d.cfg.Thresholds.Spoofed
+	if t.d.deps.PortOwner == nil {
+		return nil
+	}
+	for _, length := range t.dueLengths(cfg.WindowsS) {
+		r := span(t.ts, length)
+		stats, err := t.d.deps.Windows.SpoofStats(t.ctx, r, cfg.NotifyRecords)
+		if err != nil {
+			return fmt.Errorf("forged sources of %s: %w", seconds(length), err)
+		}
+		for i := range stats {
+			owner, ok := t.d.deps.PortOwner(stats[i].Attachment)
+			if !ok {
+				continue
+			}
+			if f, ok := spoofed(cfg, &stats[i], owner, r); ok {
+				t.evidence(&f)
+				t.keep(f, length)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+package detect
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// This file runs the rules of one tenant and one service port, and of one
+// tenant and all of them.
+
+func (t *tickState) blockscan() error {
+	cfg := &t.d.cfg.Thresholds.Blockscan
+	for _, length := range t.dueLengths(cfg.WindowsS) {
+		r := span(t.ts, length)
+		// Pairs are no more than attempts, and excess is 0 below the benign rate.
+		stats, err := t.d.deps.Windows.AttemptStats(t.ctx, r, flow.ProtoTCP, cfg.NotifyPairs, uint64(cfg.Rate*r.Seconds()))
+		if err != nil {
+			return fmt.Errorf("attempts of %s: %w", seconds(length), err)
+		}
+		var fs []flow.Finding
+		open := map[netip.Addr]scanCounts{}
+		for i := range stats {
+			f, ok := blockscan(cfg, &stats[i], r)
+			if !ok {
+				continue
+			}
+			t.evidence(&f)
+			if f.Tier == flow.TierSuspend {
+				open[f.Tenant] = hostCounts(&stats[i])
+			}
+			fs = append(fs, f)
+		}
+		for _, l := range lateParts(length) {
+			if len(open) == 0 {
+				break
+			}
+			ends, err := t.d.deps.Windows.AttemptStats(t.ctx, late(r, l), flow.ProtoTCP, 1+uint64(cfg.PersistScore/maxPerSample), uint64(cfg.Rate*l.Seconds()))
+			if err != nil {
+				return fmt.Errorf("attempts for persistence: %w", err)
+			}
+			for i := range ends {
+				if whole, ok := open[ends[i].Tenant]; ok && cfg.twice(whole, hostCounts(&ends[i]), r.Seconds(), l.Seconds()) {
+					delete(open, ends[i].Tenant)
+				}
+			}
+		}
+		if err := t.keepAll(r, length, fs, func(f *flow.Finding) bool { _, still := open[f.Tenant]; return !still }, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tickState) udpSweep() error {
+	cfg := &t.d.cfg.Thresholds.UDPSweep
+	return t.service(serviceRule{
+		windowsS: cfg.WindowsS,
+		stats:    t.clientsOf(flow.ProtoUDP, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
+		judge:    func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return udpSweep(cfg, t.d.ports, s, r) },
+		twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
+			return sweptTwice(sweepOf(whole), sweepOf(late), cfg.Rate, secs, lateS, cfg.PersistScore)
+		},
+		heard: true,
+	})
+}
+
+func (t *tickState) icmpSweep() error {
+	cfg := &t.d.cfg.Thresholds.ICMPSweep
+	for _, proto := range []uint8{flow.ProtoICMP, flow.ProtoICMPv6} {
+		err := t.service(serviceRule{
+			windowsS: cfg.WindowsS,
+			stats:    t.clientsOf(proto, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
+			judge:    func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return icmpSweep(cfg, s, r) },
+			twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
+				return sweptTwice(sweepOf(whole), sweepOf(late), cfg.SuspendRate, secs, lateS, cfg.PersistScore)
+			},
+			heard: true,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tickState) reflector() error {
+	cfg := &t.d.cfg.Thresholds.Reflector
+	ports := cfg.ports()
+	if len(ports) == 0 {
+		return nil
+	}
+	return t.service(serviceRule{
+		windowsS: cfg.WindowsS,
+		stats: func(r flow.Range, part bool) ([]flow.ServiceStat, error) {
+			return t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: flow.ProtoUDP, Role: flow.RoleServer, Ports: ports, MinOutPackets: leastAnswers})
+		},
+		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return reflector(cfg, s, r) },
+		peers: func(f *flow.Finding, _ *flow.ServiceStat, p flow.Peers, _ flow.Range) bool {
+			f.Distinct = p.Remotes
+			return cfg.victims(p)
+		},
+		role: flow.RoleServer, holdUnknown: true,
+		twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
+			return cfg.twice(whole, late, secs, lateS)
+		},
+		heard: true,
+	})
+}
+
+// leastAnswers is the screen of the reflector: what excess can reach with fewer
+// packets is below notify at any rate of R0 that a router's sampling leaves.
+const leastAnswers = 5
+
+func (t *tickState) spam() error {
+	cfg := &t.d.cfg.Thresholds.Spam
+	return t.service(serviceRule{
+		windowsS: cfg.WindowsS, stats: t.logins,
+		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+			if s.SvcPort != portSMTP || t.tagged(s.Tenant, cfg.ExemptTag) || !spamScreen(cfg, s, r) {
+				return flow.Finding{}, false
+			}
+			return flow.Finding{Tenant: s.Tenant, IPProto: s.IPProto, Port: s.SvcPort}, true
+		},
+		peers: func(f *flow.Finding, s *flow.ServiceStat, p flow.Peers, r flow.Range) (ok bool) {
+			*f, ok = spam(cfg, s, p, r)
+			return ok
+		},
+		role: flow.RoleClient,
+	})
+}
+
+func (t *tickState) bruteforce() error {
+	cfg, known := &t.d.cfg.Thresholds.Bruteforce, t.d.cfg.Thresholds.Gates.KnownPeers
+	return t.service(serviceRule{
+		windowsS: cfg.WindowsS, stats: t.logins,
+		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+			if !t.isLogin(s.SvcPort) {
+				return flow.Finding{}, false
+			}
+			return bruteforce(cfg, s, r)
+		},
+		peers: func(f *flow.Finding, _ *flow.ServiceStat, p flow.Peers, r flow.Range) bool {
+			f.Distinct = p.Remotes
+			return cfg.targets(p, known, r.Seconds())
+		},
+		role: flow.RoleClient,
+	})
+}
+
+func (t *tickState) blockedPort() error {
+	cfg := &t.d.cfg.Thresholds.BlockedPort
+	for _, proto := range []uint8{flow.ProtoTCP, flow.ProtoUDP} {
+		ports := cfg.ports(proto)
+		if len(ports) == 0 {
+			continue
+		}
+		err := t.service(serviceRule{
+			windowsS: cfg.WindowsS,
+			stats: func(r flow.Range, _ bool) ([]flow.ServiceStat, error) {
+				if proto == flow.ProtoTCP {
+					return t.logins(r, false)
+				}
+				return t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: proto, Role: flow.RoleClient, Ports: ports, MinOutPackets: cfg.MinSamples})
+			},
+			judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+				if !cfg.closedFor(s.Tenant, t.tags(s.Tenant), proto, s.SvcPort) {
+					return flow.Finding{}, false
+				}
+				return blockedPort(cfg, s, r)
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serviceRule is what the rules of one tenant and one service port differ in.
+type serviceRule struct {
+	windowsS []int
+	// stats asks for the sums of a range; part: of a part of it, for persistence.
+	stats func(r flow.Range, part bool) ([]flow.ServiceStat, error)
+	judge func(*flow.ServiceStat, flow.Range) (flow.Finding, bool)
+	// peers is asked whether a finding stands, given whom the tenant sent to as
+	// role; nil: always. It may complete the finding. Where the store has no rows
+	// of it, the finding is dropped, or with holdUnknown held.
+	peers       func(*flow.Finding, *flow.ServiceStat, flow.Peers, flow.Range) bool
+	role        flow.Role
+	holdUnknown bool
+	// twice says of a whole range and its end that both parts show it; nil: the
+	// rule is notify at most.
+	twice func(whole, late *flow.ServiceStat, seconds, lateS float64) bool
+	heard bool // above notify it needs an export that shows what comes in
+}
+
+// clientsOf asks for the clients of one protocol with least attempts, or with
+// leastPart in a part of a range.
+func (t *tickState) clientsOf(ipProto uint8, least, leastPart uint64) func(flow.Range, bool) ([]flow.ServiceStat, error) {
+	return func(r flow.Range, part bool) ([]flow.ServiceStat, error) {
+		n := least
+		if part {
+			n = leastPart
+		}
+		return t.d.deps.Windows.ServiceStats(t.ctx, r, ipProto, n)
+	}
+}
+
+func (t *tickState) service(rule serviceRule) error {
+	for _, length := range t.dueLengths(rule.windowsS) {
+		r := span(t.ts, length)
+		stats, err := rule.stats(r, false)
+		if err != nil {
+			return fmt.Errorf("service windows of %s: %w", seconds(length), err)
+		}
+		var fs []flow.Finding
+		open := map[serviceKey]*flow.ServiceStat{} // above notify: must persist
+		for i := range stats {
+			f, ok := rule.judge(&stats[i], r)
+			if ok && rule.peers != nil {
+				ok, err = t.askPeers(&rule, &f, &stats[i], r)
+			}
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			t.evidence(&f)
+			if f.Tier > flow.TierNotify && rule.heard {
+				if err := t.needsIncoming(&f, r, ownShare{}); err != nil {
+					return err
+				}
+			}
+			if f.Tier > flow.TierNotify {
+				open[serviceKey{f.Tenant, f.Port}] = &stats[i]
+			}
+			fs = append(fs, f)
+		}
+		if err := t.servesTwice(&rule, r, length, open); err != nil {
+			return err
+		}
+		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool { return open[serviceKey{f.Tenant, f.Port}] == nil }, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// servesTwice takes those out of open for which the range can be cut so that
+// both parts show the finding on their own, as scansTwice does.
+func (t *tickState) servesTwice(rule *serviceRule, r flow.Range, length time.Duration, open map[serviceKey]*flow.ServiceStat) error {
+	for _, l := range lateParts(length) {
+		if len(open) == 0 {
+			return nil
+		}
+		ends, err := rule.stats(late(r, l), true)
+		if err != nil {
+			return fmt.Errorf("service windows for persistence: %w", err)
+		}
+		for i := range ends {
+			k := serviceKey{ends[i].Tenant, ends[i].SvcPort}
+			if whole := open[k]; whole != nil && rule.twice(whole, &ends[i], r.Seconds(), l.Seconds()) {
+				delete(open, k)
+			}
+		}
+	}
+	return nil
+}

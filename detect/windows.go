@@ -1,0 +1,60 @@
+package detect
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Windows gives the sums of stored windows over ranges of event time. Several
+// sampling rates are brought to the thinnest, see flow.ServiceStat; bounds are
+// on the counts as exported. The order of an answer means nothing.
+type Windows interface {
+	ScanWindows
+	FloodWindows
+	PeerRows
+	// HostStats returns the totals of the tenants given; nil: of all.
+	HostStats(ctx context.Context, r flow.Range, tenants []netip.Addr) ([]flow.HostStat, error)
+}
+
+// ScanWindows are sums by tenant and service port.
+type ScanWindows interface {
+	// ServiceStats returns the tenants' client side of each service port with
+	// at least minAttempts attempts.
+	ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error)
+	// ServiceTotals is ServiceStats for either side and for the ports asked for:
+	// one row for each (tenant, port) of the query's protocol, role and ports
+	// whose outgoing packets, unscaled, are at least q.MinOutPackets. Distinct
+	// and Attempts are 0 for a server.
+	ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error)
+	// AttemptStats returns the tenants' client side over all service ports, for
+	// those with at least minAttempts attempts that stand for at least minScaled
+	// (each times its row's sampling rate).
+	AttemptStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts, minScaled uint64) ([]flow.AttemptStat, error)
+}
+
+// FloodWindows are sums by tenant and remote.
+type FloodWindows interface {
+	// PairStats returns the pairs with at least minOutPackets outgoing packets
+	// or minPorts distinct ports of outgoing SYNs; 0 disables a condition.
+	PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error)
+	// OtherPairStats returns the pairs with at least minOutPackets outgoing
+	// packets of all protocols but TCP and UDP taken together. IPProto is the
+	// protocol with the most outgoing packets, the lowest of equals; Ports is 0.
+	OtherPairStats(ctx context.Context, r flow.Range, minOutPackets uint64) ([]flow.PairStat, error)
+}
+
+// PeerRows are questions to the stored flow rows of one tenant, or of few.
+type PeerRows interface {
+	// KnownPeerShare returns the share of the distinct attempt destinations in
+	// r that had established traffic within lookback before r.
+	KnownPeerShare(ctx context.Context, tenant netip.Addr, ipProto uint8, svcPort uint16, r flow.Range, lookback time.Duration) (float64, error)
+	// Peers says whom a tenant sent to on one service port. Without a stored row
+	// it returns zeros and no error.
+	Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error)
+	// SpoofStats returns the attachments by which at least minRecords records
+	// with sources that are not theirs came in.
+	SpoofStats(ctx context.Context, r flow.Range, minRecords uint64) ([]flow.SpoofStat, error)
+}
