@@ -25,7 +25,9 @@ type Collector struct {
 	log     *zap.Logger
 	now     func() time.Time
 	receive receiveFunc
-	shards  []*shard
+	steer   steerFunc
+	lanes   []*lane  // decoders, one for each socket of a listen address
+	shards  []*shard // aggregators, as many
 	counts  counts
 	limits  struct{ receive, refused, save *rate.Limiter }
 
@@ -36,19 +38,22 @@ type Collector struct {
 
 	ready    chan struct{}
 	stopping chan struct{} // closed when Run begins to end
+	closing  chan struct{} // closed when the readers are to end
+	wake     int           // eventfd, readable from then on
 	abandon  atomic.Bool   // the time for draining is over
 
-	mu      sync.RWMutex // guards what follows; held for reading while a queue is sent to
+	mu      sync.RWMutex // guards what follows; held for reading during a Flush
+	groups  []*group
 	readers []*reader
-	open    bool // queues take requests
+	open    bool // Run is between its start and its end
 
 	saved stateHash
 }
 
-// counts are the datagrams and rows that the collector itself counts; the rest
-// is counted where it happens, in decode and aggregate.
+// counts are what is counted here and in no reader.
 type counts struct {
-	received, notAllowed, truncated, queueFull, shutdown, kernelDrops, refused, stateErrors atomic.Uint64
+	refused     atomic.Uint64 // rows
+	stateErrors atomic.Uint64
 }
 
 // New returns a Collector that does nothing yet. All mistakes of cfg are in the
@@ -63,7 +68,8 @@ func New(cfg Config, deps Deps) (*Collector, error) {
 	cfg = cfg.withDefaults()
 	c := &Collector{
 		cfg: cfg, deps: deps, log: deps.Log, now: deps.Now,
-		receive: recvmsg, ready: make(chan struct{}), stopping: make(chan struct{}),
+		receive: recvmmsg, steer: attachSteering,
+		ready: make(chan struct{}), stopping: make(chan struct{}), closing: make(chan struct{}),
 	}
 	if c.log == nil {
 		c.log = zap.NewNop()
@@ -81,6 +87,9 @@ func New(cfg Config, deps Deps) (*Collector, error) {
 	c.settings.Store(&cfg)
 	for range cfg.Workers {
 		c.shards = append(c.shards, newShard(c, cfg))
+	}
+	for range cfg.Workers {
+		c.lanes = append(c.lanes, newLane(c, cfg))
 	}
 	reg := deps.Registerer
 	if reg == nil {
@@ -109,23 +118,26 @@ func (c *Collector) Addrs() []net.Addr {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var out []net.Addr
-	for _, r := range c.readers {
-		out = append(out, r.sock.conn.LocalAddr())
+	for _, g := range c.groups {
+		out = append(out, g.addr)
 	}
 	return out
 }
 
 // The time that each step of the shutdown has.
 const (
-	lastReadTime = 200 * time.Millisecond // for what the kernel already has
-	drainTime    = 5 * time.Second        // for the queues; the rest is counted as dropped
+	drainTime   = 5 * time.Second // for what the kernel already has
+	discardTime = time.Second     // to count what is left of it as dropped
 )
 
-// Run listens until ctx ends, then ends in order: sockets, queues, windows,
+// Run listens until ctx ends, then ends in order: sockets, readers, windows,
 // state. It can be called once.
 func (c *Collector) Run(ctx context.Context) error {
 	c.loadState()
 	if err := c.listen(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	var readers, workers, saver sync.WaitGroup
@@ -146,62 +158,53 @@ func (c *Collector) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Collector) listen(ctx context.Context) error {
-	var readers []*reader
-	for i, l := range c.cfg.Listen {
-		s, err := listen(ctx, i, l, c.cfg.ReadBuffer)
-		if err != nil {
-			for _, r := range readers {
-				_ = r.sock.conn.Close() // the error to tell is the other
-			}
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("listen: %w", err)
-		}
-		readers = append(readers, &reader{c: c, sock: s})
-		c.log.Info("listening", zap.Stringer("address", s.conn.LocalAddr()), zap.Int("read_buffer", s.readBuffer))
-		if s.readBuffer < c.cfg.ReadBuffer {
-			c.log.Warn("the kernel granted a smaller receive buffer; bursts will be lost",
-				zap.Stringer("address", s.conn.LocalAddr()), zap.Int("asked", c.cfg.ReadBuffer), zap.Int("granted", s.readBuffer),
-				zap.String("to_grant_it_run", fmt.Sprintf("sysctl -w net.core.rmem_max=%d", c.cfg.ReadBuffer)))
-		}
-	}
-	c.mu.Lock()
-	c.readers = readers
-	c.mu.Unlock()
-	return nil
-}
-
 // shutdown ends everything that Run started, in the order of the data.
 func (c *Collector) shutdown(readers, workers, saver *sync.WaitGroup) {
 	close(c.stopping)
-	c.waitIdle(time.Now().Add(lastReadTime))
-	for _, r := range c.readers {
-		if err := r.sock.conn.Close(); err != nil {
-			c.log.Warn("close socket", zap.Error(err))
-		}
-	}
-	readers.Wait()
-	c.log.Info("sockets closed", zap.Uint64("datagrams", c.counts.received.Load()))
+	c.endReaders(readers)
+	t := c.totals()
+	c.log.Info("sockets closed", zap.Uint64("datagrams", t.received), zap.Uint64("dropped", t.dropped[ReasonShutdown]))
 
-	c.mu.Lock() // no Flush is sending to a queue
+	c.mu.Lock() // no Flush is at it
 	c.open = false
-	for _, s := range c.shards {
-		close(s.queue.items)
-	}
 	c.mu.Unlock()
-	giveUp := time.AfterFunc(drainTime, func() { c.abandon.Store(true) })
+	for _, l := range c.lanes {
+		l.mu.Lock()
+		l.settle()
+		l.mu.Unlock()
+	}
+	for _, s := range c.shards {
+		close(s.full)
+	}
 	workers.Wait()
-	giveUp.Stop()
-	c.log.Info("queues drained, windows handed over", zap.Uint64("dropped", c.counts.shutdown.Load()), zap.Uint64("rows_refused", c.counts.refused.Load()))
+	c.log.Info("windows handed over", zap.Uint64("rows_refused", c.counts.refused.Load()))
 
 	saver.Wait()
 	c.saveState()
 	c.log.Info("collector ended")
 }
 
-// waitIdle waits until every datagram that the kernel had is in a queue, or
+// endReaders lets nothing more in, reads what the kernel has, and closes.
+func (c *Collector) endReaders(readers *sync.WaitGroup) {
+	for _, r := range c.readers {
+		if err := refuseAll(r.fd); err != nil {
+			c.log.Warn("datagrams that come during the shutdown are still taken", zap.Error(err))
+		}
+	}
+	c.waitIdle(time.Now().Add(drainTime))
+	c.abandon.Store(true)
+	c.waitIdle(time.Now().Add(discardTime))
+	close(c.closing)
+	if err := c.wakeReaders(); err != nil {
+		c.log.Error("readers cannot be woken", zap.Error(err)) // not possible: the counter has room
+	}
+	readers.Wait()
+	if err := c.closeSockets(); err != nil {
+		c.log.Warn("close sockets", zap.Error(err))
+	}
+}
+
+// waitIdle waits until every datagram that the kernel had is with the shards, or
 // until the deadline.
 func (c *Collector) waitIdle(deadline time.Time) {
 	for _, r := range c.readers {
@@ -224,15 +227,10 @@ func (c *Collector) Flush() {
 		return
 	}
 	c.waitIdle(time.Now().Add(flushWait))
-	var done sync.WaitGroup
 	for _, s := range c.shards {
-		done.Add(1)
-		s.queue.items <- item{request: func() {
-			defer done.Done()
-			s.flush(true)
-		}}
+		s.drain()
+		s.flushAll()
 	}
-	done.Wait()
 }
 
 // Reload takes a new allow-list, sampling rules, networks and flow policy for
@@ -246,14 +244,15 @@ func (c *Collector) Reload(cfg Config) error {
 	cfg = cfg.withDefaults()
 	c.reloadMu.Lock()
 	defer c.reloadMu.Unlock()
+	var errs []error // none possible: Validate looked
 	for _, s := range c.shards {
-		s.mu.Lock()
-		s.dec.Reconfigure(cfg.Decode)
-		err := s.agg.Reconfigure(cfg.Aggregate)
-		s.mu.Unlock()
-		if err != nil {
-			return err // not possible: Validate looked
-		}
+		errs = append(errs, s.reconfigure(cfg.Aggregate))
+	}
+	for _, l := range c.lanes {
+		errs = append(errs, l.reconfigure(cfg))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	c.allow.Store(allowTable(cfg.Allow))
 	c.settings.Store(&cfg)
@@ -271,7 +270,6 @@ func (c *Collector) fixedChanges(cfg Config) []string {
 		"collector.flush_interval": c.cfg.FlushInterval != cfg.FlushInterval,
 		"collector.read_buffer":    c.cfg.ReadBuffer != cfg.ReadBuffer,
 		"collector.workers":        c.cfg.Workers != cfg.Workers,
-		"collector.queue_bytes":    c.cfg.QueueBytes != cfg.QueueBytes,
 		"collector.max_datagram":   c.cfg.MaxDatagram != cfg.MaxDatagram,
 		"data_dir":                 c.cfg.StateFile != cfg.StateFile,
 	} {

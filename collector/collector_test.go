@@ -60,69 +60,6 @@ func TestDatagramsBecomeWindows(t *testing.T) {
 	}
 }
 
-// TestEveryDatagramIsAccountedFor provokes each reason but decoder_panic, which
-// is there for bugs that are not known.
-func TestEveryDatagramIsAccountedFor(t *testing.T) {
-	h := start(t, func(c *Config, _ *Deps) {
-		c.Listen = append(c.Listen, Listen{decode.KindSFlow, "127.0.0.1:0"})
-		c.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
-		c.MaxDatagram = 2000
-		c.QueueBytes = 2 * smallBuffer
-		c.Workers = 1
-	})
-	provoke := map[string]func(){
-		ReasonNotAllowed:         func() { h.send(0, "127.0.0.9", v5(0, "198.18.0.1", 1)) },
-		ReasonTruncated:          func() { h.send(0, "127.0.0.1", make([]byte, 2001)) },
-		decode.ReasonShort:       func() { h.send(0, "127.0.0.1", []byte{0, 5, 0}) },
-		decode.ReasonVersion:     func() { h.send(0, "127.0.0.1", []byte{0, 1, 0, 1, 0, 0, 0, 0}) },
-		decode.ReasonV5Count:     func() { h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 3)[:24+48]) },
-		decode.ReasonIPFIXLength: func() { h.send(0, "127.0.0.1", []byte{0, 10, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) },
-		decode.ReasonSFlowHeader: func() {
-			h.send(1, "127.0.0.1", append([]byte{0, 0, 0, 5, 0, 0, 0, 9}, make([]byte, 40)...))
-		},
-		ReasonQueueFull: func() {
-			h.shards[0].mu.Lock() // the worker waits with one datagram, two are in the queue
-			defer h.shards[0].mu.Unlock()
-			for range 8 {
-				h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 1))
-			}
-			h.eventually("queue_full", func() bool { return h.counts.queueFull.Load() >= 5 })
-		},
-		ReasonShutdown: func() {
-			h.abandon.Store(true)
-			h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 1))
-			h.Flush()
-			h.abandon.Store(false)
-		},
-	}
-	for _, reason := range DatagramReasons() {
-		if reason == decode.ReasonPanic {
-			continue
-		}
-		f := provoke[reason]
-		if f == nil {
-			t.Errorf("no case for the reason %q", reason)
-			continue
-		}
-		before := h.metric("dropped_total", "reason", reason)
-		if before < 0 {
-			t.Errorf("%s is not among the metrics at zero", reason)
-		}
-		f()
-		h.Flush()
-		if got := h.metric("dropped_total", "reason", reason); got <= before {
-			t.Errorf("%s: %g after %g", reason, got, before)
-		}
-		h.checkSum()
-	}
-	h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 1))
-	h.Flush()
-	h.checkSum()
-	if h.metric("datagrams_decoded_total") != 3 { // two of queue_full, and the last
-		t.Error("good datagrams are not decoded after bad ones")
-	}
-}
-
 func TestUnknownExporter(t *testing.T) {
 	h := start(t, func(c *Config, _ *Deps) { c.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
 	for range 20 {
@@ -179,7 +116,7 @@ func TestReload(t *testing.T) {
 	h.send(0, "127.0.0.1", v9(1, 1, v9Data("203.0.113.7"))) // the template is still known
 	h.send(0, "127.0.0.2", v9(0, 2, v9Template(), v9Data("203.0.113.7")))
 	h.Flush()
-	if len(h.sink.b.Hosts) != 2 || h.sink.b.Hosts[0].Rate != 500 || h.sink.b.Hosts[0].Tenant != netip.MustParseAddr("203.0.113.7") {
+	if got := h.sink.sums()[netip.MustParseAddr("203.0.113.7")].OutRecords; got != 2 || len(h.sink.sums()) != 1 || h.sink.b.Hosts[0].Rate != 500 {
 		t.Errorf("hosts after reload: %+v", h.sink.b.Hosts)
 	}
 	if logs := h.logs.FilterMessageSnippet("next start").All(); len(logs) != 1 || !strings.Contains(logs[0].Entry.Message+strings.Join(flatten(logs[0].ContextMap()["settings"]), " "), "collector.workers") {
@@ -217,7 +154,7 @@ func TestStateSurvivesRestart(t *testing.T) {
 		t.Errorf("temporary files stay: %v", left)
 	}
 
-	// Another number of shards: data without a template is understood at once.
+	// Another number of decoders: data without a template is understood at once.
 	h = start(t, with(1, "127.0.0.0/8"))
 	for _, s := range sources {
 		h.send(0, s, v9(1, 1, v9Data("198.18.0.1")))
@@ -289,13 +226,15 @@ func TestSinkRefuses(t *testing.T) {
 
 func TestReceiveErrorDoesNotEndTheReader(t *testing.T) {
 	failures := 3
-	h := startWith(t, func(fd int, buf, oob []byte) (message, error) {
-		if failures > 0 {
-			failures--
-			return message{}, unix.ENOMEM
+	h := startWith(t, func(c *Collector) {
+		c.receive = func(fd int, b *batch) (int, error) {
+			if failures > 0 {
+				failures--
+				return 0, unix.ENOMEM
+			}
+			return recvmmsg(fd, b)
 		}
-		return recvmsg(fd, buf, oob)
-	})
+	}, func(c *Config, _ *Deps) { c.Workers = 1 })
 	h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 2))
 	h.Flush()
 	if got := h.metric("receive_errors_total"); got != 3 {
@@ -312,10 +251,12 @@ func TestReceiveErrorDoesNotEndTheReader(t *testing.T) {
 func TestKernelDrops(t *testing.T) {
 	// Hold the reader before a receive call while the kernel's buffer runs over.
 	var gate sync.Mutex
-	h := startWith(t, func(fd int, buf, oob []byte) (message, error) {
-		gate.Lock()
-		defer gate.Unlock()
-		return recvmsg(fd, buf, oob)
+	h := startWith(t, func(c *Collector) {
+		c.receive = func(fd int, b *batch) (int, error) {
+			gate.Lock()
+			defer gate.Unlock()
+			return recvmmsg(fd, b)
+		}
 	}, func(c *Config, _ *Deps) { c.ReadBuffer = 4096; c.Workers = 1 })
 	gate.Lock()
 	const sent = 200
@@ -327,6 +268,9 @@ func TestKernelDrops(t *testing.T) {
 	h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 20)) // brings the kernel's count
 	h.Flush()
 	received, dropped := h.metric("datagrams_total"), h.metric("kernel_drops_total")
+	if got := h.metric("socket_kernel_drops_total", "listen", h.Addrs()[0].String(), "socket", "0"); got != dropped {
+		t.Errorf("%g drops at the socket, %g in all", got, dropped)
+	}
 	if dropped == 0 || received+dropped != sent+1 {
 		t.Errorf("received %g, dropped by the kernel %g, sent %d", received, dropped, sent+1)
 	}
@@ -341,7 +285,7 @@ func TestShutdownLosesNothing(t *testing.T) {
 		for i := range n {
 			h.send(0, "127.0.0.1", v5(uint32(i*20), "198.18.0.1", 20))
 		}
-		h.stop() // without Flush: what the kernel and the queues hold is taken along
+		h.stop() // without Flush: what the kernel holds is taken along
 		if got := h.sink.sums()[netip.MustParseAddr("198.18.0.1")].OutRecords; got != n*20 {
 			t.Errorf("%d records at the sink, want %d", got, n*20)
 		}
@@ -350,7 +294,7 @@ func TestShutdownLosesNothing(t *testing.T) {
 		for _, l := range h.logs.FilterLevelExact(zapcore.InfoLevel).All() {
 			steps = append(steps, l.Message)
 		}
-		if i := slices.Index(steps, "sockets closed"); i < 0 || !slices.Equal(steps[i:], []string{"sockets closed", "queues drained, windows handed over", "collector ended"}) {
+		if i := slices.Index(steps, "sockets closed"); i < 0 || !slices.Equal(steps[i:], []string{"sockets closed", "windows handed over", "collector ended"}) {
 			t.Errorf("steps: %q", steps)
 		}
 		h.Flush() // after the end: nothing, and no panic

@@ -22,7 +22,7 @@ type Sink interface {
 	Write(b *flow.Batch) error
 }
 
-// Listen is one UDP socket. "0.0.0.0:2055" takes IPv4 only, "[::]:2055" and
+// Listen is one UDP address. "0.0.0.0:2055" takes IPv4 only, "[::]:2055" and
 // ":2055" take both families.
 type Listen struct {
 	Protocol decode.Kind
@@ -43,11 +43,10 @@ type Config struct {
 	StateFile string
 	// ReadBuffer is the kernel's buffer for each socket in bytes: 32 MiB.
 	ReadBuffer int
-	// Workers is the number of shards: GOMAXPROCS. QueueBytes and
-	// Aggregate.MaxKeys are each shard's, since one busy exporter fills one.
+	// Workers is the number of sockets of each address, of decoders and of
+	// aggregators: GOMAXPROCS. Aggregate.MaxKeys is each aggregator's, since one
+	// busy tenant fills one.
 	Workers int
-	// QueueBytes bounds the datagrams that wait for one shard: 32 MiB.
-	QueueBytes int
 	// MaxDatagram is the longest datagram taken: 65,535 bytes, all that UDP can.
 	MaxDatagram int
 }
@@ -64,13 +63,16 @@ type Deps struct {
 const (
 	// DefaultFlushInterval: the detector looks each 5 s, so 2 s costs it little.
 	DefaultFlushInterval = 2 * time.Second
-	// DefaultReadBuffer bridges 0.2 s at 100,000 datagrams/s of 1,400 bytes.
+	// DefaultReadBuffer bridges 0.2 s at 100,000 datagrams/s of 1,400 bytes:
+	// while a sink writes to a slow disk, datagrams wait there.
 	DefaultReadBuffer = 32 << 20
-	// DefaultQueueBytes does the same while a shard's sink writes to disk.
-	DefaultQueueBytes = 32 << 20
 	// DefaultMaxDatagram is the length field's limit (RFC 768).
 	DefaultMaxDatagram = 65535
 )
+
+// maxWorkers is beyond the cores of any host in sight; each worker costs a
+// socket for each address, a decoder and an aggregator.
+const maxWorkers = 256
 
 // Validate returns every mistake of c at once, nil if there is none.
 func (c Config) Validate() error {
@@ -89,8 +91,11 @@ func (c Config) Validate() error {
 			bad("exporters.allow[%d]: %s is not a prefix; write it like 192.0.2.1/32", i, p)
 		}
 	}
-	if c.FlushInterval < 0 || c.ReadBuffer < 0 || c.Workers < 0 || c.QueueBytes < 0 {
-		bad("collector: flush_interval, read_buffer, workers and queue_bytes must not be negative")
+	if c.FlushInterval < 0 || c.ReadBuffer < 0 || c.Workers < 0 {
+		bad("collector: flush_interval, read_buffer and workers must not be negative")
+	}
+	if c.Workers > maxWorkers {
+		bad("collector: workers %d is over %d", c.Workers, maxWorkers)
 	}
 	if c.MaxDatagram < 0 || c.MaxDatagram > DefaultMaxDatagram {
 		bad("collector: max_datagram %d is not between 1 and %d", c.MaxDatagram, DefaultMaxDatagram)
@@ -109,10 +114,7 @@ func (c Config) withDefaults() Config {
 		c.ReadBuffer = DefaultReadBuffer
 	}
 	if c.Workers == 0 {
-		c.Workers = runtime.GOMAXPROCS(0)
-	}
-	if c.QueueBytes == 0 {
-		c.QueueBytes = DefaultQueueBytes
+		c.Workers = min(runtime.GOMAXPROCS(0), maxWorkers)
 	}
 	if c.MaxDatagram == 0 {
 		c.MaxDatagram = DefaultMaxDatagram

@@ -83,11 +83,12 @@ func testConfig() Config {
 // start runs a Collector with the changes of mods.
 func start(t *testing.T, mods ...func(*Config, *Deps)) *harness {
 	t.Helper()
-	return startWith(t, recvmsg, mods...)
+	return startWith(t, func(*Collector) {}, mods...)
 }
 
-// startWith is start with a receive call that may fail.
-func startWith(t *testing.T, receive receiveFunc, mods ...func(*Config, *Deps)) *harness {
+// startWith is start with a change to the Collector before it runs: calls to
+// the kernel that fail.
+func startWith(t *testing.T, change func(*Collector), mods ...func(*Config, *Deps)) *harness {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	h := &harness{t: t, sink: &keeper{}, reg: prometheus.NewRegistry(), logs: logs}
@@ -99,7 +100,7 @@ func startWith(t *testing.T, receive receiveFunc, mods ...func(*Config, *Deps)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.receive = receive
+	change(c)
 	h.Collector = c
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -178,7 +179,8 @@ func (h *harness) metric(name string, labels ...string) float64 {
 	return -1
 }
 
-// checkSum asserts received = decoded + Σ dropped.
+// checkSum asserts received = decoded + Σ dropped for datagrams, and for
+// records = aggregated + Σ dropped.
 func (h *harness) checkSum() {
 	h.t.Helper()
 	t := h.totals()
@@ -188,6 +190,13 @@ func (h *harness) checkSum() {
 	}
 	if t.received != sum {
 		h.t.Errorf("received %d, decoded %d + dropped %v = %d", t.received, t.decoded, t.dropped, sum)
+	}
+	sum = t.agg.Aggregated
+	for _, n := range t.agg.Dropped {
+		sum += n
+	}
+	if t.records != sum || t.records != t.agg.Records {
+		h.t.Errorf("%d records, %d routed, aggregated %d + dropped %v = %d", t.records, t.agg.Records, t.agg.Aggregated, t.agg.Dropped, sum)
 	}
 }
 

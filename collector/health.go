@@ -29,16 +29,16 @@ func (c *Collector) Exporters() []flow.ExporterHealth {
 	allow := c.allow.Load()
 	heard := map[netip.Addr]bool{}
 	var out []flow.ExporterHealth
-	for _, s := range c.shards {
-		s.mu.Lock()
-		dec, agg := s.dec.Stats(), s.agg.Stats()
+	for _, l := range c.lanes {
+		l.mu.Lock()
+		dec, agg := l.dec.Stats(), l.front.Stats()
 		templates := map[netip.Addr][]flow.TemplateHealth{}
 		for addr := range dec.Exporters {
 			if allow.Contains(addr) {
-				templates[addr] = s.dec.Templates(addr)
+				templates[addr] = l.dec.Templates(addr)
 			}
 		}
-		s.mu.Unlock()
+		l.mu.Unlock()
 		for addr, list := range templates {
 			heard[addr] = true
 			h := dec.Exporters[addr].Health(addr)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/gaissmai/bart"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flowcordon/flowcordon/collector/aggregate"
@@ -18,9 +19,9 @@ type metrics struct {
 	descs []*prometheus.Desc
 
 	datagrams, decoded, records, options, templates, dropped, setsDropped, recordsDropped, notes *prometheus.Desc
-	kernelDrops, receiveErrors, stateErrors                                                      *prometheus.Desc
-	aggregated, rows, rowsDropped, clipped, clockAhead, tableFull, belowFloor                    *prometheus.Desc
-	queueBytes, readBuffer, windows, keys, exporters                                             *prometheus.Desc
+	kernelDrops, socketDrops, receiveErrors, stateErrors                                         *prometheus.Desc
+	aggregated, rows, rowsDropped, clipped, clockAhead, tableFull, belowFloor, evicted           *prometheus.Desc
+	queued, waits, readBuffer, sockets, windows, keys, exporters                                 *prometheus.Desc
 	exporter                                                                                     exporterMetrics
 }
 
@@ -31,7 +32,7 @@ func newMetrics(c *Collector) *metrics {
 		m.descs = append(m.descs, d)
 		return d
 	}
-	m.datagrams = desc("datagrams_total", "Datagrams received; equals decoded plus dropped, apart from those in a queue.")
+	m.datagrams = desc("datagrams_total", "Datagrams received; equals decoded plus dropped, apart from those being decoded.")
 	m.decoded = desc("datagrams_decoded_total", "Datagrams decoded, possibly without some of their sets.")
 	m.dropped = desc("dropped_total", "Whole datagrams dropped.", "reason")
 	m.setsDropped = desc("sets_dropped_total", "Sets and samples dropped out of decoded datagrams.", "reason")
@@ -40,7 +41,8 @@ func newMetrics(c *Collector) *metrics {
 	m.records = desc("records_total", "Flow records and packet samples decoded.")
 	m.options = desc("options_records_total", "Options records decoded.")
 	m.templates = desc("templates_total", "Template records received.")
-	m.kernelDrops = desc("kernel_drops_total", "Datagrams that the kernel dropped because the socket's buffer was full.")
+	m.kernelDrops = desc("kernel_drops_total", "Datagrams that the kernel dropped because a socket's buffer was full.")
+	m.socketDrops = desc("socket_kernel_drops_total", "The same for each socket: listen address and number.", "listen", "socket")
 	m.receiveErrors = desc("receive_errors_total", "Failed receive calls.")
 	m.stateErrors = desc("state_errors_total", "Times that saved templates could not be read or written.")
 	m.aggregated = desc("records_aggregated_total", "Records that went into windows.")
@@ -50,8 +52,11 @@ func newMetrics(c *Collector) *metrics {
 	m.clockAhead = desc("clock_ahead_total", "Records that ended over 60 s after they arrived.")
 	m.tableFull = desc("table_full_total", "Contributions to windows that found no room.", "table")
 	m.belowFloor = desc("pairs_below_floor_total", "Pairs that no rule could use; not a loss.")
-	m.queueBytes = desc("queue_bytes", "Bytes of datagrams that wait to be decoded.")
-	m.readBuffer = desc("read_buffer_bytes", "Receive buffer that the kernel granted, by position in listen.", "listen")
+	m.evicted = desc("pairs_evicted_total", "Pairs that no rule could use yet when they gave way to others for want of room.")
+	m.queued = desc("queued_blocks", "Blocks of up to 256 records' sides that wait to be aggregated.")
+	m.waits = desc("shard_waits_total", "Times that decoding waited for aggregation.")
+	m.readBuffer = desc("receive_buffer_bytes", "Receive buffer that the kernel granted each socket of a listen address.", "listen")
+	m.sockets = desc("sockets", "Sockets of a listen address; one if the kernel cannot spread exporters over several.", "listen")
 	m.windows = desc("windows", "Windows open.")
 	m.keys = desc("keys", "Keys in open windows.")
 	m.exporters = desc("exporters", "Exporters heard of.")
@@ -89,7 +94,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	byName(m.setsDropped, t.setsDropped)
 	byName(m.recordsDropped, t.recordsDropped)
 	byName(m.notes, t.notes)
-	counter(m.kernelDrops, m.c.counts.kernelDrops.Load())
+	var drops uint64
+	for _, s := range t.sockets {
+		drops += s.drops
+		counter(m.socketDrops, s.drops, s.listen, strconv.Itoa(s.number))
+	}
+	counter(m.kernelDrops, drops)
 	counter(m.receiveErrors, t.receiveErrors)
 	counter(m.stateErrors, m.c.counts.stateErrors.Load())
 	counter(m.aggregated, t.agg.Aggregated)
@@ -100,11 +110,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(m.rowsDropped, m.c.counts.refused.Load(), ReasonStoreRefused)
 	counter(m.clipped, t.agg.ClippedPackets)
 	counter(m.clockAhead, t.agg.ClockAhead)
-	byName(m.tableFull, t.tableFull)
+	byName(m.tableFull, t.agg.TableFull)
 	counter(m.belowFloor, t.agg.PairsBelowFloor)
-	gauge(m.queueBytes, t.queueBytes)
-	for i, n := range t.readBuffers {
-		gauge(m.readBuffer, n, strconv.Itoa(i))
+	counter(m.evicted, t.agg.PairsEvicted)
+	gauge(m.queued, t.queued)
+	counter(m.waits, t.waits)
+	for _, g := range t.groups {
+		gauge(m.readBuffer, g.readBuffer, g.addr.String())
+		gauge(m.sockets, len(g.sockets), g.addr.String())
 	}
 	gauge(m.windows, t.agg.Windows)
 	gauge(m.keys, t.agg.Keys)
@@ -114,22 +127,32 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// totals are the sums over all shards and readers.
+// totals are the sums over all lanes, shards and readers.
 type totals struct {
-	received, decoded, records, options, templates, receiveErrors uint64
-	dropped, setsDropped, recordsDropped, notes, tableFull        map[string]uint64
-	perExporter                                                   map[netip.Addr]decode.ExporterStats // allowed ones
-	agg                                                           aggregate.Stats
-	queueBytes, exporters                                         int
-	readBuffers                                                   []int
+	received, decoded, records, options, templates, receiveErrors, waits uint64
+	dropped, setsDropped, recordsDropped, notes                          map[string]uint64
+	perExporter                                                          map[netip.Addr]decode.ExporterStats // allowed ones
+
+	agg               aggregate.Stats
+	queued, exporters int
+	groups            []*group
+	sockets           []socketDrops
+}
+
+// socketDrops are the kernel's drops at one socket of a listen address.
+type socketDrops struct {
+	listen string
+	number int
+	drops  uint64
 }
 
 // totals adds up; every name of a closed list is there, also at zero, so that a
-// rate over the first occurrence is right.
+// rate over the first occurrence is right. Against the flow of the data: what is
+// counted at its end is counted at its beginning, too.
 func (c *Collector) totals() totals {
 	t := totals{
 		dropped: map[string]uint64{}, setsDropped: map[string]uint64{}, recordsDropped: map[string]uint64{},
-		notes: map[string]uint64{}, tableFull: map[string]uint64{}, perExporter: map[netip.Addr]decode.ExporterStats{},
+		notes: map[string]uint64{}, perExporter: map[netip.Addr]decode.ExporterStats{},
 	}
 	for _, name := range DatagramReasons() {
 		t.dropped[name] = 0
@@ -145,28 +168,26 @@ func (c *Collector) totals() totals {
 		}
 	}
 	for _, s := range c.shards {
-		t.addShard(c, s)
+		t.agg.Merge(s.stats())
+		t.waits += s.waits.Load()
+		t.queued += int(s.queued.Load())
 	}
-	// After the shards: a datagram counted as decoded is counted as received.
-	t.received = c.counts.received.Load()
-	t.dropped[ReasonNotAllowed] += c.counts.notAllowed.Load()
-	t.dropped[ReasonTruncated] += c.counts.truncated.Load()
-	t.dropped[ReasonQueueFull] += c.counts.queueFull.Load()
-	t.dropped[ReasonShutdown] += c.counts.shutdown.Load()
+	for _, l := range c.lanes {
+		dec, front := l.stats()
+		t.agg.Merge(front)
+		t.addDecoder(dec, c.allow.Load())
+	}
+	addAll(t.recordsDropped, t.agg.Dropped)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	t.groups = c.groups
 	for _, r := range c.readers {
-		t.receiveErrors += r.errors.Load()
-		t.readBuffers = append(t.readBuffers, r.sock.readBuffer)
+		t.addReader(r)
 	}
 	return t
 }
 
-func (t *totals) addShard(c *Collector, s *shard) {
-	s.mu.Lock()
-	dec, agg := s.dec.Stats(), s.agg.Stats()
-	s.mu.Unlock()
-	t.queueBytes += int(s.queue.bytes.Load())
+func (t *totals) addDecoder(dec decode.Stats, allow *bart.Lite) {
 	t.decoded += dec.Decoded
 	t.records += dec.Records
 	t.options += dec.OptionsRecords
@@ -175,25 +196,22 @@ func (t *totals) addShard(c *Collector, s *shard) {
 	addAll(t.dropped, dec.Dropped)
 	addAll(t.setsDropped, dec.SetsDropped)
 	addAll(t.recordsDropped, dec.RecordsDropped)
-	addAll(t.recordsDropped, agg.Dropped)
 	addAll(t.notes, dec.Notes)
-	addAll(t.tableFull, agg.TableFull)
-	allow := c.allow.Load()
 	for addr, e := range dec.Exporters {
 		if allow.Contains(addr) {
 			t.perExporter[addr] = e
 		}
 	}
-	t.agg.Aggregated += agg.Aggregated
-	t.agg.ClippedPackets += agg.ClippedPackets
-	t.agg.ClockAhead += agg.ClockAhead
-	t.agg.PairsBelowFloor += agg.PairsBelowFloor
-	t.agg.RowsHosts += agg.RowsHosts
-	t.agg.RowsServices += agg.RowsServices
-	t.agg.RowsPairs += agg.RowsPairs
-	t.agg.RowsFlows += agg.RowsFlows
-	t.agg.Windows += agg.Windows
-	t.agg.Keys += agg.Keys
+}
+
+func (t *totals) addReader(r *reader) {
+	n := &r.counts
+	t.dropped[ReasonNotAllowed] += n.notAllowed.Load()
+	t.dropped[ReasonTruncated] += n.truncated.Load()
+	t.dropped[ReasonShutdown] += n.shutdown.Load()
+	t.received += n.received.Load() // last: see totals
+	t.receiveErrors += n.errors.Load()
+	t.sockets = append(t.sockets, socketDrops{r.group.addr.String(), r.number, n.kernelDrops.Load()})
 }
 
 func addAll(to, from map[string]uint64) {

@@ -8,105 +8,170 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/flowcordon/flowcordon/collector/decode"
 )
 
-// reader moves datagrams from one socket to the shards.
+// reader takes datagrams from one socket through decoder and front into blocks.
 type reader struct {
-	c    *Collector
-	sock *socket
+	c      *Collector
+	group  *group
+	number int // of the socket in its group
+	fd     int
+	lane   *lane // where the kernel's steering sends this socket's exporters
+	batch  *batch
+	pacer  pacer
 
-	// busy is set before a receive call and cleared only after one that found
-	// nothing: while it is clear, no datagram is between socket and queue.
+	// busy is set before a receive call and cleared only when a call found the
+	// socket empty and all that came before is with the shards.
 	busy atomic.Bool
 
-	lastDrops uint32
-	errors    atomic.Uint64
+	lastDrops uint32 // the kernel's count, 32 bits and wrapping
+	counts    readerCounts
 }
 
+// readerCounts are the datagrams that the reader itself counts; the rest is
+// counted where it happens, in decode and aggregate.
+type readerCounts struct {
+	received, notAllowed, truncated, shutdown, kernelDrops, errors atomic.Uint64
+}
+
+// The reader waits this long after a failed receive call, doubling.
 const (
-	// readBurst is how many datagrams are read before the socket is asked
-	// whether it was closed: under full load it never runs empty.
-	readBurst = 64
-	// The reader waits this long after a failed receive call, doubling.
 	minBackoff = 5 * time.Millisecond
 	maxBackoff = time.Second
 )
 
-// run reads until the socket is closed. No error of a receive call ends it:
-// a process that is up and deaf is worse than one that is down.
+// run reads until the collector's readers are to end. No error of a receive
+// call ends it: a process that is up and deaf is worse than one that is down.
 func (r *reader) run() {
-	buf := make([]byte, r.c.cfg.MaxDatagram)
-	oob := make([]byte, oobSize)
 	backoff := minBackoff
-	for {
-		var failed error
-		err := r.sock.raw.Read(func(fd uintptr) bool {
-			for range readBurst {
-				r.busy.Store(true)
-				m, err := r.c.receive(int(fd), buf, oob)
-				switch {
-				case err == nil:
-					r.take(m, buf)
-				case errors.Is(err, unix.EAGAIN):
-					r.busy.Store(false)
-					return false
-				case errors.Is(err, unix.EINTR):
-				default:
-					failed = err
-					return true
-				}
-			}
-			return true
-		})
-		if err != nil { // the socket was closed
-			r.busy.Store(false)
-			return
-		}
-		if failed == nil {
+	for !r.c.ending() {
+		r.busy.Store(true)
+		n, err := r.c.receive(r.fd, r.batch)
+		switch {
+		case err == nil:
 			backoff = minBackoff
+			r.take(n)
+			r.batch.reset(n)
+		case errors.Is(err, unix.EAGAIN):
+			n = 0
+		case errors.Is(err, unix.EINTR):
+			continue
+		default:
+			r.counts.errors.Add(1)
+			r.c.receiveFailed(r.group, err)
+			select {
+			case <-time.After(backoff):
+			case <-r.c.closing:
+			}
+			backoff = min(2*backoff, maxBackoff)
 			continue
 		}
-		r.errors.Add(1)
-		r.c.receiveFailed(r.sock, failed)
-		select {
-		case <-time.After(backoff):
-		case <-r.c.stopping:
+		if n < batchSize {
+			r.settle()
 		}
-		backoff = min(2*backoff, maxBackoff)
+		r.pause(n)
 	}
 }
 
-// take judges one datagram by its sender and hands it to the sender's shard.
-func (r *reader) take(m message, buf []byte) {
-	c := r.c
-	if m.hasDrops {
-		// The kernel's counter is 32 bits wide and wraps; so does the difference.
-		c.counts.kernelDrops.Add(uint64(m.drops - r.lastDrops))
-		r.lastDrops = m.drops
-	}
-	c.counts.received.Add(1)
-	from := m.from.Addr()
-	if !c.allow.Load().Contains(from) {
-		c.counts.notAllowed.Add(1)
-		c.strangers.met(from, c.now())
+// pause waits as the pacer says after a call that brought n datagrams.
+func (r *reader) pause(n int) {
+	d, idle := r.pacer.next(n, time.Now())
+	switch {
+	case idle:
+		r.c.wait(r.fd)
+	case d > 0:
+		nap(d)
+	default:
 		return
 	}
-	if m.truncated {
-		c.counts.truncated.Add(1)
-		return
-	}
-	it := item{from: netip.AddrPortFrom(from, m.from.Port()), received: c.now().UnixNano(), kind: r.sock.kind}
-	if !c.shardOf(from).queue.push(buf[:m.n], it) {
-		c.counts.queueFull.Add(1)
-	}
+	r.pacer.waited(time.Now())
 }
 
-// idle reports that every datagram the kernel had is in a queue. The order of
-// the two questions matters: see busy.
-func (r *reader) idle() bool { return r.sock.waiting() == 0 && !r.busy.Load() }
+// take judges the first n datagrams of the batch by their senders and decodes
+// them, each in its exporter's lane. Nearly always that is the reader's own;
+// others come from the moments before the socket's group was complete.
+func (r *reader) take(n int) {
+	c, now := r.c, r.c.now()
+	r.counts.received.Add(uint64(n))
+	if drops, ok := r.batch.kernelDrops(n); ok {
+		r.counts.kernelDrops.Add(uint64(drops - r.lastDrops)) // right over the wrap
+		r.lastDrops = drops
+	}
+	if c.abandon.Load() {
+		r.counts.shutdown.Add(uint64(n))
+		return
+	}
+	allow := c.allow.Load()
+	var held *lane
+	for i := range n {
+		from := r.batch.sender(i)
+		if !allow.Contains(from.Addr()) {
+			r.counts.notAllowed.Add(1)
+			c.strangers.met(from.Addr(), now)
+			continue
+		}
+		if r.batch.truncated(i) {
+			r.counts.truncated.Add(1)
+			continue
+		}
+		if l := c.laneOf(from.Addr()); l != held {
+			r.release(held)
+			held = l
+			held.mu.Lock()
+		}
+		held.dec.Decode(decode.Datagram{Exporter: from, Received: now.UnixNano(), Payload: r.batch.payload(i), Kind: r.group.kind}, held.emit)
+	}
+	r.release(held)
+}
 
-func (c *Collector) receiveFailed(s *socket, err error) {
+// release gives a lane back. Another reader's is settled, since that reader may
+// be idle; our own waits until the socket is empty.
+func (r *reader) release(l *lane) {
+	if l == nil {
+		return
+	}
+	if l != r.lane {
+		l.settle()
+	}
+	l.mu.Unlock()
+}
+
+// settle hands over what lies in the lane's blocks: nothing may come for long.
+func (r *reader) settle() {
+	r.lane.mu.Lock()
+	r.lane.settle()
+	r.lane.mu.Unlock()
+	r.busy.Store(false)
+}
+
+// idle reports that all the kernel had is with the shards. The order of the two
+// questions matters: see busy.
+func (r *reader) idle() bool { return waiting(r.fd) == 0 && !r.busy.Load() }
+
+func (c *Collector) receiveFailed(g *group, err error) {
 	if c.limits.receive.AllowN(c.now(), 1) {
-		c.log.Error("receive failed, going on", zap.Stringer("listen", s.conn.LocalAddr()), zap.Error(err))
+		c.log.Error("receive failed, going on", zap.Stringer("listen", g.addr), zap.Error(err))
 	}
+}
+
+// laneOf returns the lane of an exporter, the same for as long as the number of
+// lanes is: its templates are there.
+func (c *Collector) laneOf(addr netip.Addr) *lane { return c.lanes[steer(addr, len(c.lanes))] }
+
+// ending reports whether the readers are to end.
+func (c *Collector) ending() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait blocks until the socket has a datagram or the readers are to end.
+func (c *Collector) wait(fd int) {
+	// An error (EINTR, ENOMEM) makes the reader look again, no more.
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(c.wake), Events: unix.POLLIN}}, -1)
 }

@@ -11,10 +11,8 @@ const (
 	ReasonNotAllowed = decode.ReasonNotAllowed
 	// ReasonTruncated: longer than MaxDatagram; its end would be missing.
 	ReasonTruncated = "truncated"
-	// ReasonQueueFull: the shard's queue had no room. The host is too slow, or
-	// the sink is: look at flowcordon_collector_queue_bytes and the store.
-	ReasonQueueFull = "queue_full"
-	// ReasonShutdown: still in a queue when the time for draining was over.
+	// ReasonShutdown: still in the kernel's buffer when the time for draining
+	// was over.
 	ReasonShutdown = "shutdown"
 )
 
@@ -24,7 +22,7 @@ const ReasonStoreRefused = "store_refused"
 
 // DatagramReasons lists every reason for which a whole datagram is dropped.
 func DatagramReasons() []string {
-	out := []string{ReasonTruncated, ReasonQueueFull, ReasonShutdown}
+	out := []string{ReasonTruncated, ReasonShutdown}
 	for _, r := range decode.Reasons() {
 		if r.Level == decode.LevelDatagram {
 			out = append(out, r.Name)

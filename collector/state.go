@@ -23,15 +23,15 @@ import (
 // kill -9 at most this much of them is learnt again from the exporters.
 const saveInterval = 30 * time.Second
 
-// maxStateFile bounds the file that is read back: all shards' share of what
+// maxStateFile bounds the file that is read back: all lanes' share of what
 // their decoders keep.
 const maxStateFile = 1 << 30
 
 // stateHash is what was saved last, so that only changes are written.
 type stateHash [sha256.Size]byte
 
-// The state file is one decoder's state with the exporters of all shards, so
-// that the number of shards may change between two runs. Of the format of
+// The state file is one decoder's state with the exporters of all lanes, so
+// that the number of lanes may change between two runs. Of the format of
 // decode, this much is read here; the rest passes through.
 type stateFile struct {
 	Version   int               `json:"flowcordon_decoder_state"`
@@ -46,7 +46,7 @@ func exporterOf(raw json.RawMessage) (netip.Addr, error) {
 	return x.Addr.Unmap(), err
 }
 
-// loadState gives each shard its exporters' templates. A file that cannot be
+// loadState gives each lane its exporters' templates. A file that cannot be
 // read costs the time until the exporters send them again, never the start.
 func (c *Collector) loadState() {
 	if c.cfg.StateFile == "" {
@@ -81,7 +81,7 @@ func (c *Collector) readState() (int, error) {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return 0, fmt.Errorf("%w: %w", decode.ErrState, err)
 	}
-	parts := make([]stateFile, len(c.shards))
+	parts := make([]stateFile, len(c.lanes))
 	n := 0
 	for _, raw := range f.Exporters {
 		addr, err := exporterOf(raw)
@@ -91,19 +91,19 @@ func (c *Collector) readState() (int, error) {
 		if !addr.IsValid() || !c.allow.Load().Contains(addr) {
 			continue // not ours any more: do not keep it for ever
 		}
-		p := &parts[shardIndex(addr, len(c.shards))]
+		p := &parts[steer(addr, len(c.lanes))]
 		p.Exporters = append(p.Exporters, raw)
 		n++
 	}
-	for i, s := range c.shards {
+	for i, l := range c.lanes {
 		parts[i].Version = f.Version
 		part, err := json.Marshal(parts[i])
 		if err != nil {
 			return 0, err
 		}
-		s.mu.Lock()
-		err = s.dec.LoadState(bytes.NewReader(part))
-		s.mu.Unlock()
+		l.mu.Lock()
+		err = l.dec.LoadState(bytes.NewReader(part))
+		l.mu.Unlock()
 		if err != nil {
 			return 0, err
 		}
@@ -146,14 +146,14 @@ func (c *Collector) saveState() {
 	}
 }
 
-// state is the state of all shards in the format of one.
+// state is the state of all lanes in the format of one.
 func (c *Collector) state() ([]byte, error) {
 	all := stateFile{Exporters: []json.RawMessage{}}
-	for _, s := range c.shards {
+	for _, l := range c.lanes {
 		var b bytes.Buffer
-		s.mu.Lock()
-		err := s.dec.SaveState(&b)
-		s.mu.Unlock()
+		l.mu.Lock()
+		err := l.dec.SaveState(&b)
+		l.mu.Unlock()
 		if err != nil {
 			return nil, err
 		}
