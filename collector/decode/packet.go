@@ -12,11 +12,11 @@ import (
 type packet struct {
 	inner bool // set before the walk: the innermost IP packet is wanted, not the outermost
 
-	bad     bool   // the header ends or contradicts itself before the IP addresses
-	hasVLAN bool   // of the outermost tag that names a VLAN
-	vlan    uint16 // set with hasVLAN
-	depth   uint8  // encapsulations entered
-	mac     []byte // the source's, of the outermost frame; nil: none
+	bad     bool     // the header ends or contradicts itself before the IP addresses
+	hasVLAN bool     // of the outermost tag that names a VLAN
+	vlan    uint16   // set with hasVLAN
+	depth   uint8    // encapsulations entered
+	mac     *[6]byte // the source's, of the outermost frame; nil: none
 
 	whole    int    // capacity of the header at the outset: offsets are told by it
 	l2       int    // bytes before the IP header
@@ -66,7 +66,7 @@ func (p *packet) ethernet(b []byte) {
 		return
 	}
 	if p.depth == 0 {
-		p.mac = b[6:12]
+		p.mac = (*[6]byte)(b[6:])
 	}
 	p.payload(be16(b[12:]), b[14:])
 }
@@ -167,6 +167,9 @@ func (p *packet) labelled(b []byte) {
 		}
 		p.ip(b)
 	case 6:
+		if !usualIPv6(b) && p.pseudowire(b) {
+			return
+		}
 		p.ip(b)
 	case 0: // a control word (RFC 4385 §3), or a MAC that begins with a 0
 		if len(b) >= 4 && p.pseudowire(b[4:]) {
@@ -200,6 +203,23 @@ func (p *packet) pseudowire(b []byte) bool {
 		p.ethernet(b)
 	}
 	return true
+}
+
+// usualIPv6 reports whether b reads as an IPv6 header of a kind that is routed:
+// from a global address (2000::/3), with a common next header. IPv6 has no
+// checksum; of frames whose MAC begins with a 6 few pass.
+func usualIPv6(b []byte) bool {
+	if len(b) < 40 {
+		return true // and it ends here
+	}
+	if b[8]>>5 != 1 {
+		return false
+	}
+	switch b[6] {
+	case flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMPv6, 0, 43, 44, 50, 51, 60:
+		return true
+	}
+	return false
 }
 
 // checksumOK reports whether b begins with a whole IPv4 header with a right
@@ -328,15 +348,15 @@ func (p *packet) transport(b []byte, header, total int) {
 func (p *packet) fill(r *flow.Record) {
 	has := r.Has
 	if p.mac != nil {
-		r.SrcMAC = [6]byte(p.mac)
+		r.SrcMAC = *p.mac
 		has |= flow.HasSrcMAC
 	}
 	if p.hasVLAN {
 		r.VLAN = p.vlan
 		has |= flow.HasVLAN
 	}
-	r.Has = has
 	if p.net == nil {
+		r.Has = has
 		return
 	}
 	has |= flow.HasIPProto | flow.HasTTL

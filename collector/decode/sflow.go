@@ -158,8 +158,8 @@ func (d *Decoder) flowSample(o *origin, s *sample) {
 		e.count(d, rSampleBad)
 		return
 	}
-	d.out = append(d.out, flow.Record{})
-	r := &d.out[len(d.out)-1]
+	r := d.room(o)
+	*r = flow.Record{}
 	r.Exporter = e.addr
 	r.Protocol = flow.SFlow5
 	r.Domain = o.domain.key.id
@@ -167,14 +167,16 @@ func (d *Decoder) flowSample(o *origin, s *sample) {
 	r.Packets = 1
 	// Only format 0 is an ifIndex, and there 0 is "unknown" and 0x3FFFFFFF
 	// "none, the device itself".
+	var has flow.Has
 	if s.inFormat == 0 && s.in != 0 && s.in != ifIndexMask {
 		r.InIf = s.in
-		r.Has |= flow.HasInIf
+		has |= flow.HasInIf
 	}
 	if s.outFormat == 0 && s.out != 0 && s.out != ifIndexMask {
 		r.OutIf = s.out
-		r.Has |= flow.HasOutIf
+		has |= flow.HasOutIf
 	}
+	r.Has = has
 	rate := s.rate
 	if rate > maxSamplingRate {
 		e.count(d, nSamplingRefused)
@@ -183,6 +185,7 @@ func (d *Decoder) flowSample(o *origin, s *sample) {
 	r.SamplingRate, r.SamplingSource = e.resolve(rate, 0, 0)
 	d.source(o, s, rate)
 	d.flowRecords(o, r, s)
+	d.out = d.out[:len(d.out)+1]
 }
 
 // flowRecords walks the flow records of a sample. A bad one costs only itself.
