@@ -2,234 +2,172 @@ package store
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
-	"time"
+	"reflect"
+	"unsafe"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/ClickHouse/ch-go/proto"
 )
 
-// column describes one column of a table whose rows are of type T: how it goes
-// into the spool, comes back, and goes to ClickHouse. One description serves
-// all three, so they cannot drift apart.
-type column[T any] struct {
-	name string
-	put  func(buf []byte, rows []T) []byte
-	get  func(d *decoder, rows []T)
-	send func(c driver.BatchColumn, rows []T) error
+// column says where a field is in a row of ours and how its values lie in
+// ClickHouse's Native format. The loops that turn rows into columns go by the
+// field's offset: with a function called for each value, or with all columns of
+// a row written in one pass, they take three times as long (measured: 27, 77 and
+// 74 ns for the 23 columns of a host_window row).
+type column struct {
+	name   string
+	typ    proto.ColumnType
+	offset uintptr
+	width  int  // bytes of a value; of an array's element
+	array  bool // in Native: the ends as UInt64, then all elements
+	// put writes n values from src on, one every stride bytes, to dst.
+	put func(dst []byte, src unsafe.Pointer, stride uintptr, n int)
 }
 
-type unsigned interface {
-	~uint8 | ~uint16 | ~uint32 | ~uint64
-}
+// The types of int64 fields; those of others follow from Go's.
+const (
+	typeSeconds = "DateTime('UTC')"
+	typeNanos   = "DateTime64(9, 'UTC')"
+)
 
-// uintCol is a column UInt8 to UInt64, W being the type on the wire. The spool
-// holds variable-length integers: most counters are small.
-func uintCol[W uint8 | uint16 | uint32 | uint64, T any, V unsigned](name string, field func(*T) *V) column[T] {
-	return column[T]{
-		name: name,
-		put: func(buf []byte, rows []T) []byte {
-			for i := range rows {
-				buf = binary.AppendUvarint(buf, uint64(*field(&rows[i])))
-			}
-			return buf
-		},
-		get: func(d *decoder, rows []T) {
-			for i := range rows {
-				*field(&rows[i]) = V(d.uvarint(uint64(^W(0))))
-			}
-		},
-		send: func(c driver.BatchColumn, rows []T) error {
-			v := make([]W, len(rows))
-			for i := range rows {
-				v[i] = W(*field(&rows[i]))
-			}
-			return c.Append(v)
-		},
+// field is a column and the Go field that it holds.
+type field struct{ name, goName, typ string }
+
+// columnOf panics when the field and the type do not go together, which is a
+// mistake in schema.go.
+func columnOf(row reflect.Type, f field) column {
+	sf, ok := row.FieldByName(f.goName)
+	if !ok {
+		panic(fmt.Sprintf("store: %v has no field %s", row, f.goName))
 	}
-}
-
-// secondsCol is a DateTime column from seconds since the epoch.
-func secondsCol[T any](name string, field func(*T) *int64) column[T] {
-	return column[T]{
-		name: name,
-		put:  putInt64(field),
-		get:  getInt64(field),
-		send: func(c driver.BatchColumn, rows []T) error {
-			v := make([]int64, len(rows))
-			for i := range rows {
-				v[i] = clampSeconds(*field(&rows[i]))
-			}
-			return c.Append(v)
-		},
-	}
-}
-
-// nanosCol is a DateTime64(9) column from nanoseconds since the epoch.
-func nanosCol[T any](name string, field func(*T) *int64) column[T] {
-	return column[T]{
-		name: name,
-		put:  putInt64(field),
-		get:  getInt64(field),
-		send: func(c driver.BatchColumn, rows []T) error {
-			v := make([]time.Time, len(rows))
-			for i := range rows {
-				v[i] = time.Unix(0, clampNanos(*field(&rows[i])))
-			}
-			return c.Append(v)
-		},
-	}
-}
-
-func putInt64[T any](field func(*T) *int64) func([]byte, []T) []byte {
-	return func(buf []byte, rows []T) []byte {
-		for i := range rows {
-			buf = binary.LittleEndian.AppendUint64(buf, uint64(*field(&rows[i])))
-		}
-		return buf
-	}
-}
-
-func getInt64[T any](field func(*T) *int64) func(*decoder, []T) {
-	return func(d *decoder, rows []T) {
-		for i := range rows {
-			*field(&rows[i]) = int64(d.uint64())
+	c := column{name: f.name, width: int(sf.Type.Size())}
+	for i, at := range sf.Index { // through embedded structs
+		part := row.Field(at)
+		c.offset += part.Offset
+		if i < len(sf.Index)-1 {
+			row = part.Type
 		}
 	}
-}
-
-// addrCol is an IPv6 column; v4 addresses are stored mapped. The invalid
-// address becomes :: and comes back from the spool as invalid.
-func addrCol[T any](name string, field func(*T) *netip.Addr) column[T] {
-	return column[T]{
-		name: name,
-		put: func(buf []byte, rows []T) []byte {
-			for i := range rows {
-				b := field(&rows[i]).AsSlice()
-				buf = append(append(buf, byte(len(b))), b...)
-			}
-			return buf
-		},
-		get: func(d *decoder, rows []T) {
-			for i := range rows {
-				*field(&rows[i]) = d.addr()
-			}
-		},
-		send: func(c driver.BatchColumn, rows []T) error {
-			v := make([]netip.Addr, len(rows))
-			for i := range rows {
-				v[i] = mapped(*field(&rows[i]))
-			}
-			return c.Append(v)
-		},
+	switch t := sf.Type; {
+	case t == reflect.TypeFor[netip.Addr]():
+		c.typ, c.width, c.put = "IPv6", 16, putAddr
+	case t == reflect.TypeFor[[6]byte]():
+		c.typ, c.width, c.put = "UInt64", 8, putMAC
+	case t == reflect.TypeFor[[]uint64]():
+		c.typ, c.width, c.array = "Array(UInt64)", 8, true
+	case t == reflect.TypeFor[[]uint16]():
+		c.typ, c.width, c.array = "Array(UInt16)", 2, true
+	case t.Kind() == reflect.Int64 && f.typ == typeSeconds:
+		c.width, c.put = 4, putSeconds
+	case t.Kind() == reflect.Int64 && f.typ == typeNanos:
+		c.put = putNanos
+	case t.Kind() == reflect.Bool:
+		c.typ, c.put = "Bool", put1
+	case t.Kind() == reflect.Uint8:
+		c.typ, c.put = "UInt8", put1
+	case t.Kind() == reflect.Uint16:
+		c.typ, c.put = "UInt16", put2
+	case t.Kind() == reflect.Uint32:
+		c.typ, c.put = "UInt32", put4
+	case t.Kind() == reflect.Uint64:
+		c.typ, c.put = "UInt64", put8
+	default:
+		panic(fmt.Sprintf("store: column %s cannot hold %v", f.name, t))
 	}
+	if f.typ != "" {
+		c.typ = proto.ColumnType(f.typ)
+	}
+	return c
 }
 
-// boolCol is a Bool column.
-func boolCol[T any](name string, field func(*T) *bool) column[T] {
-	return column[T]{
-		name: name,
-		put: func(buf []byte, rows []T) []byte {
-			for i := range rows {
-				b := byte(0)
-				if *field(&rows[i]) {
-					b = 1
-				}
-				buf = append(buf, b)
-			}
-			return buf
-		},
-		get: func(d *decoder, rows []T) {
-			for i := range rows {
-				*field(&rows[i]) = d.uvarint(1) == 1
-			}
-		},
-		send: func(c driver.BatchColumn, rows []T) error {
-			v := make([]bool, len(rows))
-			for i := range rows {
-				v[i] = *field(&rows[i])
-			}
-			return c.Append(v)
-		},
+func put1(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	dst = dst[:n]
+	for i := range dst {
+		dst[i] = *(*byte)(unsafe.Add(src, uintptr(i)*stride))
 	}
 }
 
-// macCol is a UInt64 column that holds 48 bits, the first byte highest.
-func macCol[T any](name string, field func(*T) *[6]byte) column[T] {
-	return column[T]{
-		name: name,
-		put: func(buf []byte, rows []T) []byte {
-			for i := range rows {
-				buf = append(buf, field(&rows[i])[:]...)
-			}
-			return buf
-		},
-		get: func(d *decoder, rows []T) {
-			for i := range rows {
-				copy(field(&rows[i])[:], d.take(6))
-			}
-		},
-		send: func(c driver.BatchColumn, rows []T) error {
-			v := make([]uint64, len(rows))
-			for i := range rows {
-				m := field(&rows[i])
-				v[i] = uint64(m[0])<<40 | uint64(m[1])<<32 | uint64(binary.BigEndian.Uint32(m[2:]))
-			}
-			return c.Append(v)
-		},
+func put2(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		binary.LittleEndian.PutUint16(dst[2*i:], *(*uint16)(unsafe.Add(src, uintptr(i)*stride)))
 	}
 }
 
-// arrayCol is a column Array(UInt64) or Array(UInt16); the elements are hashes
-// or ports, so they are spooled at full width.
-func arrayCol[T any, E uint16 | uint64](name string, field func(*T) *[]E) column[T] {
-	width := 2
-	if uint64(^E(0)) > 0xffff {
-		width = 8
+func put4(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		binary.LittleEndian.PutUint32(dst[4*i:], *(*uint32)(unsafe.Add(src, uintptr(i)*stride)))
 	}
-	return column[T]{
-		name: name,
-		put: func(buf []byte, rows []T) []byte {
-			for i := range rows {
-				l := *field(&rows[i])
-				buf = binary.AppendUvarint(buf, uint64(len(l)))
-				for _, e := range l {
-					if width == 2 {
-						buf = binary.LittleEndian.AppendUint16(buf, uint16(e))
-					} else {
-						buf = binary.LittleEndian.AppendUint64(buf, uint64(e))
-					}
-				}
-			}
-			return buf
-		},
-		get: func(d *decoder, rows []T) {
-			for i := range rows {
-				n := d.count(width)
-				if n == 0 {
-					continue
-				}
-				l := make([]E, n)
-				for j := range l {
-					if width == 2 {
-						l[j] = E(binary.LittleEndian.Uint16(d.take(2)))
-					} else {
-						l[j] = E(d.uint64())
-					}
-				}
-				*field(&rows[i]) = l
-			}
-		},
-		send: func(c driver.BatchColumn, rows []T) error {
-			for i := range rows {
-				// By row: the driver's path for whole columns goes through
-				// reflection for each array.
-				if err := c.AppendRow(*field(&rows[i])); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+}
+
+func put8(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		binary.LittleEndian.PutUint64(dst[8*i:], *(*uint64)(unsafe.Add(src, uintptr(i)*stride)))
 	}
+}
+
+// putAddr writes v4 addresses mapped and the invalid address as ::.
+func putAddr(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		a := (*netip.Addr)(unsafe.Add(src, uintptr(i)*stride)).As16()
+		copy(dst[16*i:16*i+16], a[:])
+	}
+}
+
+func putSeconds(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		binary.LittleEndian.PutUint32(dst[4*i:], uint32(clampSeconds(*(*int64)(unsafe.Add(src, uintptr(i)*stride)))))
+	}
+}
+
+func putNanos(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		binary.LittleEndian.PutUint64(dst[8*i:], uint64(clampNanos(*(*int64)(unsafe.Add(src, uintptr(i)*stride)))))
+	}
+}
+
+// putMAC writes 48 bits, the first byte highest.
+func putMAC(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	for i := range n {
+		m := (*[6]byte)(unsafe.Add(src, uintptr(i)*stride))
+		binary.LittleEndian.PutUint64(dst[8*i:], uint64(binary.BigEndian.Uint16(m[:]))<<32|uint64(binary.BigEndian.Uint32(m[2:])))
+	}
+}
+
+// putArrays writes the arrays' ends, counted from the first of these rows, and
+// then their elements, and returns how many bytes that took.
+func (c *column) putArrays(dst []byte, src unsafe.Pointer, stride uintptr, n int) int {
+	at, end := 8*n, uint64(0)
+	for i := range n {
+		// A slice of either type: its length counts elements.
+		s := *(*[]byte)(unsafe.Add(src, uintptr(i)*stride+c.offset))
+		end += uint64(len(s))
+		binary.LittleEndian.PutUint64(dst[8*i:], end)
+		if len(s) == 0 {
+			continue
+		}
+		if c.width == 2 {
+			for _, v := range unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(s))), len(s)) {
+				binary.LittleEndian.PutUint16(dst[at:], v)
+				at += 2
+			}
+			continue
+		}
+		for _, v := range unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(s))), len(s)) {
+			binary.LittleEndian.PutUint64(dst[at:], v)
+			at += 8
+		}
+	}
+	return at
+}
+
+// elements counts what the rows' arrays hold.
+func (c *column) elements(src unsafe.Pointer, stride uintptr, n int) int {
+	sum := 0
+	for i := range n {
+		sum += len(*(*[]byte)(unsafe.Add(src, uintptr(i)*stride+c.offset)))
+	}
+	return sum
 }
 
 // mapped is the form that addresses have in ClickHouse.

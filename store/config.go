@@ -21,6 +21,8 @@ const (
 	// merges stay cheap, small enough (tens of MB) to be held in memory once
 	// per sender.
 	DefaultBatchRows = 100_000
+	// DefaultSenders overlap one batch's way with another's insertion.
+	DefaultSenders = 2
 	// DefaultBatchWait keeps ClickHouse at about one insert a second and table.
 	DefaultBatchWait = time.Second
 	DefaultFlowTTL   = 7 * 24 * time.Hour
@@ -37,7 +39,8 @@ type Config struct {
 	TLS      *tls.Config // nil: plain. Not used with DialContext
 
 	SpoolDir      string        // required; owned by this store alone
-	SpoolMaxBytes int64         // on disk; beyond that Write refuses
+	SpoolMaxBytes int64         // on disk; beyond that the oldest detail goes, then Write refuses
+	Senders       int           // batches in flight at a time
 	BatchRows     int           // rows of a batch, all tables together; at least one Write
 	BatchWait     time.Duration // longest time before a batch that is not full is sent
 
@@ -71,6 +74,9 @@ func (c *Config) check() error {
 	if c.BatchRows == 0 {
 		c.BatchRows = DefaultBatchRows
 	}
+	if c.Senders == 0 {
+		c.Senders = DefaultSenders
+	}
 	if c.BatchWait == 0 {
 		c.BatchWait = DefaultBatchWait
 	}
@@ -94,8 +100,8 @@ func (c *Config) check() error {
 	if c.SpoolDir == "" {
 		bad("spool directory: missing")
 	}
-	if c.SpoolMaxBytes < 0 || c.BatchRows < 0 || c.BatchWait < 0 {
-		bad("spool size, batch rows and batch wait must not be negative")
+	if c.SpoolMaxBytes < 0 || c.BatchRows < 0 || c.BatchWait < 0 || c.Senders < 0 {
+		bad("spool size, batch rows, batch wait and senders must not be negative")
 	}
 	for name, d := range map[string]time.Duration{"flow TTL": c.FlowTTL, "window TTL": c.WindowTTL} {
 		if d > 0 && d < time.Minute {

@@ -11,6 +11,10 @@ const (
 	dropRejected   = "rejected"    // ClickHouse refuses a batch for good; set aside as .rejected
 )
 
+// dropShed are the reasons for detail that a full spool has given up, by index
+// in tables. Host windows are never given up.
+var dropShed = [len(tables)]string{1: "spool_full_services", 2: "spool_full_pairs", 3: "spool_full_flows"}
+
 type metrics struct {
 	rows         *prometheus.CounterVec
 	spoolBytes   prometheus.Gauge
@@ -18,12 +22,10 @@ type metrics struct {
 	dropped      *prometheus.CounterVec
 	repaired     prometheus.Counter
 	insertSec    prometheus.Histogram
+	sentBytes    prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
-	if reg == nil {
-		reg = prometheus.NewRegistry()
-	}
+func newMetrics() *metrics {
 	m := &metrics{
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flowcordon_store_rows_total", Help: "Rows that ClickHouse has acknowledged.",
@@ -45,10 +47,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flowcordon_store_insert_seconds", Help: "Time of one acknowledged insert.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
 		}),
+		sentBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flowcordon_store_sent_bytes_total", Help: "Bytes of columns that ClickHouse has acknowledged, before compression.",
+		}),
 	}
-	for _, r := range []string{dropSpoolFull, dropSpoolError, dropClosed, dropCorrupt, dropRejected} {
+	for _, r := range []string{dropSpoolFull, dropSpoolError, dropClosed, dropCorrupt, dropRejected, dropShed[1], dropShed[2], dropShed[3]} {
 		m.dropped.WithLabelValues(r)
 	}
-	reg.MustRegister(m.rows, m.spoolBytes, m.insertErrors, m.dropped, m.repaired, m.insertSec)
 	return m
+}
+
+// register makes the metrics known to reg, with those that are looked up in the
+// spool.
+func (m *metrics) register(reg prometheus.Registerer, s *spool) {
+	reg.MustRegister(m.rows, m.spoolBytes, m.insertErrors, m.dropped, m.repaired, m.insertSec, m.sentBytes,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "flowcordon_store_spool_batches", Help: "Batches that ClickHouse has not acknowledged yet.",
+		}, func() float64 {
+			n, _ := s.waiting()
+			return float64(n)
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "flowcordon_store_spool_oldest_seconds", Help: "Age of the oldest batch that ClickHouse has not acknowledged yet, 0 without any.",
+		}, func() float64 {
+			_, age := s.waiting()
+			return age.Seconds()
+		}))
 }

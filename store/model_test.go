@@ -3,6 +3,7 @@ package store_test
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -100,6 +101,10 @@ func (g generator) service() flow.ServiceWindow {
 	slices.Sort(w.Remotes)
 	w.Remotes = slices.Compact(w.Remotes)
 	w.Attempts = uint64(len(w.Remotes)) + uint64(len(w.Remotes))*g.n(3)
+	if g.IntN(8) == 0 { // a sample of very many
+		w.RemotesLevel = uint8(1 + g.IntN(3))
+		w.Remotes = slices.DeleteFunc(w.Remotes, func(h uint64) bool { return h%(1<<w.RemotesLevel) != 0 })
+	}
 	return w
 }
 
@@ -189,6 +194,7 @@ func (m *model) services(r flow.Range, proto uint8, min uint64) []flow.ServiceSt
 		remotes          map[uint64]bool
 		tries            uint64 // as exported
 		rate             uint32
+		level            uint8
 	}
 	sums := map[key]*acc{}
 	for _, w := range m.Services {
@@ -203,7 +209,7 @@ func (m *model) services(r flow.Range, proto uint8, min uint64) []flow.ServiceSt
 		s.Counts.Add(scaled(w.Counts, w.Rate))
 		s.Classes.Add(scaled(w.Classes, w.Rate))
 		s.Attempts += w.Attempts * uint64(w.Rate)
-		s.tries, s.rate = s.tries+w.Attempts, max(s.rate, w.Rate)
+		s.tries, s.rate, s.level = s.tries+w.Attempts, max(s.rate, w.Rate), max(s.level, w.RemotesLevel)
 		for _, h := range w.Remotes {
 			s.remotes[h] = true
 		}
@@ -215,7 +221,8 @@ func (m *model) services(r flow.Range, proto uint8, min uint64) []flow.ServiceSt
 		}
 		s.Counts, s.Classes = thin(s.Counts, s.rate), thin(s.Classes, s.rate)
 		s.Attempts, s.Rate = thinned(s.Attempts, s.rate), float64(s.rate)
-		s.Distinct = uint64(len(s.remotes)) * s.Attempts / max(s.tries, 1)
+		maps.DeleteFunc(s.remotes, func(h uint64, _ bool) bool { return h%(1<<s.level) != 0 })
+		s.Distinct = uint64(len(s.remotes)) << s.level * s.Attempts / max(s.tries, 1)
 		l = append(l, s.ServiceStat)
 	}
 	slices.SortFunc(l, byService)

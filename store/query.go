@@ -44,14 +44,14 @@ func withDeadline(ctx context.Context, d time.Duration) (context.Context, contex
 
 // Sums of flow.Counts and flow.Classes, in the order of countDest and classDest.
 var (
-	countSums = sums(countCols(func(c *flow.Counts) *flow.Counts { return c }))
-	classSums = sums(classCols(func(c *flow.Classes) *flow.Classes { return c }))
+	countSums = sums(countFields)
+	classSums = sums(classFields)
 )
 
-func sums[T any](cols []column[T]) string {
-	l := make([]string, len(cols))
-	for i, c := range cols {
-		l[i] = thinned(c.name)
+func sums(fields []field) string {
+	l := make([]string, len(fields))
+	for i, f := range fields {
+		l[i] = thinned(f.name)
 	}
 	return strings.Join(l, ", ")
 }
@@ -76,6 +76,18 @@ func thinned(name string) string {
 func thinnedDistinct(distinct, events string) string {
 	return "intDiv(" + distinct + " * " + thinned(events) + ", greatest(sum(" + events + "), 1))"
 }
+
+// distinctRemotes counts the distinct destinations of a group of service_window's
+// rows: exactly while all of them are complete, and else, with L the greatest
+// remotes_level among them, as 2^L times the distinct hashes whose lowest L bits
+// are zero. Only for tenants of tenantsThinned are the hashes themselves gathered,
+// so that the others, nearly all, cost what counting costs.
+const distinctRemotes = `if(max(remotes_level) = 0, uniqExactArray(remotes), bitShiftLeft(
+	arrayCount(h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(remotes_level)) - 1) = 0, groupUniqArrayArrayIf(remotes, tenant IN thinned)),
+	max(remotes_level)))`
+
+// tenantsThinned, for WITH, are those with rows whose destinations are thinned.
+const tenantsThinned = `thinned AS (SELECT tenant FROM service_window WHERE ` + inRange + ` AND remotes_level > 0)`
 
 func countDest(c *flow.Counts) []any {
 	return []any{&c.OutRecords, &c.InRecords, &c.OutPackets, &c.InPackets, &c.OutBytes, &c.InBytes}

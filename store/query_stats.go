@@ -20,9 +20,10 @@ import (
 var serviceSQL = `WITH k AS (SELECT tenant FROM (
 	SELECT tenant, svc_port FROM service_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
-	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}))
+	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64})),
+` + tenantsThinned + `
 SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
-	` + thinned("attempts") + `, ` + thinnedDistinct("uniqExactArray(remotes)", "attempts") + `, toFloat64(` + thinnest + `)
+	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR tenant IN k)
 GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}
@@ -30,8 +31,10 @@ SETTINGS use_index_for_in_with_subqueries = 0`
 
 // ServiceStats sums the windows that begin in r, with the tenant as client, by
 // tenant and service port, for those with at least minAttempts attempts (0:
-// all, unscaled). Distinct is exact: the union of the rows' destinations. Rows of
-// several sampling rates are brought to the thinnest. The order is undefined.
+// all, unscaled). Distinct is the union of the rows' destinations: exact, unless
+// a row had so many that it holds a sample of them (ServiceWindow.RemotesLevel).
+// Rows of several sampling rates are brought to the thinnest. The order is
+// undefined.
 func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
 	return query(ctx, s, "service statistics", serviceSQL,
 		rangeArgs(r, named("proto", ipProto), named("min", minAttempts)),

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -18,20 +19,28 @@ import (
 // Parts are atomic, so a partition has all rows of a batch or none. The tokens
 // of repairs follow from the batch's and are the same after a restart; n counts
 // them up, for a repair can be killed as well.
-func repair[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T], rows []T) error {
+func (s *sender) repair(ctx context.Context, b *spoolBatch, t *table, frames []frame) error {
 	const tries = 5
 	for n := 1; ; n++ {
-		missing, err := missingRows(ctx, s, b, t, rows)
+		missing, err := s.missingSlots(ctx, b, t, frames)
 		if err != nil || len(missing) == 0 {
 			return err
 		}
 		if n > tries {
-			return fmt.Errorf("%d rows of batch %s do not become visible", len(missing), b.token)
+			return fmt.Errorf("%d partitions of batch %s do not become visible", len(missing), b.token)
+		}
+		var part []frame
+		rows := 0
+		for i := range frames {
+			if f := frames[i].pick(missing, s.lend); f.rows > 0 {
+				part = append(part, f)
+				rows += f.rows
+			}
 		}
 		s.metrics.repaired.Inc()
 		s.log.Warn("a part that ClickHouse had lost in a crash is inserted again",
-			zap.String("table", t.name), zap.String("batch", b.token), zap.Int("rows", len(missing)))
-		if err := insertRows(ctx, s, t, missing, b.id(), fmt.Sprintf("%s-r%d", b.token, n)); err != nil {
+			zap.String("table", t.name), zap.String("batch", b.token), zap.Int("rows", rows))
+		if err := s.insertFrames(ctx, t, part, b.id(), fmt.Sprintf("%s-r%d", b.token, n)); err != nil {
 			return err
 		}
 	}
@@ -45,17 +54,18 @@ type slotCount struct {
 	rows uint64
 }
 
-// missingRows returns the rows of those partitions in which the table has none
-// of the batch.
-func missingRows[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T], rows []T) ([]T, error) {
-	want := map[int64]uint64{}
-	first, last := t.at(&rows[0]), t.at(&rows[0])
-	for i := range rows {
-		at := t.at(&rows[i])
-		first, last = min(first, at), max(last, at)
-		want[at/t.slotSeconds]++
+// missingSlots returns the partitions in which the table has no row of the
+// batch, of those in which the frames have some.
+func (s *sender) missingSlots(ctx context.Context, b *spoolBatch, t *table, frames []frame) (map[uint32]bool, error) {
+	want := map[uint32]uint64{}
+	first, last := frames[0].first, frames[0].last
+	for i := range frames {
+		first, last = min(first, frames[i].first), max(last, frames[i].last)
+		for _, p := range frames[i].slots {
+			want[p.slot] += uint64(p.rows)
+		}
 	}
-	have, err := query(ctx, s, "rows of a batch", fmt.Sprintf(`SELECT toInt64(intDiv(toUnixTimestamp(%[1]s), %[2]d)) AS slot, count()
+	have, err := query(ctx, s.Store, "rows of a batch", fmt.Sprintf(`SELECT toInt64(intDiv(toUnixTimestamp(%[1]s), %[2]d)) AS slot, count()
 		FROM %[3]s WHERE %[1]s >= toDateTime({first:Int64}, 'UTC') AND %[1]s <= toDateTime({last:Int64}, 'UTC')
 			AND batch = {batch:UInt64} GROUP BY slot`, t.time, t.slotSeconds, t.name),
 		[]any{named("first", first), named("last", last), named("batch", b.id())},
@@ -64,19 +74,75 @@ func missingRows[T any](ctx context.Context, s *Store, b *spoolBatch, t *table[T
 		return nil, err
 	}
 	for _, h := range have {
-		if n := want[h.slot]; h.rows != n {
+		if n := want[uint32(h.slot)]; h.rows != n {
 			return nil, fmt.Errorf("%w: partition %d holds %d of %d rows of %s", errPartial, h.slot, h.rows, n, b.token)
 		}
-		delete(want, h.slot)
+		delete(want, uint32(h.slot))
 	}
-	if len(want) == 0 {
-		return nil, nil
-	}
-	var missing []T
-	for i := range rows {
-		if _, ok := want[t.at(&rows[i])/t.slotSeconds]; ok {
-			missing = append(missing, rows[i])
-		}
+	missing := make(map[uint32]bool, len(want))
+	for slot := range want {
+		missing[slot] = true
 	}
 	return missing, nil
+}
+
+// slotOf is the partition of a row.
+func (f *frame) slotOf(times []byte, row int) uint32 {
+	sec := int64(0)
+	if f.table.nanos {
+		sec = int64(binary.LittleEndian.Uint64(times[8*row:]) / 1e9)
+	} else {
+		sec = int64(binary.LittleEndian.Uint32(times[4*row:]))
+	}
+	return uint32(sec / f.table.slotSeconds)
+}
+
+// pick returns the rows of some partitions as a frame of their own, in memory
+// of lend. Its header has what insertFrames needs.
+func (f *frame) pick(slots map[uint32]bool, lend func(int) []byte) frame {
+	var rows []int
+	times := f.column(0)
+	for r := range f.rows {
+		if slots[f.slotOf(times, r)] {
+			rows = append(rows, r)
+		}
+	}
+	out := frame{header: header{table: f.table, rows: len(rows)}}
+	buf := lend(f.raw)[:0]
+	for k, c := range f.table.cols {
+		from, b := len(buf), f.column(k)
+		if c.array {
+			buf = pickArrays(buf, b, rows, f.rows, c.width)
+		} else {
+			for _, r := range rows {
+				buf = append(buf, b[r*c.width:][:c.width]...)
+			}
+		}
+		out.cols = append(out.cols, uint32(len(buf)-from))
+	}
+	out.payload, out.raw = buf, len(buf)
+	return out
+}
+
+// pickArrays appends the arrays of some of the rows of an array column.
+func pickArrays(buf, col []byte, rows []int, all, width int) []byte {
+	le := binary.LittleEndian
+	bounds := func(r int) (from, to uint64) {
+		if r > 0 {
+			from = le.Uint64(col[8*(r-1):])
+		}
+		return from, le.Uint64(col[8*r:])
+	}
+	end := uint64(0)
+	for _, r := range rows {
+		from, to := bounds(r)
+		end += to - from
+		buf = le.AppendUint64(buf, end)
+	}
+	elements, w := col[8*all:], uint64(width)
+	for _, r := range rows {
+		from, to := bounds(r)
+		buf = append(buf, elements[from*w:to*w]...)
+	}
+	return buf
 }

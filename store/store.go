@@ -12,19 +12,16 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// maxPooledFrame bounds the encoding buffers that are kept for the next Write.
-const maxPooledFrame = 8 << 20
-
 // Store is the way to and from ClickHouse. Its methods may be called from
 // several goroutines.
 type Store struct {
-	cfg     Config
-	log     *zap.Logger
-	metrics *metrics
-	conn    driver.Conn
-	spool   *spool
-	frames  sync.Pool     // *[]byte
-	ended   chan struct{} // closed when Run returns
+	cfg      Config
+	log      *zap.Logger
+	metrics  *metrics
+	conn     driver.Conn
+	spool    *spool
+	encoders sync.Pool     // *encoder
+	ended    chan struct{} // closed when Run returns
 }
 
 // New prepares a store; it does no I/O and starts nothing. The error names
@@ -41,13 +38,17 @@ func New(cfg Config, deps Deps) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store configuration: %w", err)
 	}
-	m := newMetrics(deps.Registerer)
-	return &Store{
+	m := newMetrics()
+	s := &Store{
 		cfg: cfg, log: log, metrics: m, conn: conn,
-		spool:  newSpool(cfg, log, m),
-		frames: sync.Pool{New: func() any { return new([]byte) }},
-		ended:  make(chan struct{}),
-	}, nil
+		spool:    newSpool(cfg, log, m),
+		encoders: sync.Pool{New: func() any { return new(encoder) }},
+		ended:    make(chan struct{}),
+	}
+	if deps.Registerer != nil {
+		m.register(deps.Registerer, s.spool)
+	}
+	return s, nil
 }
 
 // options are the driver's for one database.
@@ -57,18 +58,22 @@ func (c *Config) options(database string) *clickhouse.Options {
 		Auth:         clickhouse.Auth{Database: database, Username: c.User, Password: c.Password},
 		TLS:          c.TLS,
 		DialContext:  c.DialContext,
-		DialTimeout:  10 * time.Second,
-		MaxOpenConns: senders + 8,
-		MaxIdleConns: senders + 4,
+		DialTimeout:  dialWait,
+		MaxOpenConns: c.Senders + 8,
+		MaxIdleConns: c.Senders + 4,
 		// Of several addresses one is used as long as it answers, so that what
 		// was written is read.
 		ConnOpenStrategy: clickhouse.ConnOpenInOrder,
 	}
-	if c.DialContext == nil { // over a network compression pays, over loopback it costs
+	if c.compress() {
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
 	return o
 }
+
+// compress reports whether blocks are compressed on their way: over a network
+// that pays, over loopback it costs.
+func (c *Config) compress() bool { return c.DialContext == nil }
 
 // Run sends what Write has spooled, first what an earlier process left, until
 // ctx ends; it then sends what is left for a few seconds and returns nil. The
@@ -90,9 +95,9 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 	}()
 	var g errgroup.Group
-	for range senders {
+	for range s.cfg.Senders {
 		g.Go(func() error {
-			s.sendLoop(ctx, drain)
+			(&sender{Store: s, link: link{cfg: &s.cfg}}).run(ctx, drain)
 			return nil
 		})
 	}
