@@ -4,7 +4,7 @@ import "github.com/flowcordon/flowcordon/flow"
 
 // reversed is the other direction of a biflow: endpoints, interfaces and
 // counters change places; what belongs to the sender's side is left out.
-func reversed(f *fields, r flow.Record) *flow.Record {
+func reversed(f *fields, r flow.Record) flow.Record {
 	r.Src, r.Dst = r.Dst, r.Src
 	r.SrcPort, r.DstPort = r.DstPort, r.SrcPort
 	r.Packets, r.Bytes = f.revPackets, f.revBytes // after running, where they are totals
@@ -35,5 +35,5 @@ func reversed(f *fields, r flow.Record) *flow.Record {
 			r.ICMPType, r.ICMPCode = 0, 0
 		}
 	}
-	return &r
+	return r
 }

@@ -13,13 +13,12 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// Bounds of the fuzz targets. A byte of data can become at most a record (some
-// 250 bytes, twice for a biflow) and, in goflow2, a boxed field of about 64
-// bytes; growing slices double that. New exporters, domains and templates cost
-// some kilobytes each.
+// Bounds of the fuzz targets. What a byte can cost is a template's field (4
+// bytes) or a domain (a header of 16); a record costs nothing. Around it stand a
+// new exporter, its histograms, and the log.
 const (
-	fuzzBytesPerByte = 2048
-	fuzzBytesBase    = 512 << 10
+	fuzzBytesPerByte = 64
+	fuzzBytesBase    = 64 << 10
 	fuzzTime         = 3 * time.Second
 )
 

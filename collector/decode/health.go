@@ -108,6 +108,14 @@ func (s ExporterStats) samplingProblems(addr netip.Addr) []string {
 				c.Domain, time.Unix(0, c.At).UTC().Format("15:04 UTC"), c.From, c.To)
 		}
 	}
+	for _, r := range s.StaleRates {
+		seen := "before this program kept the time"
+		if r.LastSeen > 0 {
+			seen = "at " + time.Unix(0, r.LastSeen).UTC().Format(time.RFC3339)
+		}
+		add("domain %d states its sampling rate 1:%d no longer, last %s; it is still used. Let the router send its sampler options every 10 minutes, or set exporters.sampling: {exporter: %s, override: N}",
+			r.Domain, r.Rate, seen, addr)
+	}
 	if len(s.Deviations) > 0 {
 		d := s.Deviations[0]
 		more := ""

@@ -45,6 +45,10 @@ const (
 	// turn one packet into a flood.
 	maxSamplingRate = 1_000_000
 
+	// rateStale is how long after it was last stated a rate counts as stale:
+	// exporters repeat their options every 10 to 30 minutes, some every hour.
+	rateStale = 2 * time.Hour
+
 	// defaultHoldBack holds about 1,400 full datagrams while the first
 	// templates are awaited after a cold start.
 	defaultHoldBack = 2 << 20

@@ -293,3 +293,43 @@ func TestV5EqualsSlow(t *testing.T) {
 		}
 	}
 }
+
+// TestNoAllocations: at a steady state a record costs no allocation, whichever
+// way it is read.
+func TestNoAllocations(t *testing.T) {
+	interfaces := wire{}.raw(set(3, wire{}.u16(257, 2, 1, 10, 4, 34, 4)), set(257, wire{}.u32(3, 1000, 4, 2000)))
+	ops := wire{}.u16(256, 21).raw(tplUsual(152, 8, 153, 8)[4:]).u16(305, 4)
+	totals := wire{}.u16(256, 5).u16(8, 4, 12, 4, 4, 1, 86, 4, 85, 4)
+	biflow := wire{}.u16(256, 5).u16(8, 4, 12, 4, 4, 1, 2, 4).u16(0x8002, 4).u32(penReverse)
+	tests := []struct {
+		name        string
+		intro, data []byte
+	}{
+		{"v5", v5msg(0, 100), v5msg(1, 100, v5rec("192.0.2.1", "198.51.100.1", 1, 2, 6, 2, 3, 180), v5rec("192.0.2.1", "198.51.100.1", 1, 2, 17, 0, 3, 180))},
+		{"v9", v9(0, 1, set(0, tplUsual(22, 4, 21, 4))), v9(1, 1, set(256, usual(20, uptimes)))},
+		{"IPFIX with a rate for each interface", ipfixMsg(0, 1, set(2, tplUsual(152, 8, 153, 8)), interfaces), ipfixMsg(1, 1, set(256, usual(20, absolutes)))},
+		{"read by the ops", ipfixMsg(0, 1, set(2, ops)), ipfixMsg(1, 1, set(256, wire{}.raw(usual(1, absolutes)).u32(100)))},
+		{"variable length", ipfixMsg(0, 1, set(2, wire{}.u16(256, 3).u16(82, 0xffff, 4, 1, 2, 4))), ipfixMsg(1, 1, set(256, wire{}.u8(2, 'a', 'b', 6).u32(1)))},
+		{"running totals of flows that are known", ipfixMsg(0, 1, set(2, totals)), ipfixMsg(1, 1, set(256, wire{}.ip("192.0.2.1", "198.51.100.1").u8(6).u32(1, 40)))},
+		{"biflow", ipfixMsg(0, 1, set(2, biflow)), ipfixMsg(1, 1, set(256, wire{}.ip("192.0.2.1", "198.51.100.1").u8(6).u32(1, 40)))},
+		{"options", ipfixMsg(0, 1, interfaces), ipfixMsg(1, 1, set(257, wire{}.u32(3, 1000, 4, 2000)))},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := New(Config{}, Deps{})
+			feed(d, tt.intro)
+			n := 0
+			emit := func(rs []flow.Record) { n += len(rs) }
+			decode := func() {
+				d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: tt.data}, emit)
+			}
+			decode()
+			if got := testing.AllocsPerRun(200, decode); got != 0 {
+				t.Errorf("%v allocations for a datagram", got)
+			}
+			if s := d.Stats(); n == 0 && s.OptionsRecords == 0 || len(s.SetsDropped)+len(s.RecordsDropped) != 0 {
+				t.Errorf("%d records, %+v", n, s)
+			}
+		})
+	}
+}

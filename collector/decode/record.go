@@ -51,7 +51,7 @@ func (d *Decoder) build(o *origin, f *fields) {
 	d.out = d.out[:len(d.out)+1]
 
 	if f.revPackets > 0 && !sampled {
-		*d.room(o) = *reversed(f, r)
+		*d.room(o) = reversed(f, r)
 		d.out = d.out[:len(d.out)+1]
 	}
 }

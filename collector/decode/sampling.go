@@ -272,28 +272,39 @@ func (d *Decoder) rate(o *origin, q *quick, s *[numSlots]slot, rec []byte, r *fl
 	return true
 }
 
-// StatedRate is a sampling rate that an exporter's options data states.
-type StatedRate struct {
-	Domain   uint32
+// StaleRate is a sampling rate in use that the exporter did not state for long:
+// one from a state file, or of options that come no longer.
+type StaleRate struct {
+	Domain   uint32 // that stated it
 	Rate     uint32 // 1:N
-	LastSeen int64  // received, ns; of a state file where it was not stated since
+	LastSeen int64  // received, ns; 0: before times were kept
 }
 
-// statedRates returns the rates of all domains, each once, with the latest time
-// one of its samplers stated it: exporters repeat their options every some
-// minutes, so that an old time means that the rate may be true no longer.
-func (e *exporter) statedRates() []StatedRate {
-	var out []StatedRate
+// staleRates returns the rates that records were given within the last rateStale
+// and that options data stated before that only. They stay in use: a rate that
+// was true is a better guess than none.
+func (e *exporter) staleRates() []StaleRate {
+	used := map[uint32]bool{}
+	e.domains.all(func(_ domainKey, dom *domain) {
+		for _, u := range dom.rates.uses {
+			if u.source == flow.SamplingOptions && e.last-u.last < int64(rateStale) {
+				used[u.rate] = true
+			}
+		}
+	})
+	var out []StaleRate
 	e.domains.all(func(k domainKey, dom *domain) {
-		latest := map[uint32]int64{}
+		latest := map[uint32]int64{} // whichever of several samplers stated it
 		for _, r := range dom.samplers.rates {
 			latest[r.rate] = max(latest[r.rate], r.seen)
 		}
 		for rate, seen := range latest {
-			out = append(out, StatedRate{k.id, rate, seen})
+			if used[rate] && e.last-seen >= int64(rateStale) {
+				out = append(out, StaleRate{k.id, rate, seen})
+			}
 		}
 	})
-	slices.SortFunc(out, func(a, b StatedRate) int {
+	slices.SortFunc(out, func(a, b StaleRate) int {
 		return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.LastSeen, b.LastSeen))
 	})
 	return out

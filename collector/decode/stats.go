@@ -54,6 +54,7 @@ type ExporterStats struct {
 	SamplesDroppedAt int64               `json:",omitempty"`
 	Deviations       []SamplingDeviation `json:",omitempty"` // sFlow sources that do not sample as stated, worst first
 	RateChanges      []RateChange        `json:",omitempty"` // the latest of each domain
+	StaleRates       []StaleRate         `json:",omitempty"` // in use, and not stated for long
 }
 
 // Stats returns the counts. It belongs to the Decoder's goroutine like Decode.
@@ -104,6 +105,7 @@ func (e *exporter) stats() ExporterStats {
 
 		SamplesDropped:   e.samplesDropped,
 		SamplesDroppedAt: e.samplesDroppedAt,
+		StaleRates:       e.staleRates(),
 	}
 	for p := flow.NetFlow5; p <= flow.SFlow5; p++ {
 		if e.protocols&(1<<p) != 0 {

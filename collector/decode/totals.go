@@ -111,7 +111,12 @@ func (t *totals) turn(o *origin) {
 		t.now, t.old = map[uint64]total{}, map[uint64]total{}
 		t.since = o.received
 	}
-	if o.received-t.since > int64(totalsAge) {
+	switch since := o.received - t.since; {
+	case since > 2*int64(totalsAge):
+		clear(t.now)
+		clear(t.old)
+		t.since = o.received
+	case since > int64(totalsAge):
 		t.age(o.received)
 	}
 }
