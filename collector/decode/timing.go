@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"math"
 	"math/bits"
 	"time"
 
@@ -49,24 +50,48 @@ func (t *timing) header(export, received int64) {
 	}
 }
 
-// records takes the times of a run of records. export is the clock of their
-// header: with it the delay is the exporter's own, whatever its clock is worth.
+// Of long runs every fourth record goes into the histograms, for four; the
+// maxima are of all.
+const (
+	longRun   = 16
+	runStride = 4
+)
+
+// records takes the times of a run of records that came together. export is the
+// clock of their header: with it the delay is the exporter's own, whatever its
+// clock is worth.
 func (t *timing) records(rs []flow.Record, export int64) {
 	h := t.now(rs[0].Received)
-	late := h.late
+	if h.delay == nil {
+		h.delay, h.duration = new(histogram), new(histogram)
+	}
+	stride := 1
+	if len(rs) >= longRun {
+		stride = runStride
+	}
+	first, longest := int64(math.MaxInt64), int64(math.MinInt64)
+	var delay, duration, due int
 	for i := range rs {
 		r := &rs[i]
 		if r.Has&flow.HasTimes == 0 {
 			continue
 		}
-		if h.delay == nil {
-			h.delay, h.duration = new(histogram), new(histogram)
+		first, longest = min(first, r.End), max(longest, r.End-r.Start)
+		if due--; due < 0 {
+			due = stride - 1
+			delay, duration = bucketOf(export-r.End), bucketOf(r.End-r.Start)
+			h.delay.counts[delay] += uint32(stride)
+			h.duration.counts[duration] += uint32(stride)
 		}
-		late = max(late, r.Received-r.End)
-		h.delay.add(export - r.End)
-		h.duration.add(r.End - r.Start)
 	}
-	h.late = late
+	if longest < 0 {
+		return // none has times
+	}
+	h.delay.counts[delay] -= uint32(due) // the last one stood for fewer
+	h.duration.counts[duration] -= uint32(due)
+	h.late = max(h.late, rs[0].Received-first)
+	h.delay.max = max(h.delay.max, export-first)
+	h.duration.max = max(h.duration.max, longest)
 }
 
 // clockOffset is nil where no header tells a time (sFlow).
@@ -115,11 +140,6 @@ func bucketEnd(b int) int64 {
 	}
 	top := b>>2 - 1
 	return int64(b&3+4+1) << (top + histogramShift)
-}
-
-func (h *histogram) add(ns int64) {
-	h.counts[bucketOf(ns)]++
-	h.max = max(h.max, ns)
 }
 
 func (h *histogram) cleared() *histogram {

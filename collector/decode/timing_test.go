@@ -38,17 +38,21 @@ func TestSpread(t *testing.T) {
 		t.Error("a spread of nothing")
 	}
 	var a, b histogram
-	for i := range 98 {
-		a.add(int64(i+1) * int64(time.Second))
+	add := func(h *histogram, d time.Duration) {
+		h.counts[bucketOf(int64(d))]++
+		h.max = max(h.max, int64(d))
 	}
-	b.add(int64(200 * time.Second))
-	b.add(int64(48 * time.Hour)) // beyond the last bucket
+	for i := range 98 {
+		add(&a, time.Duration(i+1)*time.Second)
+	}
+	add(&b, 200*time.Second)
+	add(&b, 48*time.Hour) // beyond the last bucket
 	s := spread(&a, &b)
 	if s.Records != 100 || s.Max != 48*3600 || s.P50 < 50 || s.P50 > 50*1.25 || s.P99 < 200 || s.P99 > 250 {
 		t.Errorf("%+v", *s)
 	}
 	var one histogram
-	one.add(int64(61 * time.Second))
+	add(&one, 61*time.Second)
 	if diff := cmp.Diff(&flow.Spread{P50: 61, P99: 61, Max: 61, Records: 1}, spread(&one, nil)); diff != "" {
 		t.Errorf("no quantile is over the maximum (-want +got):\n%s", diff)
 	}
@@ -114,6 +118,34 @@ func TestTiming(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	})
+}
+
+// TestTimingOfLongRuns: what is taken of every fourth record stands for all,
+// and the extremes of those between are not missed.
+func TestTimingOfLongRuns(t *testing.T) {
+	for n := 1; n <= 130; n++ {
+		var tm timing
+		rs := make([]flow.Record, n)
+		for i := range rs {
+			rs[i] = flow.Record{Received: testNow, Start: testNow - 70e9, End: testNow - 10e9, Has: flow.HasTimes}
+		}
+		odd := n * 2 / 3
+		rs[odd].Start, rs[odd].End = testNow-400e9, testNow-100e9
+		tm.records(rs, testNow-5e9)
+		h := &tm.halves[0]
+		s, u := spread(h.delay, nil), spread(h.duration, nil)
+		if s.Max != 95 || u.Max != 300 || h.late != 100e9 || s.Records != uint64(n) || u.Records != uint64(n) {
+			t.Fatalf("%d records: %+v, %+v, late %d", n, *s, *u, h.late)
+		}
+		if n > 3 && (s.P50 < 5 || s.P50 > 6.25 || u.P50 < 60 || u.P50 > 75) {
+			t.Fatalf("%d records: %+v, %+v", n, *s, *u)
+		}
+	}
+	var none timing
+	none.records(make([]flow.Record, 3), testNow)
+	if h := &none.halves[0]; spread(h.delay, nil) != nil || h.late != 0 {
+		t.Error("records without times were taken")
+	}
 }
 
 // BenchmarkTimingRecords is what a record costs for its exporter's health.
