@@ -26,6 +26,9 @@ type BlockscanConfig struct {
 	// RawShare of the SYNs must be raw-crafted for a suspension: a
 	// peer-to-peer program that starts up does the rest.
 	RawShare float64 `yaml:"raw_share" json:"raw_share"`
+	// KernelS is the least length, in seconds, that kernel SYNs are judged over:
+	// a flow cache exports a failure sooner than a conversation.
+	KernelS int `yaml:"kernel_s" json:"kernel_s"`
 	// TopShare: a port with this share of the pairs is the netscan's to judge.
 	TopShare float64 `yaml:"top_share" json:"top_share"`
 }
@@ -34,7 +37,7 @@ const blockscanVersion = 1
 
 func defaultBlockscan() BlockscanConfig {
 	return BlockscanConfig{WindowsS: []int{60, 300, 1800}, Rate: 10, NotifyScore: 14, SuspendScore: 30, PersistScore: 10,
-		NotifyPairs: 15, SuspendPairs: 40, MinRemotes: 12, NotifyPool: 60, SuspendPool: 200, RawShare: 0.8, TopShare: 0.5}
+		NotifyPairs: 15, SuspendPairs: 40, MinRemotes: 12, NotifyPool: 60, SuspendPool: 200, RawShare: 0.8, KernelS: 300, TopShare: 0.5}
 }
 
 func (cfg *BlockscanConfig) validate(v *validator, path string) {
@@ -74,10 +77,10 @@ func blockscan(cfg *BlockscanConfig, s *flow.AttemptStat, r flow.Range) (flow.Fi
 		Samples: s.SYNOut, Distinct: uint64(c.u), SamplingRate: c.n, Score: score,
 		EstRate: c.u / r.Seconds(), From: r.From, To: r.To, RuleVersion: blockscanVersion}
 	switch {
-	case score >= cfg.SuspendScore && c.u >= float64(cfg.SuspendPairs) && c.raw >= cfg.RawShare*c.s && c.alien &&
+	case score >= cfg.SuspendScore && c.u >= float64(cfg.SuspendPairs) && cfg.isRaw(c) && c.alien &&
 		poolAtLeast(c.u, c.s, cfg.SuspendPool):
 		f.Tier, f.Threshold = flow.TierSuspend, cfg.SuspendScore
-	case score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyPairs) && poolAtLeast(c.u, c.s, cfg.NotifyPool):
+	case score >= cfg.NotifyScore && c.u >= float64(cfg.NotifyPairs) && (cfg.isRaw(c) || r.Seconds() >= float64(cfg.KernelS)) && poolAtLeast(c.u, c.s, cfg.NotifyPool):
 		f.Tier, f.Threshold = flow.TierNotify, cfg.NotifyScore
 	default:
 		return flow.Finding{}, false
@@ -85,6 +88,9 @@ func blockscan(cfg *BlockscanConfig, s *flow.AttemptStat, r flow.Range) (flow.Fi
 	f.Reason = blockscanReason(&f, s)
 	return f, true
 }
+
+// isRaw reports whether the SYNs were made by a scanner's own code.
+func (cfg *BlockscanConfig) isRaw(c scanCounts) bool { return c.raw >= cfg.RawShare*c.s }
 
 // score is the smaller of "too many pairs" and "too few answered". Λb has no
 // place here: it is not safe for hosts that dial many ports (detection.md §2.3).

@@ -79,7 +79,8 @@ func (t *tickState) icmpTotals(r flow.Range, proto uint8, pairs []flow.PairStat)
 	if err != nil {
 		return nil, fmt.Errorf("host totals: %w", err)
 	}
-	echo, err := t.d.deps.Windows.ServiceStats(t.ctx, r, proto, leastPings)
+	// By packets: a flow record of a minute is one attempt.
+	echo, err := t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: proto, Role: flow.RoleClient, MinOutPackets: leastPings})
 	if err != nil {
 		return nil, fmt.Errorf("service windows: %w", err)
 	}

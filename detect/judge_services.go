@@ -3,6 +3,7 @@ package detect
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -21,34 +22,47 @@ func (t *tickState) blockscan() error {
 			return fmt.Errorf("attempts of %s: %w", seconds(length), err)
 		}
 		var fs []flow.Finding
-		open := map[netip.Addr]scanCounts{}
+		open := map[netip.Addr]scanCounts{} // must persist
 		for i := range stats {
 			f, ok := blockscan(cfg, &stats[i], r)
 			if !ok {
 				continue
 			}
 			t.evidence(&f)
-			if f.Tier == flow.TierSuspend {
-				open[f.Tenant] = hostCounts(&stats[i])
+			c := hostCounts(&stats[i])
+			if f.Tier == flow.TierSuspend || !cfg.isRaw(c) {
+				open[f.Tenant] = c
 			}
 			fs = append(fs, f)
 		}
-		for _, l := range lateParts(length) {
-			if len(open) == 0 {
-				break
-			}
-			ends, err := t.d.deps.Windows.AttemptStats(t.ctx, late(r, l), flow.ProtoTCP, 1+uint64(cfg.PersistScore/maxPerSample), uint64(cfg.Rate*l.Seconds()))
-			if err != nil {
-				return fmt.Errorf("attempts for persistence: %w", err)
-			}
-			for i := range ends {
-				if whole, ok := open[ends[i].Tenant]; ok && cfg.twice(whole, hostCounts(&ends[i]), r.Seconds(), l.Seconds()) {
-					delete(open, ends[i].Tenant)
-				}
-			}
-		}
-		if err := t.keepAll(r, length, fs, func(f *flow.Finding) bool { _, still := open[f.Tenant]; return !still }, nil); err != nil {
+		if err := t.triesAllTwice(cfg, r, length, open); err != nil {
 			return err
+		}
+		once := func(f *flow.Finding) bool { _, still := open[f.Tenant]; return still }
+		// Of a peer-to-peer program that starts, the failures are exported before
+		// the conversations: at notify such a moment is nothing at all.
+		fs = slices.DeleteFunc(fs, func(f flow.Finding) bool { return f.Tier == flow.TierNotify && once(&f) })
+		if err := t.keepAll(r, length, fs, func(f *flow.Finding) bool { return !once(f) }, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// triesAllTwice is scansTwice for all ports of a tenant.
+func (t *tickState) triesAllTwice(cfg *BlockscanConfig, r flow.Range, length time.Duration, open map[netip.Addr]scanCounts) error {
+	for _, l := range lateParts(length) {
+		if len(open) == 0 {
+			return nil
+		}
+		ends, err := t.d.deps.Windows.AttemptStats(t.ctx, late(r, l), flow.ProtoTCP, 1+uint64(cfg.PersistScore/maxPerSample), uint64(cfg.Rate*l.Seconds()))
+		if err != nil {
+			return fmt.Errorf("attempts for persistence: %w", err)
+		}
+		for i := range ends {
+			if whole, ok := open[ends[i].Tenant]; ok && cfg.twice(whole, hostCounts(&ends[i]), r.Seconds(), l.Seconds()) {
+				delete(open, ends[i].Tenant)
+			}
 		}
 	}
 	return nil
@@ -254,9 +268,12 @@ func (t *tickState) service(rule serviceRule) error {
 // servesTwice takes those out of open for which the range can be cut so that
 // both parts show the finding on their own, as scansTwice does.
 func (t *tickState) servesTwice(rule *serviceRule, r flow.Range, length time.Duration, open map[serviceKey]*flow.ServiceStat) error {
-	for _, l := range lateParts(length) {
-		if len(open) == 0 {
-			return nil
+	// A flow cache may hold back the last 15 s or more: of a minute, three
+	// quarters are the half that has rows.
+	parts := append([]time.Duration{(length*3/4 + window - 1) / window * window}, lateParts(length)...)
+	for _, l := range parts {
+		if len(open) == 0 || l >= length {
+			continue
 		}
 		ends, err := rule.stats(late(r, l), true)
 		if err != nil {

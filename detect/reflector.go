@@ -110,7 +110,7 @@ func reflector(cfg *ReflectorConfig, s *flow.ServiceStat, r flow.Range) (flow.Fi
 	f := flow.Finding{Tenant: s.Tenant, Rule: flow.RuleReflector, Tier: flow.TierNotify, IPProto: s.IPProto, Port: s.SvcPort,
 		Samples: s.OutPackets, SamplingRate: n, Score: score, Threshold: cfg.NotifyScore,
 		EstRate: out * n / r.Seconds(), From: r.From, To: r.To, RuleVersion: reflectorVersion}
-	if score >= cfg.BlockScore && larger >= cfg.BlockScore && outBytes >= cfg.BlockRatio*inBytes {
+	if score >= cfg.BlockScore && outBytes >= cfg.BlockRatio*inBytes {
 		f.Tier, f.Threshold = flow.TierBlockPort, cfg.BlockScore
 		if kind.NotifyOnly {
 			hold(&f, GateSharedPort)

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"testing"
+	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -26,8 +27,8 @@ func TestBlockscanBoundaries(t *testing.T) {
 		{"1:1, at it", tries(minExcessCount(600, 14), 1), flow.TierNotify},
 		{"1:1, one below suspend", tries(minExcessCount(600, 30)-1, 1), flow.TierNotify},
 		{"1:1, at suspend", tries(minExcessCount(600, 30), 1), flow.TierSuspend},
-		{"kernel SYNs are never above notify", with(tries(5000, 1), func(s *flow.AttemptStat) { s.RawSYN = 0 }), flow.TierNotify},
-		{"raw share just below 0.8", with(tries(1000, 256), func(s *flow.AttemptStat) { s.RawSYN = 799 }), flow.TierNotify},
+		{"kernel SYNs over a minute", with(tries(5000, 1), func(s *flow.AttemptStat) { s.RawSYN = 0 }), flow.TierNone},
+		{"raw share just below 0.8", with(tries(1000, 256), func(s *flow.AttemptStat) { s.RawSYN = 799 }), flow.TierNone},
 		{"raw share 0.8", with(tries(1000, 256), func(s *flow.AttemptStat) { s.RawSYN = 800 }), flow.TierSuspend},
 		{"a kernel with TTL 255 that is answered by half", with(tries(1000, 256), func(s *flow.AttemptStat) { s.SYNACKIn, s.EstOut, s.EstIn = 500, 500, 500 }), flow.TierNone},
 		{"one port has half of the pairs: netscan", with(tries(1000, 256), func(s *flow.AttemptStat) { s.TopDistinct = 500 }), flow.TierNone},
@@ -43,6 +44,17 @@ func TestBlockscanBoundaries(t *testing.T) {
 				t.Errorf("%s (score %.2f), want %s", f.Tier, f.Score, c.want)
 			}
 		})
+	}
+}
+
+func TestBlockscanKernel(t *testing.T) {
+	cfg := defaultBlockscan()
+	s := flow.AttemptStat{Tenant: tenant4, IPProto: flow.ProtoTCP, Pairs: 50_000, Remotes: 50_000, TopDistinct: 10, Rate: 1, Classes: flow.Classes{SYNOut: 50_000}}
+	for secs, want := range map[int]flow.Tier{60: flow.TierNone, 290: flow.TierNone, 300: flow.TierNotify, 1800: flow.TierNotify} {
+		r := flow.Range{From: epoch, To: epoch.Add(time.Duration(secs) * time.Second)}
+		if f, _ := blockscan(&cfg, &s, r); f.Tier != want {
+			t.Errorf("%d s: %s, want %s", secs, f.Tier, want)
+		}
 	}
 }
 

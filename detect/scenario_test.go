@@ -24,21 +24,24 @@ import (
 //	title TEXT
 //	length 600s                what is simulated; at 1:1 less, see budget
 //	max none|notify            benign: no finding above that at any rate
-//	by 1:256 suspend 90s       abusive: this tier at this rate within this time
+//	by 1:256 suspend 90s RULE  abusive: this tier at this rate within this time
 //	                           of the first packet; a rate without a line is
-//	                           simulated and reported, but nothing is asked
+//	                           simulated and reported, but nothing is asked;
+//	                           of this rule, or without one of any
+//	tag mail                   the tenant's role tags
+//	known 0.9                  share of the destinations that are known peers
 //	rates 1:1 1:256            only these; the default is all four
 //	export sflow|netflow       only this; the default is NetFlow at 1:1, and
 //	                           sFlow and NetFlow by turns elsewhere
 //	phase 3s                   when in a window it begins; the default is random
 //	outonly                    what the tenant receives is not exported
-//	tcp|udp|stream KEY=VALUE…  a source of traffic
+//	tcp|udp|icmp|stream KEY=VALUE…  a source of traffic
 //
 // Keys of every source: rate (conversations/s; packets/s of a stream), from, to,
 // port (22 or 80,443 or random or 1-65535, one after the other), dst (any,
 // bogon, v6, or the size of a pool, of which the first ok·size are up),
-// server (the remote opens), v6 (the tenant is), noflags, spoofed (comes in
-// from outside with the tenant's address).
+// server (the remote opens), own (the tenant's port), v6 (the tenant is, and a
+// pool), noflags, spoofed (comes in from outside with the tenant's address).
 // tcp: ok, rst, half (answered and reset by the kernel, as raw SYNs are),
 // silent (answered, nothing follows), scatter (SYN-ACKs for nobody, reset);
 // the rest gets no answer and is tried syn times. out and in are the packets
@@ -46,7 +49,8 @@ import (
 // data packets, dur its seconds.
 // udp: ok (share answered), out and in packets of an exchange, size, insize,
 // icmp (the tenant answers by ICMP unreachable).
-// stream: proto (udp or tcp), dst (number of flows), ok (packets back per
+// icmp: as udp; the packets are echo requests and replies.
+// stream: proto (udp, tcp, icmp or an IP protocol number), dst (number of flows), ok (packets back per
 // packet sent), size, insize, active (the exporter's active timeout).
 type scenario struct {
 	name, title string
@@ -57,6 +61,8 @@ type scenario struct {
 	rates       []uint32
 	export      string
 	outOnly     bool
+	tags        []string
+	known       float64
 	phase       time.Duration // of the first packet within a window; -1: random
 	sources     []source
 }
@@ -64,6 +70,7 @@ type scenario struct {
 type expectation struct {
 	tier   flow.Tier
 	within time.Duration
+	rule   flow.Rule // empty: any
 }
 
 var allRates = []uint32{1, 256, 1000, 4096}
@@ -115,7 +122,9 @@ func (s *scenario) statement(w []string) (err error) {
 		if err = parseTier(w[2], &e.tier); err != nil {
 			return err
 		}
-		e.within, err = time.ParseDuration(w[3])
+		if e.within, err = time.ParseDuration(w[3]); len(w) > 4 {
+			e.rule = flow.Rule(w[4])
+		}
 		s.by[n] = e
 	case "rates":
 		s.rates = nil
@@ -132,7 +141,11 @@ func (s *scenario) statement(w []string) (err error) {
 		s.phase, err = time.ParseDuration(w[1])
 	case "outonly":
 		s.outOnly = true
-	case "tcp", "udp", "stream":
+	case "tag":
+		s.tags = w[1:]
+	case "known":
+		s.known, err = strconv.ParseFloat(w[1], 64)
+	case "tcp", "udp", "icmp", "stream":
 		var src source
 		if src, err = parseSource(w); err == nil {
 			s.sources = append(s.sources, src)
@@ -160,8 +173,11 @@ func parseSource(w []string) (source, error) {
 	s := source{proto: flow.ProtoTCP, dst: "any", active: activeTimeout, randomPort: true,
 		tcp: shape{syn: 1, out: 6, in: 5, length: 60, ttl: 64, size: 100, insize: 600, dur: 0.5},
 		udp: udpShape{out: 1, in: 1, size: 80, insize: 120}}
-	if w[0] == "udp" {
+	switch w[0] {
+	case "udp":
 		s.proto = flow.ProtoUDP
+	case "icmp":
+		s.proto, s.udp.size, s.udp.insize = flow.ProtoICMP, 84, 84
 	}
 	if w[0] == "stream" {
 		s.proto, s.stream, s.dst = flow.ProtoUDP, true, "1"
@@ -172,6 +188,9 @@ func parseSource(w []string) (source, error) {
 		if err := s.set(k, v); err != nil {
 			return s, fmt.Errorf("%s: %w", kv, err)
 		}
+	}
+	if s.proto == flow.ProtoICMP && s.v6 {
+		s.proto = flow.ProtoICMPv6
 	}
 	if s.dst != "any" && s.dst != "bogon" && s.dst != "v6" {
 		n, err := strconv.Atoi(s.dst)
@@ -205,9 +224,19 @@ func (s *source) set(k, v string) (err error) {
 		err = s.setPorts(v)
 	case "dst":
 		s.dst = v
+	case "own":
+		s.own = uint16(f)
 	case "proto":
-		if v == "tcp" {
+		switch v {
+		case "tcp":
 			s.proto = flow.ProtoTCP
+		case "udp":
+		case "icmp":
+			s.proto = flow.ProtoICMP
+		default:
+			var p uint64
+			p, err = strconv.ParseUint(v, 10, 8)
+			s.proto = uint8(p)
 		}
 	case "server":
 		s.server = true
@@ -272,10 +301,11 @@ func (s *source) setPorts(v string) error {
 
 // result is what the detector said of one run.
 type result struct {
-	tier            flow.Tier // the highest
-	notify, suspend time.Duration
-	length          time.Duration // that was simulated
-	worst           flow.Finding
+	tier flow.Tier // the highest
+	// When each tier or a higher was reached.
+	notify, block, suspend time.Duration
+	length                 time.Duration // that was simulated
+	worst                  flow.Finding
 }
 
 const never = time.Duration(1<<63 - 1)
@@ -290,16 +320,17 @@ func (s *scenario) play(t testing.TB, n uint32, seed uint64, netflow bool, budge
 	agg := aggregate.NewLocal(aggregate.Config{
 		Internal:   []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("2001:db8::/32")},
 		External:   []aggregate.Interface{{Exporter: exporter, IfIndex: 99}},
-		FlowPolicy: aggregate.FlowOff,
+		FlowPolicy: aggregate.FlowAll,
 	}, collect(&b))
 	mem := newMemWindows()
-	d := New(Config{}, Deps{Windows: mem})
+	mem.known = s.known
+	d := New(Config{}, Deps{Windows: mem, Tags: func(netip.Addr) []string { return s.tags }})
 	sources := slices.Clone(s.sources)
 	start := epoch.Add(time.Duration(g.rng.Int64N(int64(10 * time.Second)))) // no attack begins on a window's edge
 	if s.phase >= 0 {
 		start = epoch.Add(s.phase)
 	}
-	res := result{notify: never, suspend: never}
+	res := result{notify: never, block: never, suspend: never}
 	end, want := s.length+activeTimeout+2*inactiveTimeout, s.by[n]
 	for e := time.Duration(0); e < end; e += step {
 		if g.records < budget || res.tier < want.tier {
@@ -319,7 +350,7 @@ func (s *scenario) play(t testing.TB, n uint32, seed uint64, netflow bool, budge
 		if err != nil {
 			t.Fatal(err)
 		}
-		res.see(found, ts.Sub(start.Add(s.begin())))
+		res.see(found, ts.Sub(start.Add(s.begin())), want.rule)
 		if !s.benign && want.tier > flow.TierNone && res.tier >= want.tier {
 			break
 		}
@@ -336,13 +367,19 @@ func (s *scenario) begin() time.Duration {
 	return d
 }
 
-func (r *result) see(found []flow.Finding, after time.Duration) {
+func (r *result) see(found []flow.Finding, after time.Duration, only flow.Rule) {
 	for _, f := range found {
+		if only != "" && f.Rule != only {
+			continue
+		}
 		if f.Tier > r.tier {
 			r.tier, r.worst = f.Tier, f
 		}
 		if f.Tier >= flow.TierNotify {
 			r.notify = min(r.notify, after)
+		}
+		if f.Tier >= flow.TierBlockPort {
+			r.block = min(r.block, after)
 		}
 		if f.Tier >= flow.TierSuspend {
 			r.suspend = min(r.suspend, after)
@@ -351,8 +388,11 @@ func (r *result) see(found []flow.Finding, after time.Duration) {
 }
 
 func (r *result) reached(t flow.Tier) time.Duration {
-	if t == flow.TierSuspend {
+	switch t {
+	case flow.TierSuspend:
 		return r.suspend
+	case flow.TierBlockPort:
+		return r.block
 	}
 	return r.notify
 }
@@ -463,6 +503,11 @@ func cell(rs []result, want flow.Tier) string {
 		return fmt.Sprintf("S %.0f s, ≤ %.0f s", m.suspend.Seconds(), rs[len(rs)-1].suspend.Seconds())
 	case count[flow.TierSuspend] > 0:
 		return fmt.Sprintf("S %d, n %d of %d", count[flow.TierSuspend], count[flow.TierNotify], len(rs))
+	case count[flow.TierBlockPort] == len(rs):
+		slices.SortFunc(rs, func(a, b result) int { return cmp.Compare(a.block, b.block) })
+		return fmt.Sprintf("B %.0f s, ≤ %.0f s", rs[len(rs)/2].block.Seconds(), rs[len(rs)-1].block.Seconds())
+	case count[flow.TierBlockPort] > 0:
+		return fmt.Sprintf("B %d, n %d of %d", count[flow.TierBlockPort], count[flow.TierNotify], len(rs))
 	case count[flow.TierNotify] > 0:
 		slices.SortFunc(rs, func(a, b result) int { return cmp.Compare(a.notify, b.notify) })
 		if c := count[flow.TierNotify]; c < len(rs) {

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -53,6 +54,7 @@ type source struct {
 	noFlags    bool
 	active     time.Duration // of the exporter
 	spoofed    bool          // comes in from outside with the tenant's source
+	own        uint16        // the tenant's port; 0: an ephemeral one
 	next       int
 	v6         bool
 }
@@ -166,7 +168,7 @@ func (s *source) outcomes() []outcome {
 			out = append(out, outcome{share, pkts, ok})
 		}
 	}
-	if s.proto == flow.ProtoUDP {
+	if s.proto != flow.ProtoTCP {
 		var q, a []pkt
 		for i := range s.udp.out {
 			q = append(q, pkt{0.01 * float64(i), true, 0, uint16(s.udp.size)})
@@ -238,7 +240,7 @@ func (g *generator) conversation(s *source, at time.Time, o outcome, p float64) 
 
 // addresses returns a record with the ends of a new conversation, outgoing.
 func (g *generator) addresses(s *source, ok bool) flow.Record {
-	r := flow.Record{Src: tenant4, IPProto: s.proto, Has: flow.HasIPProto | flow.HasPorts}
+	r := flow.Record{Src: tenant4, IPProto: s.proto, Has: flow.HasIPProto}
 	if s.v6 {
 		r.Src = tenant6
 	}
@@ -263,8 +265,12 @@ func (g *generator) addresses(s *source, ok bool) flow.Record {
 				i = up + g.rng.IntN(s.pool-up)
 			}
 		}
-		r.Dst = netip.AddrFrom4([4]byte{151, 101, byte(i >> 8), byte(i)})
+		r.Dst = s.member(i)
 	}
+	if s.proto != flow.ProtoTCP && s.proto != flow.ProtoUDP {
+		return r
+	}
+	r.Has |= flow.HasPorts
 	svc := uint16(1024 + g.rng.UintN(64511))
 	switch {
 	case s.sequential:
@@ -276,7 +282,7 @@ func (g *generator) addresses(s *source, ok bool) flow.Record {
 	case !s.randomPort:
 		svc = s.ports[g.rng.IntN(len(s.ports))]
 	}
-	own := uint16(32768 + g.rng.UintN(28232)) // Linux's ip_local_port_range
+	own := cmp.Or(s.own, uint16(32768+g.rng.UintN(28232))) // Linux's ip_local_port_range
 	r.SrcPort, r.DstPort = own, svc
 	if s.server {
 		r.SrcPort, r.DstPort = svc, own
@@ -284,8 +290,16 @@ func (g *generator) addresses(s *source, ok bool) flow.Record {
 	return r
 }
 
+// member is the i-th remote of a pool.
+func (s *source) member(i int) netip.Addr {
+	if s.v6 {
+		return netip.AddrFrom16([16]byte{0x2a, 0x04, 0x4e, 0x42, byte(i >> 8), byte(i), 15: 1})
+	}
+	return netip.AddrFrom4([4]byte{151, 101, byte(i >> 8), byte(i)})
+}
+
 func (s *source) success() float64 {
-	if s.proto == flow.ProtoUDP {
+	if s.proto != flow.ProtoTCP {
 		return s.udp.ok
 	}
 	return s.tcp.ok + s.tcp.half
@@ -323,6 +337,9 @@ func (s *source) finish(r *flow.Record, q pkt, flags uint8) {
 	case s.proto == flow.ProtoTCP && !s.noFlags:
 		r.Has |= flow.HasTCPFlags
 		r.TCPFlags = flags
+	case s.proto == flow.ProtoICMP || s.proto == flow.ProtoICMPv6:
+		r.Has |= flow.HasICMP
+		r.ICMPType = s.echo(q.out != s.server)
 	case s.udp.icmp && q.out:
 		r.IPProto, r.Has = flow.ProtoICMP, flow.HasIPProto|flow.HasICMP
 		r.ICMPType, r.ICMPCode, r.SrcPort, r.DstPort = 3, 3, 0, 0
@@ -331,6 +348,19 @@ func (s *source) finish(r *flow.Record, q pkt, flags uint8) {
 		r.InIf = 99
 		r.Has |= flow.HasInIf
 	}
+}
+
+// echo is the ICMP type of a request or of a reply.
+func (s *source) echo(request bool) uint8 {
+	switch {
+	case s.proto == flow.ProtoICMPv6 && request:
+		return 128
+	case s.proto == flow.ProtoICMPv6:
+		return 129
+	case request:
+		return 8
+	}
+	return 0
 }
 
 func (g *generator) sample(s *source, r flow.Record, at time.Time, q pkt) {
@@ -390,11 +420,13 @@ func (g *generator) runStream(s *source, start time.Time, from, to time.Duration
 	length := (to - from).Seconds()
 	for i := range s.pool {
 		r := g.addresses(s, true)
-		r.Dst = netip.AddrFrom4([4]byte{151, 101, byte(i >> 8), byte(i)})
-		own, svc := uint16(40000+i), s.ports[0]
-		r.SrcPort, r.DstPort = own, svc
-		if s.server {
-			r.SrcPort, r.DstPort = svc, own
+		r.Dst = s.member(i)
+		if len(s.ports) > 0 {
+			own, svc := cmp.Or(s.own, uint16(40000+i)), s.ports[0]
+			r.SrcPort, r.DstPort = own, svc
+			if s.server {
+				r.SrcPort, r.DstPort = svc, own
+			}
 		}
 		for _, out := range []bool{true, false} {
 			pps, size := s.rate/float64(s.pool), s.udp.size
@@ -432,6 +464,6 @@ func (g *generator) streamRecord(s *source, r flow.Record, start time.Time, from
 	r.Start, r.End = start.Add(begin).UnixNano(), start.Add(end).UnixNano()
 	r.Received = r.End + int64(wait)
 	r.Has |= flow.HasTimes
-	s.finish(&r, pkt{out: out}, flow.ACK|flow.PSH)
+	s.finish(&r, pkt{out: out}, flow.ACK)
 	g.emit(r)
 }
