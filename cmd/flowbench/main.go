@@ -20,6 +20,7 @@ type command struct {
 }
 
 var commands = []command{
+	{"compare", "flowcordon beside other collectors: cost at a quiet rate, highest rate without loss", runCompare},
 	{"load", "send datagrams at a rate, to a collector that runs already", runLoad},
 }
 

@@ -36,8 +36,11 @@ type Config struct {
 	Sampling uint32
 	// GSO lets the kernel cut batches into datagrams only when it delivers them:
 	// a third of the cost for the sender.
-	GSO  bool
-	Seed uint64
+	GSO bool
+	// Realtime runs Run's thread before all others of its CPU, where that is
+	// allowed. The goroutine that calls Run must then end with it.
+	Realtime bool
+	Seed     uint64
 }
 
 // RouterDurations stands for the mix of durations that a router's cache makes.

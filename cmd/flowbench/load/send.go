@@ -53,7 +53,12 @@ type sender struct {
 // thread.
 func (l *Load) Run(ctx context.Context) error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if l.cfg.Realtime {
+		// Not unlocked: the thread ends with the goroutine.
+		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0) // not allowed: it shares
+	} else {
+		defer runtime.UnlockOSThread()
+	}
 	// Without it sleeps end up to 50 µs late.
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("timer slack: %w", err)
