@@ -17,8 +17,9 @@ type Decoder struct {
 	holdMax int
 
 	exporters lru[netip.Addr, *exporter]
-	cost      int // of all templates
-	held      []held
+	cost      int    // of all templates
+	held      []held // oldest first, within heldSpace
+	heldSpace []held
 	heldBytes int
 	known     rateCache
 	totals    totals

@@ -193,11 +193,15 @@ func (d *Decoder) warnTemplate(o *origin, key templateKey) {
 	if at, ok := e.warned[key]; ok && o.received-at < int64(time.Minute) {
 		return
 	}
-	if e.warned == nil || len(e.warned) >= 256 {
+	switch {
+	case e.warned == nil:
 		e.warned = map[templateKey]int64{}
+	case len(e.warned) >= maxWarned:
+		clear(e.warned)
 	}
 	e.warned[key] = o.received
-	d.log.Warn("data without its template is held back",
-		zap.Stringer("exporter", e.addr), zap.Uint16("version", key.version),
-		zap.Uint32("domain", key.domain), zap.Uint16("template", key.id))
+	if line := d.log.Check(zap.WarnLevel, "data without its template is held back"); line != nil {
+		line.Write(zap.Stringer("exporter", e.addr), zap.Uint16("version", key.version),
+			zap.Uint32("domain", key.domain), zap.Uint16("template", key.id))
+	}
 }

@@ -25,8 +25,24 @@ func (d *Decoder) holdBack(o *origin, key templateKey, body []byte) {
 	}
 	o.exporter.count(d, nHeld)
 	o.exporter.waiting[key]++
+	d.roomHeld()
 	d.held = append(d.held, held{*o, key, slices.Clone(body)})
 	d.heldBytes += cost
+}
+
+// roomHeld makes room for one more. d.held moves through heldSpace as its first
+// ones leave, and goes back to the beginning when it comes to the end: append
+// alone would allocate anew each time.
+func (d *Decoder) roomHeld() {
+	if len(d.held) < cap(d.held) {
+		return
+	}
+	if len(d.held) > len(d.heldSpace)*3/4 {
+		d.heldSpace = make([]held, max(64, 2*len(d.held)))
+	}
+	n := copy(d.heldSpace, d.held)
+	clear(d.heldSpace[n:])
+	d.held = d.heldSpace[:n]
 }
 
 // dropHeld gives up on the i-th waiting set.
@@ -43,7 +59,7 @@ func (d *Decoder) unhold(i int) {
 		delete(w, h.key)
 	}
 	d.heldBytes -= len(h.body) + heldOverhead
-	if i == 0 { // the common case; the slice's start moves on and append reclaims
+	if i == 0 { // the common case
 		d.held[0] = held{}
 		d.held = d.held[1:]
 		return

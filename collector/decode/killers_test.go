@@ -261,3 +261,92 @@ func TestReasonsAreClosed(t *testing.T) {
 		seen[r.Name] = true
 	}
 }
+
+// TestAllocatedPerByte: senders who make us keep as much as they can for each
+// byte, within the bounds of what is kept at all. The base is an exporter.
+func TestAllocatedPerByte(t *testing.T) {
+	const perByte, base = 64, 64 << 10
+	tests := []struct {
+		name    string
+		spoofed bool // each from a source of its own
+		packet  func(i uint32) []byte
+	}{
+		{"new sources with one record", true, func(i uint32) []byte {
+			return v5msg(i, 0, v5rec("192.0.2.1", "198.51.100.1", 1, 2, 6, 2, 3, 180))
+		}},
+		{"templates of one field", false, func(i uint32) []byte {
+			var w wire
+			for j := range uint32(170) {
+				w = w.u16(uint16(256+i*170+j), 1, 8, 4)
+			}
+			return ipfixMsg(i, 1, set(2, w))
+		}},
+		{"the same templates with other contents each time", false, func(i uint32) []byte {
+			var w wire
+			for j := range uint32(170) {
+				w = w.u16(uint16(256+j), 1, uint16(1+i), 4)
+			}
+			return ipfixMsg(i, 1, set(2, w))
+		}},
+		{"templates of variable-length fields", false, func(i uint32) []byte {
+			w := wire{}.u16(uint16(256+i), 340)
+			for range 340 {
+				w = w.u16(7, 0xffff)
+			}
+			return ipfixMsg(i, 1, set(2, w))
+		}},
+		{"headers of new domains", false, func(i uint32) []byte { return ipfixMsg(0, i) }},
+		{"samplers", false, func(i uint32) []byte {
+			w := wire{}
+			for j := range uint32(150) {
+				w = w.u32(i*150+j, 1+j)
+			}
+			return ipfixMsg(i, 1, set(3, wire{}.u16(257, 2, 1).u16(302, 4, 34, 4)), set(257, w))
+		}},
+		{"running totals of ever new flows", false, func(i uint32) []byte {
+			w := wire{}
+			for j := range uint32(150) {
+				w = w.u32(i*150+j, 1).u8(1)
+			}
+			return ipfixMsg(i, 1, set(2, wire{}.u16(257, 3).u16(8, 4, 12, 4, 86, 1)), set(257, w))
+		}},
+		{"data without templates", false, func(i uint32) []byte {
+			var sets wire
+			for j := range uint32(280) {
+				sets = sets.raw(set(uint16(256+i*280+j), []byte{1}))
+			}
+			return ipfixMsg(i, 1, sets)
+		}},
+		{"records of one byte", false, func(i uint32) []byte {
+			return ipfixMsg(i, 1, set(2, wire{}.u16(256, 1, 4, 1)), set(256, make([]byte, 1300)))
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := New(Config{}, Deps{})
+			var packets [][]byte
+			bytes := 0
+			for i := range uint32(300) {
+				packets = append(packets, tt.packet(i))
+				bytes += len(packets[i])
+			}
+			emit := func([]flow.Record) {}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for i, p := range packets {
+				from := testExporter
+				if tt.spoofed {
+					from = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
+				}
+				d.Decode(Datagram{Exporter: from, Received: testNow, Payload: p}, emit)
+			}
+			runtime.ReadMemStats(&after)
+			used := after.TotalAlloc - before.TotalAlloc
+			t.Logf("%.1f bytes for each of %d", float64(used)/float64(bytes), bytes)
+			if used > uint64(base+perByte*bytes) {
+				t.Errorf("%d bytes allocated for %d received", used, bytes)
+			}
+			checkInvariant(t, d)
+		})
+	}
+}

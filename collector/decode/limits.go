@@ -8,6 +8,10 @@ const (
 	// captures (YAF, nProbe) have under 80 fields; 512 leaves room.
 	maxTemplateFields = 512
 
+	// maxWarned is how many missing templates of an exporter are remembered as
+	// logged: more than routers have, and after that many a line may come twice.
+	maxWarned = 256
+
 	// runRecords is how many records are handed over at once at most: a full
 	// datagram of NetFlow has under 64, and 10 kB of them stay in the cache.
 	runRecords = 64

@@ -121,7 +121,10 @@ func (d *Decoder) dataSetOrHold(o *origin, key templateKey, b []byte) {
 func (d *Decoder) dataSet(o *origin, t *template, b []byte) int {
 	t = d.templateFor(o, t)
 	o.templateID = t.key.id
-	total, cut := 0, false
+	var (
+		total int
+		cut   bool
+	)
 	switch {
 	case t.options:
 		total, cut = d.walkRecords(o, t, b, d.option)
