@@ -13,8 +13,9 @@ import (
 
 // serviceTotalsSQL needs no first pass: the ports are few, and servers' rows
 // have no destinations.
-var serviceTotalsSQL = `SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
-	` + thinned("attempts") + `, ` + thinnedDistinct("uniqExactArray(remotes)", "attempts") + `, toFloat64(` + thinnest + `)
+var serviceTotalsSQL = `WITH ` + tenantsThinned + `
+SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
+	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = {role:UInt8}
 	AND ({any_port:UInt8} = 1 OR svc_port IN {ports:Array(UInt16)})
@@ -45,19 +46,23 @@ var attemptSQL = `WITH k AS (
 	SELECT tenant FROM service_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
 	GROUP BY tenant HAVING sum(attempts) >= {min:UInt64} AND sum(attempts * rate) >= {scaled:UInt64}),
+` + tenantsThinned + `,
 p AS (
 	SELECT tenant, svc_port, max(rate) AS rate, ` + scaledSums() + `,
 		sum(w.attempts * w.rate) AS scaled, sum(w.attempts) AS tries,
-		uniqExactArray(remotes) AS n, groupUniqArrayArray(remotes) AS all
+		` + distinctRemotes + ` AS n, groupUniqArrayArray(remotes) AS all, max(remotes_level) AS level
 	FROM service_window AS w
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND tenant IN k
 	GROUP BY tenant, svc_port)
 SELECT tenant, ` + rescaledSums() + `,
 	` + rescaled("scaled") + ` AS attempts,
-	intDiv(sum(n) * attempts, greatest(sum(tries), 1)), intDiv(uniqExactArray(all) * attempts, greatest(sum(tries), 1)),
+	intDiv(sum(n) * attempts, greatest(sum(tries), 1)), intDiv(` + distinctOfAll + ` * attempts, greatest(sum(tries), 1)),
 	countIf(tries > 0), argMax(svc_port, (n, -toInt32(svc_port))) AS top, intDiv(max(n) * attempts, greatest(sum(tries), 1)), toFloat64(` + thinnest + `)
 FROM p GROUP BY tenant
 SETTINGS use_index_for_in_with_subqueries = 0`
+
+// distinctOfAll is distinctRemotes over the ports of a tenant.
+const distinctOfAll = `bitShiftLeft(arrayCount(h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(level)) - 1) = 0, groupUniqArrayArray(all)), max(level))`
 
 // sumColumns are the counters of flow.Counts and flow.Classes, in the order of
 // countDest and classDest.
@@ -107,7 +112,7 @@ func (s *Store) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8, m
 // pass does; the inner one is for the protocol with the most packets.
 var otherPairSQL = `SELECT tenant, remote, ` + rescaledSums() + `,
 	toFloat64(` + thinnest + `), argMax(ip_proto, (out, -toInt16(ip_proto))),
-	min(first), max(last), length(arrayDistinct(arrayFlatten(groupArray(starts))))
+	minIf(first, out > 0), max(last), length(arrayDistinct(arrayFlatten(groupArray(starts))))
 FROM (
 	SELECT tenant, remote, ip_proto, max(rate) AS rate, ` + scaledSums() + `, sum(w.out_packets) AS out,
 		groupUniqArrayIf(start, w.out_packets > 0) AS starts, minIf(start, w.out_packets > 0) AS first, maxIf(start, w.out_packets > 0) AS last
