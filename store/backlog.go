@@ -14,12 +14,13 @@ const sayEvery = time.Minute
 
 // backlogLog remembers what has been said about the spool.
 type backlogLog struct {
-	since    time.Time // when the database fell behind; zero: it keeps up
-	slow     time.Time // last line about that; zero: none
-	refused  time.Time // last line about the disk; zero: it takes rows
-	refusals int       // of Writes since it took none
-	shed     time.Time // last line about detail that was given up
-	shedRows [len(tables)]int
+	since       time.Time // when the database fell behind; zero: it keeps up
+	slow        time.Time // last line about that; zero: none
+	refused     time.Time // last line about the disk; zero: it takes rows
+	refusals    int       // of Writes, since it took rows for a while
+	lastRefusal time.Time
+	shed        time.Time // last line about detail that was given up
+	shedRows    [len(tables)]int
 }
 
 // due reports whether a line that was last written at t may be written again.
@@ -95,18 +96,22 @@ func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// disk says what became of a Write: once a minute that the disk refuses, and
-// once that it takes rows again.
+// disk says what became of a Write: at most once a minute that the disk refuses,
+// and that it takes rows again when it has for a while.
 func (l *backlogLog) disk(s *spool, err error) {
+	if err == nil && l.refusals == 0 {
+		return // as a rule
+	}
 	now := time.Now()
 	if err == nil {
-		if !l.refused.IsZero() {
+		if now.Sub(l.lastRefusal) >= behindAfter {
 			s.log.Info("the spool's disk takes rows again", zap.String("spool", s.dir), zap.Int("refused_writes", l.refusals))
+			l.refused, l.refusals = time.Time{}, 0
 		}
-		l.refused, l.refusals = time.Time{}, 0
 		return
 	}
 	l.refusals++
+	l.lastRefusal = now
 	if due(&l.refused, now) {
 		s.log.Error("the spool cannot be written, rows are dropped", zap.Error(err), zap.String("spool", s.dir),
 			zap.Int("refused_writes", l.refusals), zap.Int64("bytes", s.bytes))

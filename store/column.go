@@ -12,9 +12,9 @@ import (
 
 // column says where a field is in a row of ours and how its values lie in
 // ClickHouse's Native format. The loops that turn rows into columns go by the
-// field's offset: with a function called for each value, or with all columns of
-// a row written in one pass, they take three times as long (measured: 27, 77 and
-// 74 ns for the 23 columns of a host_window row).
+// field's offset: 0.5 ns a value, where a function called for each value takes
+// 3.3 ns and writing all columns of a row in one pass 3.2 ns (measured over the
+// 23 columns of host_window).
 type column struct {
 	name   string
 	typ    proto.ColumnType
@@ -63,15 +63,15 @@ func columnOf(row reflect.Type, f field) column {
 	case t.Kind() == reflect.Int64 && f.typ == typeNanos:
 		c.put = putNanos
 	case t.Kind() == reflect.Bool:
-		c.typ, c.put = "Bool", put1
+		c.typ, c.put = "Bool", put[uint8]
 	case t.Kind() == reflect.Uint8:
-		c.typ, c.put = "UInt8", put1
+		c.typ, c.put = "UInt8", put[uint8]
 	case t.Kind() == reflect.Uint16:
-		c.typ, c.put = "UInt16", put2
+		c.typ, c.put = "UInt16", put[uint16]
 	case t.Kind() == reflect.Uint32:
-		c.typ, c.put = "UInt32", put4
+		c.typ, c.put = "UInt32", put[uint32]
 	case t.Kind() == reflect.Uint64:
-		c.typ, c.put = "UInt64", put8
+		c.typ, c.put = "UInt64", put[uint64]
 	default:
 		panic(fmt.Sprintf("store: column %s cannot hold %v", f.name, t))
 	}
@@ -81,91 +81,87 @@ func columnOf(row reflect.Type, f field) column {
 	return c
 }
 
-func put1(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	dst = dst[:n]
-	for i := range dst {
-		dst[i] = *(*byte)(unsafe.Add(src, uintptr(i)*stride))
+// values is dst as n values of type V.
+func values[V any](dst []byte, n int) []V {
+	if len(dst) < n*int(unsafe.Sizeof(*new(V))) {
+		panic("store: column is too short")
 	}
+	return unsafe.Slice((*V)(unsafe.Pointer(unsafe.SliceData(dst))), n)
 }
 
-func put2(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		binary.LittleEndian.PutUint16(dst[2*i:], *(*uint16)(unsafe.Add(src, uintptr(i)*stride)))
-	}
-}
-
-func put4(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		binary.LittleEndian.PutUint32(dst[4*i:], *(*uint32)(unsafe.Add(src, uintptr(i)*stride)))
-	}
-}
-
-func put8(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		binary.LittleEndian.PutUint64(dst[8*i:], *(*uint64)(unsafe.Add(src, uintptr(i)*stride)))
+func put[V uint8 | uint16 | uint32 | uint64](dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	off := uintptr(0)
+	d := values[V](dst, n)
+	for i := range d {
+		d[i] = *(*V)(unsafe.Add(src, off))
+		off += stride
 	}
 }
 
 // putAddr writes v4 addresses mapped and the invalid address as ::.
 func putAddr(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		a := (*netip.Addr)(unsafe.Add(src, uintptr(i)*stride)).As16()
-		copy(dst[16*i:16*i+16], a[:])
+	off := uintptr(0)
+	d := values[[2]uint64](dst, n)
+	for i := range d {
+		// In halves, as As16 writes them: read as one, they are not yet there.
+		a := (*netip.Addr)(unsafe.Add(src, off)).As16()
+		d[i][0], d[i][1] = binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])
+		off += stride
 	}
 }
 
 func putSeconds(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		binary.LittleEndian.PutUint32(dst[4*i:], uint32(clampSeconds(*(*int64)(unsafe.Add(src, uintptr(i)*stride)))))
+	off := uintptr(0)
+	d := values[uint32](dst, n)
+	for i := range d {
+		d[i] = uint32(clampSeconds(*(*int64)(unsafe.Add(src, off))))
+		off += stride
 	}
 }
 
 func putNanos(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		binary.LittleEndian.PutUint64(dst[8*i:], uint64(clampNanos(*(*int64)(unsafe.Add(src, uintptr(i)*stride)))))
+	off := uintptr(0)
+	d := values[int64](dst, n)
+	for i := range d {
+		d[i] = clampNanos(*(*int64)(unsafe.Add(src, off)))
+		off += stride
 	}
 }
 
 // putMAC writes 48 bits, the first byte highest.
 func putMAC(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
-	for i := range n {
-		m := (*[6]byte)(unsafe.Add(src, uintptr(i)*stride))
-		binary.LittleEndian.PutUint64(dst[8*i:], uint64(binary.BigEndian.Uint16(m[:]))<<32|uint64(binary.BigEndian.Uint32(m[2:])))
+	off := uintptr(0)
+	d := values[uint64](dst, n)
+	for i := range d {
+		m := (*[6]byte)(unsafe.Add(src, off))
+		d[i] = uint64(binary.BigEndian.Uint16(m[:]))<<32 | uint64(binary.BigEndian.Uint32(m[2:]))
+		off += stride
 	}
 }
 
 // putArrays writes the arrays' ends, counted from the first of these rows, and
-// then their elements, and returns how many bytes that took.
-func (c *column) putArrays(dst []byte, src unsafe.Pointer, stride uintptr, n int) int {
-	at, end := 8*n, uint64(0)
-	for i := range n {
+// then their elements.
+func (c *column) putArrays(dst []byte, src unsafe.Pointer, stride uintptr, n int) {
+	off, end := c.offset, uint64(0)
+	ends, elements := values[uint64](dst, n), dst[8*n:]
+	for i := range ends {
 		// A slice of either type: its length counts elements.
-		s := *(*[]byte)(unsafe.Add(src, uintptr(i)*stride+c.offset))
-		end += uint64(len(s))
-		binary.LittleEndian.PutUint64(dst[8*i:], end)
-		if len(s) == 0 {
-			continue
+		s := *(*[]byte)(unsafe.Add(src, off))
+		off += stride
+		if l := len(s); l > 0 {
+			end += uint64(l)
+			elements = elements[copy(elements, unsafe.Slice(unsafe.SliceData(s), l*c.width)):]
 		}
-		if c.width == 2 {
-			for _, v := range unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(s))), len(s)) {
-				binary.LittleEndian.PutUint16(dst[at:], v)
-				at += 2
-			}
-			continue
-		}
-		for _, v := range unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(s))), len(s)) {
-			binary.LittleEndian.PutUint64(dst[at:], v)
-			at += 8
-		}
+		ends[i] = end
 	}
-	return at
 }
 
 // elements counts what the rows' arrays hold.
 func (c *column) elements(src unsafe.Pointer, stride uintptr, n int) int {
-	sum := 0
-	for i := range n {
-		sum += len(*(*[]byte)(unsafe.Add(src, uintptr(i)*stride+c.offset)))
+	sum, off := 0, c.offset
+	for range n {
+		sum += len(*(*[]byte)(unsafe.Add(src, off)))
+		off += stride
 	}
 	return sum
 }

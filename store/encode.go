@@ -103,21 +103,35 @@ func (f *rowFrame) measure() {
 		f.cols = append(f.cols, uint32(n))
 		f.raw += n
 	}
-	from, to := int64(0), int64(0) // of the partition that the last row was in
-	var cur int
-	first, last := f.in.at(0), f.in.at(0)
-	for i := range f.rows {
-		at := f.in.at(i)
-		first, last = min(first, at), max(last, at)
-		if at < from || at >= to {
-			slot := at / f.table.slotSeconds
-			from, to = slot*f.table.slotSeconds, (slot+1)*f.table.slotSeconds
-			cur = f.slot(uint32(slot))
-		}
-		f.slots[cur].rows++
-	}
-	f.first, f.last = uint32(first), uint32(last)
+	f.times()
 	f.size = headerSize(len(f.cols), len(f.slots))
+}
+
+// times counts the rows of each partition. Division is for the first row of a
+// run in one partition only.
+func (f *rowFrame) times() {
+	unit, clamp := int64(1), clampSeconds
+	if f.table.nanos {
+		unit, clamp = 1e9, clampNanos
+	}
+	length := f.table.slotSeconds * unit
+	at := func(i int) int64 {
+		return clamp(*(*int64)(unsafe.Add(f.in.p, uintptr(i)*f.table.size+f.table.cols[0].offset)))
+	}
+	first, last := at(0), at(0)
+	for i := 0; i < f.rows; {
+		slot := at(i) / length
+		from, run := i, uint64(slot*length)
+		for ; i < f.rows; i++ {
+			t := at(i)
+			if uint64(t)-run >= uint64(length) {
+				break
+			}
+			first, last = min(first, t), max(last, t)
+		}
+		f.slots[f.slot(uint32(slot))].rows += uint32(i - from)
+	}
+	f.first, f.last = uint32(first/unit), uint32(last/unit)
 }
 
 // slot returns the index of a partition, which it adds if it is new. As a rule

@@ -52,7 +52,7 @@ const (
 	flagMore = 2 // the next frame belongs to the same Write
 
 	// maxFrameRows keeps a frame at about 10 MB.
-	maxFrameRows = 1 << 16
+	maxFrameRows = 2048
 	// maxFrameHeader: every row in a partition of its own.
 	maxFrameHeader = frameFixed + 4*64 + 8*maxFrameRows + 4
 )

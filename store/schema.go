@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"reflect"
 	"strings"
 	"unsafe"
@@ -38,6 +39,9 @@ func tableIndex(id byte) int {
 }
 
 func newTable[T any](id byte, name, time string, slotSeconds int64, fields ...[]field) table {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		panic("store: columns are copied as they lie in memory, which must be little endian")
+	}
 	row := reflect.TypeFor[T]()
 	t := table{id: id, name: name, time: time, slotSeconds: slotSeconds, size: row.Size()}
 	var names []string
@@ -73,15 +77,6 @@ func rowsOf[T any](t *table, l []T) rows {
 // part is r's rows from i on, at most n.
 func (r rows) part(i, n int) rows {
 	return rows{r.t, unsafe.Add(r.p, uintptr(i)*r.t.size), min(n, r.n-i)}
-}
-
-// at is a row's event time in seconds as ClickHouse has it.
-func (r rows) at(i int) int64 {
-	v := *(*int64)(unsafe.Add(r.p, uintptr(i)*r.t.size+r.t.cols[0].offset))
-	if r.t.nanos {
-		return clampNanos(v) / 1e9
-	}
-	return clampSeconds(v)
 }
 
 // clampSeconds keeps times to what a DateTime can hold, 1970 to 2106. Only a
