@@ -56,7 +56,7 @@ func TestDecodeJSON(t *testing.T) {
 	}
 	want := `{"type":"record","time":"2026-11-22T07:00:00Z","exporter":"127.0.0.1","protocol":"netflow5","domain":0,"start":"2026-11-22T06:59:57Z","end":"2026-11-22T06:59:58.5Z","src":"192.0.2.1","dst":"198.51.100.1","src_port":40000,"dst_port":22,"ip_proto":6,"tcp_flags":2,"packets":5,"bytes":220,"sampling_rate":100,"sampling_source":"header","in_if":3,"out_if":4}
 {"type":"record","time":"2026-11-22T07:00:00Z","exporter":"127.0.0.1","protocol":"netflow5","domain":0,"start":"2026-11-22T06:59:57Z","end":"2026-11-22T06:59:58.5Z","src":"192.0.2.1","dst":"198.51.100.1","ip_proto":1,"icmp_type":8,"icmp_code":0,"packets":5,"bytes":220,"sampling_rate":100,"sampling_source":"header","in_if":3,"out_if":4}
-{"type":"summary","datagrams":1,"decoded":1,"records":2,"options_records":0,"templates":0,"dropped":{},"packets_skipped":0,"exporters":{"127.0.0.1":{"datagrams":1,"decoded":1,"records":2,"options_records":0,"templates":0,"dropped":{},"lost":0,"samplers":[{"domain":0,"rate":100,"source":"header","records":2}]}}}
+{"type":"summary","datagrams":1,"decoded":1,"records":2,"options_records":0,"templates":0,"dropped":{},"packets_skipped":0,"exporters":{"127.0.0.1":{"datagrams":1,"decoded":1,"records":2,"options_records":0,"templates":0,"dropped":{},"lost":0,"samplers":[{"domain":0,"rate":100,"source":"header","records":2,"first_seen":"2026-11-22T07:00:00Z","last_seen":"2026-11-22T07:00:00Z"}]}}}
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -358,7 +358,7 @@ func TestPacketCut(t *testing.T) {
 					if got.src == "" && (got.ipLen|got.sport|got.dport|got.icmp != 0 || got.ttl|got.flags|got.proto != 0 || got.fragment) {
 						t.Fatalf("cut at %d: no addresses, but %+v", n, got)
 					}
-					if !slices.ContainsFunc(layers, func(l seen) bool { return got.within(l) }) {
+					if !slices.ContainsFunc(layers, got.within) {
 						t.Fatalf("cut at %d of %d: %+v is in none of %+v", n, len(c.header), got, layers)
 					}
 				}
