@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"syscall"
 	"testing"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -18,6 +19,8 @@ func benchDecode(b *testing.B, first []byte, next func(seq uint32) []byte) {
 	p := next(1)
 	b.SetBytes(int64(len(p)))
 	b.ReportAllocs()
+	before := n
+	cpu := cpuTime(b)
 	for b.Loop() {
 		d.Decode(Datagram{Exporter: testExporter, Received: testNow, Payload: p}, emit)
 	}
@@ -26,6 +29,17 @@ func benchDecode(b *testing.B, first []byte, next func(seq uint32) []byte) {
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(n-before), "cpu-ns/record")
+}
+
+// cpuTime is what the process has used, user and system, in ns: on a machine
+// with other work the time on the wall says little.
+func cpuTime(b *testing.B) int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func repeat(rec []byte, n int) wire {

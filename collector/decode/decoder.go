@@ -37,7 +37,8 @@ type Decoder struct {
 	walk        walk
 	slots       [numSlots]slot
 	f           fields
-	out         []flow.Record
+	places      *[runRecords]flow.Record
+	out         []flow.Record // of places
 	emit        func([]flow.Record)
 	emitting    bool
 }
@@ -45,7 +46,8 @@ type Decoder struct {
 // New returns a Decoder that knows no template yet.
 func New(cfg Config, deps Deps) *Decoder {
 	cfg.Sampling = cloneRules(cfg.Sampling)
-	d := &Decoder{cfg: cfg, log: deps.Log, out: make([]flow.Record, 0, runRecords)}
+	d := &Decoder{cfg: cfg, log: deps.Log, places: new([runRecords]flow.Record)}
+	d.out = d.places[:0]
 	if d.log == nil {
 		d.log = zap.NewNop()
 	}

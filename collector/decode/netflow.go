@@ -212,10 +212,10 @@ func (d *Decoder) quickRecords(o *origin, t *template, b []byte) (n int, cut boo
 // room returns the place behind the last record, after handing over the records
 // there are where all places are taken.
 func (d *Decoder) room(o *origin) *flow.Record {
-	if len(d.out) == cap(d.out) {
+	if len(d.out) == runRecords {
 		d.flush(o)
 	}
-	return &d.out[:len(d.out)+1][len(d.out)]
+	return &d.places[len(d.out)%runRecords]
 }
 
 // begin prepares what the records of a set share.
