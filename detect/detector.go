@@ -109,15 +109,17 @@ type tickState struct {
 	best     map[findingKey]flow.Finding
 	fleet    fleet
 	// What several rules ask for, by range; nil until the first asks.
+	tcpPairs   map[flow.Range]tcpPairs
 	loginStats map[flow.Range][]flow.ServiceStat
 	hosts      map[flow.Range][]flow.HostStat
 }
 
-// dueLengths returns the lengths of windows_s that this tick judges.
-func (t *tickState) dueLengths(windowsS []int) []time.Duration {
+// dueLengths returns the lengths of windows_s that this tick judges a rule over.
+func (t *tickState) dueLengths(r flow.Rule, windowsS []int) []time.Duration {
 	var out []time.Duration
+	shift := shifts[r]
 	for _, w := range windowsS {
-		if l := time.Duration(w) * time.Second; due(l, t.prev, t.ts) {
+		if l := time.Duration(w) * time.Second; due(l, t.prev.Add(-shift), t.ts.Add(-shift)) {
 			out = append(out, l)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 func (t *tickState) netscan() error {
 	cfg := &t.d.cfg.Thresholds.Netscan
-	for _, length := range t.dueLengths(cfg.WindowsS) {
+	for _, length := range t.dueLengths(flow.RuleNetscan, cfg.WindowsS) {
 		r := span(t.ts, length)
 		// Attempts ≥ SYNs ≥ distinct destinations ≥ the least that any tier needs.
 		stats, err := t.d.deps.Windows.ServiceStats(t.ctx, r, flow.ProtoTCP, cfg.NotifyDistinct)
@@ -45,7 +45,7 @@ func (t *tickState) netscan() error {
 
 func (t *tickState) portscan() error {
 	cfg := &t.d.cfg.Thresholds.Portscan
-	for _, length := range t.dueLengths(cfg.WindowsS) {
+	for _, length := range t.dueLengths(flow.RulePortscan, cfg.WindowsS) {
 		r := span(t.ts, length)
 		stats, err := t.d.deps.Windows.PairStats(t.ctx, r, flow.ProtoTCP, 0, cfg.NotifyPorts)
 		if err != nil {

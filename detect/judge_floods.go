@@ -13,11 +13,18 @@ import (
 func (t *tickState) synFlood() error {
 	cfg := &t.d.cfg.Thresholds.SYNFlood
 	return t.flood(floodRule{
-		pairs: t.pairsOf(flow.ProtoTCP), windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, ackPerSYN),
+		pairs: t.pairsOf(flow.ProtoTCP), rule: flow.RuleSYNFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, ackPerSYN),
 		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return synFlood(cfg, p, r) },
 		packets: func(p *flow.PairStat) uint64 { return p.SYNPackets },
 		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
 			return cfg.goesOn(rest, n, secs)
+		},
+		prepare: func(r flow.Range, stats []flow.PairStat) error {
+			if t.tcpPairs == nil {
+				t.tcpPairs = map[flow.Range]tcpPairs{}
+			}
+			t.tcpPairs[r] = tcpPairs{leastPackets(cfg.NotifyScore, ackPerSYN), stats}
+			return nil
 		},
 		see: t.fleet.see,
 	})
@@ -26,7 +33,7 @@ func (t *tickState) synFlood() error {
 func (t *tickState) udpFlood() error {
 	cfg := &t.d.cfg.Thresholds.UDPFlood
 	return t.flood(floodRule{
-		pairs: t.pairsOf(flow.ProtoUDP), windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.NotifyReturn),
+		pairs: t.pairsOf(flow.ProtoUDP), rule: flow.RuleUDPFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.NotifyReturn),
 		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return udpFlood(cfg, p, r) },
 		packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
 		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
@@ -44,7 +51,7 @@ func (t *tickState) icmpFlood() error {
 	for _, proto := range []uint8{flow.ProtoICMP, flow.ProtoICMPv6} {
 		var totals map[netip.Addr]icmpTotals
 		err := t.flood(floodRule{
-			pairs: t.pairsOf(proto), windowsS: cfg.WindowsS, least: leastPings,
+			pairs: t.pairsOf(proto), rule: flow.RuleICMPFlood, windowsS: cfg.WindowsS, least: leastPings,
 			prepare: func(r flow.Range, stats []flow.PairStat) (err error) {
 				totals, err = t.icmpTotals(r, proto, stats)
 				return err
@@ -100,7 +107,7 @@ func (t *tickState) icmpTotals(r flow.Range, proto uint8, pairs []flow.PairStat)
 func (t *tickState) packetFlood() error {
 	cfg := &t.d.cfg.Thresholds.PacketFlood
 	rule := floodRule{
-		windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.Return),
+		rule: flow.RulePacketFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.Return),
 		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return packetFlood(cfg, p, r) },
 		packets: floodPackets,
 		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
@@ -110,7 +117,7 @@ func (t *tickState) packetFlood() error {
 		heard: cfg.mayBeHonest,
 	}
 	for _, pairs := range []func(flow.Range, uint64) ([]flow.PairStat, error){
-		t.pairsOf(flow.ProtoTCP),
+		t.knownTCPPairs,
 		func(r flow.Range, least uint64) ([]flow.PairStat, error) {
 			return t.d.deps.Windows.OtherPairStats(t.ctx, r, least)
 		},
@@ -125,6 +132,7 @@ func (t *tickState) packetFlood() error {
 
 // floodRule is what the flood rules differ in.
 type floodRule struct {
+	rule     flow.Rule
 	pairs    func(r flow.Range, minOutPackets uint64) ([]flow.PairStat, error)
 	prepare  func(r flow.Range, stats []flow.PairStat) error // before they are judged; nil: nothing
 	windowsS []int
@@ -141,6 +149,21 @@ type floodRule struct {
 	heard func(*flow.PairStat) bool
 }
 
+// tcpPairs are the pairs of a range with at least least outgoing packets.
+type tcpPairs struct {
+	least uint64
+	stats []flow.PairStat
+}
+
+// knownTCPPairs gives packet_flood what syn_flood has asked for already: they
+// are the same pairs and more.
+func (t *tickState) knownTCPPairs(r flow.Range, least uint64) ([]flow.PairStat, error) {
+	if p, ok := t.tcpPairs[r]; ok && p.least <= least {
+		return p.stats, nil
+	}
+	return t.pairsOf(flow.ProtoTCP)(r, least)
+}
+
 // pairsOf asks for the pairs of one protocol.
 func (t *tickState) pairsOf(ipProto uint8) func(flow.Range, uint64) ([]flow.PairStat, error) {
 	return func(r flow.Range, least uint64) ([]flow.PairStat, error) {
@@ -149,7 +172,7 @@ func (t *tickState) pairsOf(ipProto uint8) func(flow.Range, uint64) ([]flow.Pair
 }
 
 func (t *tickState) flood(rule floodRule) error {
-	lengths := t.dueLengths(rule.windowsS)
+	lengths := t.dueLengths(rule.rule, rule.windowsS)
 	for _, length := range lengths {
 		r := span(t.ts, length)
 		stats, err := rule.pairs(r, rule.least)

@@ -122,7 +122,7 @@ func (t *tickState) spoofed() error {
 	if t.d.deps.PortOwner == nil {
 		return nil
 	}
-	for _, length := range t.dueLengths(cfg.WindowsS) {
+	for _, length := range t.dueLengths(flow.RuleSpoofed, cfg.WindowsS) {
 		r := span(t.ts, length)
 		stats, err := t.d.deps.Windows.SpoofStats(t.ctx, r, cfg.NotifyRecords)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 
 func (t *tickState) blockscan() error {
 	cfg := &t.d.cfg.Thresholds.Blockscan
-	for _, length := range t.dueLengths(cfg.WindowsS) {
+	for _, length := range t.dueLengths(flow.RuleBlockscan, cfg.WindowsS) {
 		r := span(t.ts, length)
 		// Pairs are no more than attempts, and excess is 0 below the benign rate.
 		stats, err := t.d.deps.Windows.AttemptStats(t.ctx, r, flow.ProtoTCP, cfg.NotifyPairs, uint64(cfg.Rate*r.Seconds()))
@@ -71,9 +71,9 @@ func (t *tickState) triesAllTwice(cfg *BlockscanConfig, r flow.Range, length tim
 func (t *tickState) udpSweep() error {
 	cfg := &t.d.cfg.Thresholds.UDPSweep
 	return t.service(serviceRule{
-		windowsS: cfg.WindowsS,
-		stats:    t.clientsOf(flow.ProtoUDP, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
-		judge:    func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return udpSweep(cfg, t.d.ports, s, r) },
+		rule: flow.RuleUDPSweep, windowsS: cfg.WindowsS,
+		stats: t.clientsOf(flow.ProtoUDP, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
+		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return udpSweep(cfg, t.d.ports, s, r) },
 		twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
 			return sweptTwice(sweepOf(whole), sweepOf(late), cfg.Rate, secs, lateS, cfg.PersistScore)
 		},
@@ -85,9 +85,9 @@ func (t *tickState) icmpSweep() error {
 	cfg := &t.d.cfg.Thresholds.ICMPSweep
 	for _, proto := range []uint8{flow.ProtoICMP, flow.ProtoICMPv6} {
 		err := t.service(serviceRule{
-			windowsS: cfg.WindowsS,
-			stats:    t.clientsOf(proto, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
-			judge:    func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return icmpSweep(cfg, s, r) },
+			rule: flow.RuleICMPSweep, windowsS: cfg.WindowsS,
+			stats: t.clientsOf(proto, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
+			judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return icmpSweep(cfg, s, r) },
 			twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
 				return sweptTwice(sweepOf(whole), sweepOf(late), cfg.SuspendRate, secs, lateS, cfg.PersistScore)
 			},
@@ -107,7 +107,7 @@ func (t *tickState) reflector() error {
 		return nil
 	}
 	return t.service(serviceRule{
-		windowsS: cfg.WindowsS,
+		rule: flow.RuleReflector, windowsS: cfg.WindowsS,
 		stats: func(r flow.Range, part bool) ([]flow.ServiceStat, error) {
 			return t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: flow.ProtoUDP, Role: flow.RoleServer, Ports: ports, MinOutPackets: leastAnswers})
 		},
@@ -131,7 +131,7 @@ const leastAnswers = 5
 func (t *tickState) spam() error {
 	cfg := &t.d.cfg.Thresholds.Spam
 	return t.service(serviceRule{
-		windowsS: cfg.WindowsS, stats: t.logins,
+		rule: flow.RuleSpam, windowsS: cfg.WindowsS, stats: t.logins,
 		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
 			if s.SvcPort != portSMTP || t.tagged(s.Tenant, cfg.ExemptTag) || !spamScreen(cfg, s, r) {
 				return flow.Finding{}, false
@@ -149,7 +149,7 @@ func (t *tickState) spam() error {
 func (t *tickState) bruteforce() error {
 	cfg, known := &t.d.cfg.Thresholds.Bruteforce, t.d.cfg.Thresholds.Gates.KnownPeers
 	return t.service(serviceRule{
-		windowsS: cfg.WindowsS, stats: t.logins,
+		rule: flow.RuleBruteforce, windowsS: cfg.WindowsS, stats: t.logins,
 		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
 			if !t.isLogin(s.SvcPort) {
 				return flow.Finding{}, false
@@ -172,7 +172,7 @@ func (t *tickState) blockedPort() error {
 			continue
 		}
 		err := t.service(serviceRule{
-			windowsS: cfg.WindowsS,
+			rule: flow.RuleBlockedPort, windowsS: cfg.WindowsS,
 			stats: func(r flow.Range, _ bool) ([]flow.ServiceStat, error) {
 				if proto == flow.ProtoTCP {
 					return t.logins(r, false)
@@ -195,6 +195,7 @@ func (t *tickState) blockedPort() error {
 
 // serviceRule is what the rules of one tenant and one service port differ in.
 type serviceRule struct {
+	rule     flow.Rule
 	windowsS []int
 	// stats asks for the sums of a range; part: of a part of it, for persistence.
 	stats func(r flow.Range, part bool) ([]flow.ServiceStat, error)
@@ -224,7 +225,7 @@ func (t *tickState) clientsOf(ipProto uint8, least, leastPart uint64) func(flow.
 }
 
 func (t *tickState) service(rule serviceRule) error {
-	for _, length := range t.dueLengths(rule.windowsS) {
+	for _, length := range t.dueLengths(rule.rule, rule.windowsS) {
 		r := span(t.ts, length)
 		stats, err := rule.stats(r, false)
 		if err != nil {

@@ -31,7 +31,7 @@ func TestSpoofedSource(t *testing.T) {
 			m := newMemWindows()
 			m.spoofs = []flow.SpoofStat{c.stats}
 			owner := func(a flow.Attachment) (netip.Addr, bool) { return tenant4, a == inside }
-			f := tickAt(t, New(Config{}, Deps{Windows: m, PortOwner: owner}), 300)
+			f := tickAt(t, New(Config{}, Deps{Windows: m, PortOwner: owner}), 305)
 			if c.want == flow.TierNone {
 				if len(f) != 0 {
 					t.Errorf("%+v", f)
@@ -45,7 +45,7 @@ func TestSpoofedSource(t *testing.T) {
 	}
 	m := newMemWindows()
 	m.spoofs = []flow.SpoofStat{{Attachment: inside, Records: 5000}}
-	if f := tickAt(t, New(Config{}, Deps{Windows: m}), 300); len(f) != 0 {
+	if f := tickAt(t, New(Config{}, Deps{Windows: m}), 305); len(f) != 0 {
 		t.Errorf("without owners: %+v", f)
 	}
 }

@@ -32,6 +32,15 @@ func mod(a, b int64) int64 { return ((a % b) + b) % b }
 // window is asked for once a minute, not every slot.
 const dueShare = 30
 
+// shifts spread the longer lengths of the rules over the slots in which they are
+// due, so that no tick asks for all half hours at once. Rules that share an
+// answer share a shift.
+var shifts = map[flow.Rule]time.Duration{
+	flow.RuleReflector: 5 * time.Second, flow.RuleSpoofed: 5 * time.Second,
+	flow.RuleBlockscan: 15 * time.Second, flow.RuleUDPSweep: 25 * time.Second, flow.RuleICMPSweep: 35 * time.Second,
+	flow.RuleSpam: 45 * time.Second, flow.RuleBruteforce: 45 * time.Second, flow.RuleBlockedPort: 45 * time.Second,
+}
+
 // due reports whether a length is to be judged at ts, the last tick having been
 // at prev: whether a multiple of length/30 lies in (prev, ts].
 func due(length time.Duration, prev, ts time.Time) bool {
