@@ -103,6 +103,10 @@ func benchmark(b *testing.B, protocol flow.Protocol, workers int, perSecond floa
 	b.ReportMetric(float64(used)/records, "cpu-ns/record")
 	b.ReportMetric(records/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/records, "allocs/record")
+	rows := func(t totals) uint64 {
+		return t.agg.RowsHosts + t.agg.RowsServices + t.agg.RowsPairs + t.agg.RowsFlows
+	}
+	b.ReportMetric(float64(rows(to)-rows(from))/records, "rows/record")
 	b.ReportMetric(0, "ns/op") // tells how fast another process sends
 }
 
@@ -132,6 +136,7 @@ func BenchmarkQuiet(b *testing.B) {
 		}
 		b.Run(p.String(), func(b *testing.B) { benchmark(b, p, 1, rate, true) })
 	}
+	b.Run("netflow5, front only", func(b *testing.B) { benchmark(b, flow.NetFlow5, 1, 50_000, false) })
 	b.Run("netflow5, 2 workers", func(b *testing.B) { benchmark(b, flow.NetFlow5, 2, 50_000, true) })
 }
 

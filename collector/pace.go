@@ -9,8 +9,8 @@ import (
 // come one by one would have it pay that for each. A nap lets them gather.
 type pacer struct {
 	most  time.Duration // longest nap; below minNap: never
-	came  int           // datagrams since the last wait
-	since time.Time     // when that ended
+	came  int           // datagrams since the last wait began
+	since time.Time     // when that was
 }
 
 const (
@@ -48,18 +48,18 @@ func newPacer(readBuffer int, now time.Time) pacer {
 // one, however long that takes. Neither: go on at once.
 func (p *pacer) next(n int, now time.Time) (nap time.Duration, idle bool) {
 	p.came += n
-	switch {
-	case n == batchSize:
+	if n == batchSize {
 		return 0, false // probably not all
-	case p.came == 0:
-		return 0, true // not even after a nap
 	}
-	nap = min(now.Sub(p.since)*napGather/time.Duration(p.came), p.most)
-	return nap, nap < minNap
+	if p.came > 0 {
+		nap = min(now.Sub(p.since)*napGather/time.Duration(p.came), p.most)
+	}
+	p.came, p.since = 0, now
+	if nap < minNap { // too many come to sleep, or none came while we did
+		return 0, true
+	}
+	return nap, false
 }
-
-// waited starts the next round, after a nap or an idle wait.
-func (p *pacer) waited(now time.Time) { p.came, p.since = 0, now }
 
 // nap sleeps about d. The runtime cuts its timers' waits to whole milliseconds
 // and would wake up twice for a sleep of just as many: once shortly before the

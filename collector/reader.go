@@ -77,16 +77,12 @@ func (r *reader) run() {
 
 // pause waits as the pacer says after a call that brought n datagrams.
 func (r *reader) pause(n int) {
-	d, idle := r.pacer.next(n, time.Now())
-	switch {
+	switch d, idle := r.pacer.next(n, time.Now()); {
 	case idle:
 		r.c.wait(r.fd)
 	case d > 0:
 		nap(d)
-	default:
-		return
 	}
-	r.pacer.waited(time.Now())
 }
 
 // take judges the first n datagrams of the batch by their senders and decodes
