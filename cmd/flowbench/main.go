@@ -21,6 +21,7 @@ type command struct {
 
 var commands = []command{
 	{"compare", "flowcordon beside other collectors: cost at a quiet rate, highest rate without loss", runCompare},
+	{"scale", "how flowcordon's cost grows with hosts, exporters, templates, durations, cores", runScale},
 	{"load", "send datagrams at a rate, to a collector that runs already", runLoad},
 }
 

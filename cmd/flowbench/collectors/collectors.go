@@ -180,9 +180,21 @@ func (r *Running) CPU() (collector, engine time.Duration, err error) {
 	return collector, engine, err
 }
 
-// Lost implements measure.Subject: drops of its sockets, drops before any
-// socket on this machine, and what the collector says that it gave up itself.
+// Lost implements measure.Subject: KernelLost, and what the collector says that
+// it gave up itself.
 func (r *Running) Lost() (uint64, error) {
+	lost, err := r.KernelLost()
+	if err != nil || r.gave == nil {
+		return lost, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	own, err := r.gave(ctx)
+	return lost + own, err
+}
+
+// KernelLost is drops of its sockets, and before any socket on this machine.
+func (r *Running) KernelLost() (uint64, error) {
 	u, err := machine.UDPPort(r.Target.Port())
 	if err != nil {
 		return 0, err
@@ -191,17 +203,7 @@ func (r *Running) Lost() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	lost := u.Drops + backlog - r.backlog
-	if r.gave != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		own, err := r.gave(ctx)
-		if err != nil {
-			return 0, err
-		}
-		lost += own
-	}
-	return lost, nil
+	return u.Drops + backlog - r.backlog, nil
 }
 
 // Queued implements measure.Subject.

@@ -350,6 +350,46 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// TestBatches: batches arrive as the datagrams that they are made of, whichever
+// way they are handed to the kernel.
+func TestBatches(t *testing.T) {
+	for _, gso := range []bool{false, true} {
+		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		cfg := config(flow.IPFIX)
+		cfg.Target, cfg.Exporters, cfg.GSO, cfg.Ring = conn.LocalAddr().(*net.UDPAddr).AddrPort(), 1, gso, 100
+		l, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.open(); err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		s := newSender(l)
+		const n = 60 // more than maxSegments
+		if err := s.turn(l.exporters[0], n, time.Now().UnixNano()); err != nil {
+			t.Fatal(err)
+		}
+		r := &reader{t: t, templates: netflow.CreateTemplateSystem()}
+		buf := make([]byte, 65536)
+		for i := range n + len(l.exporters[0].announce) {
+			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			size, err := conn.Read(buf)
+			if err != nil {
+				t.Fatalf("GSO %v, datagram %d: %v", gso, i, err)
+			}
+			r.read(buf[:size], flow.IPFIX) // in order, by their sequence
+		}
+		if want := int(l.PerDatagram() * n); len(r.records) != want {
+			t.Errorf("GSO %v: %d records, want %d", gso, len(r.records), want)
+		}
+	}
+}
+
 func TestConfigErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -49,6 +49,15 @@ type sender struct {
 	}
 }
 
+func newSender(l *Load) *sender {
+	s := &sender{l: l}
+	for i := range s.msgs {
+		s.msgs[i].hdr.Iov = &s.iovs[i]
+		s.msgs[i].hdr.SetIovlen(1)
+	}
+	return s
+}
+
 // Run sends until ctx ends, in the calling goroutine, which it binds to its
 // thread.
 func (l *Load) Run(ctx context.Context) error {
@@ -67,11 +76,7 @@ func (l *Load) Run(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
-	s := &sender{l: l}
-	for i := range s.msgs {
-		s.msgs[i].hdr.Iov = &s.iovs[i]
-		s.msgs[i].hdr.SetIovlen(1)
-	}
+	s := newSender(l)
 	for _, x := range l.exporters {
 		if err := s.announce(x, time.Now().UnixNano()); err != nil {
 			return err
@@ -176,7 +181,8 @@ func (s *sender) put(i int, d *datagram) {
 // routers do not notice either.
 func (s *sender) flush(x *exporter, n int) error {
 	for done := 0; done < n; {
-		sent, errno := 0, unix.Errno(0)
+		var sent int
+		var errno unix.Errno
 		if s.l.cfg.GSO && n > 1 {
 			sent, errno = s.segmented(x.fd, done, min(n-done, maxSegments))
 		} else {

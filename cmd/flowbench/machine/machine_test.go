@@ -128,6 +128,16 @@ func TestSysctlIsRestored(t *testing.T) {
 	}
 }
 
+func TestDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/a", make([]byte, 100_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Disk(dir); err != nil || n < 100_000 || n > 200_000 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	if i := Describe(); i.CPU == "" || i.CPUs < 1 || i.Memory < 1<<28 || i.Kernel == "" || i.Go == "" {
 		t.Errorf("%+v", i)

@@ -2,7 +2,9 @@ package machine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -89,4 +91,23 @@ func RSS(pids ...int) int64 {
 		}
 	}
 	return total
+}
+
+// Disk is what the files below a directory occupy, in bytes.
+func Disk(dir string) (int64, error) {
+	total := int64(0)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone since it was listed
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil {
+			total += st.Blocks * 512
+		}
+		return nil
+	})
+	return total, err
 }

@@ -38,7 +38,7 @@ const (
 	kept = 0.97
 	// drainWithin is how long a collector that was overrun gets to empty its
 	// sockets.
-	drainWithin = 15 * time.Second
+	drainWithin = time.Minute
 	// most is beyond what any of this can reach.
 	most = 1e9
 )
@@ -101,13 +101,13 @@ func (h *Highest) try(ctx context.Context, o Offer, s Subject, rate float64, lon
 	h.Trials = append(h.Trials, Trial{Asked: rate, Rate: f.Rate, Lost: f.Lost})
 	if f.Lost > 0 {
 		o.SetRate(0)
-		return false, false, drain(ctx, s)
+		return false, false, Drain(ctx, s)
 	}
 	return true, f.Rate < kept*rate, nil
 }
 
-// drain waits until nothing is queued.
-func drain(ctx context.Context, s Subject) error {
+// Drain waits until nothing is queued in the collector's sockets.
+func Drain(ctx context.Context, s Subject) error {
 	for deadline := time.Now().Add(drainWithin); time.Now().Before(deadline); {
 		queued, err := s.Queued()
 		if err != nil {

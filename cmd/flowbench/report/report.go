@@ -28,8 +28,12 @@ type Head struct {
 // to repeat the run: by a command for everyone, and by this one exactly.
 func NewHead(command string) Head {
 	h := Head{Machine: machine.Describe(), Command: command, At: time.Now().UTC().Truncate(time.Minute)}
-	if out, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=10").Output(); err == nil {
+	if out, err := exec.Command("git", "describe", "--always", "--abbrev=10").Output(); err == nil {
 		h.Commit = strings.TrimSpace(string(out))
+		// What this program writes is no change.
+		if exec.Command("git", "diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)docs/performance.md").Run() != nil {
+			h.Commit += " with changes"
+		}
 	} else if info, ok := debug.ReadBuildInfo(); ok {
 		h.Commit = info.Main.Version
 	}
