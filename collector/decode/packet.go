@@ -76,7 +76,7 @@ func (p *packet) payload(typ uint16, b []byte) {
 	for range maxVLANTags + 1 {
 		switch typ {
 		case etherIPv4, etherIPv6:
-			p.ip(b)
+			p.network(b)
 			return
 		case etherVLAN, etherQinQ, etherQinQ2, etherQinQ3:
 			if len(b) < 4 {
@@ -253,43 +253,55 @@ func (p *packet) enter() bool {
 // ip reads an IPv4 or IPv6 packet.
 func (p *packet) ip(b []byte) {
 	p.begin(b)
+	p.network(b)
+}
+
+// network is ip behind another header, and goes into a tunnel where the inner
+// packet is wanted.
+func (p *packet) network(b []byte) {
+	reached := false
 	switch {
 	case len(b) > 0 && b[0]>>4 == 4:
-		p.ipv4(b)
+		reached = p.ipv4(b)
 	case len(b) > 0 && b[0]>>4 == 6:
-		p.ipv6(b)
+		reached = p.ipv6(b)
 	default:
 		p.cut()
 	}
+	if reached && p.inner {
+		p.tunnel(p.upper)
+	}
 }
 
-// ipv4 reads RFC 791 §3.1.
-func (p *packet) ipv4(b []byte) {
+// ipv4 reads RFC 791 §3.1, and reports whether it reached the upper header.
+func (p *packet) ipv4(b []byte) bool {
 	if len(b) < 20 {
 		p.cut()
-		return
+		return false
 	}
 	header := int(b[0]&0x0f) * 4
 	if header < 20 {
 		p.cut()
-		return
+		return false
 	}
 	p.net, p.l2, p.upper, p.proto, p.fragment = b, p.whole-cap(b), nil, b[9], false
 	if be16(b[6:])&0x1fff != 0 {
 		p.fragment = true
-		return
+		return false
 	}
 	if len(b) < header {
-		return // options cut off; the addresses stand
+		return false // options cut off; the addresses stand
 	}
 	p.transport(b, header, int(be16(b[2:])))
+	return true
 }
 
-// ipv6 reads RFC 8200 §3 and walks the extension headers of §4.
-func (p *packet) ipv6(b []byte) {
+// ipv6 reads RFC 8200 §3 and walks the extension headers of §4, and reports
+// whether it reached the upper header.
+func (p *packet) ipv6(b []byte) bool {
 	if len(b) < 40 {
 		p.cut()
-		return
+		return false
 	}
 	p.net, p.l2, p.upper, p.proto, p.fragment = b, p.whole-cap(b), nil, b[6], false
 	total := 0 // a jumbogram or segmentation offload: not known
@@ -301,22 +313,22 @@ func (p *packet) ipv6(b []byte) {
 		next, n := p.proto, 8
 		if next == flow.ProtoTCP || next == flow.ProtoUDP {
 			p.transport(b, off, total)
-			return
+			return true
 		}
 		switch next {
 		case 0, 43, 44, 51, 60, 135, 139, 140:
 		default:
 			p.transport(b, off, total)
-			return
+			return true
 		}
 		if len(b)-off < 8 {
-			return // the chain goes on behind the cut: the protocol is the last seen
+			return false // the chain goes on behind the cut: the protocol is the last seen
 		}
 		switch next {
 		case 44: // fragment
 			if be16(b[off+2:])&0xfff8 != 0 {
 				p.proto, p.fragment = b[off], true
-				return
+				return false
 			}
 		case 51: // authentication header: length in 4-byte words, RFC 4302 §2.2
 			n = (int(b[off+1]) + 2) * 4
@@ -324,24 +336,21 @@ func (p *packet) ipv6(b []byte) {
 			n = (int(b[off+1]) + 1) * 8
 		}
 		if len(b)-off < n {
-			return
+			return false
 		}
 		p.proto = b[off]
 		off += n
 	}
+	return false
 }
 
 // transport notes what follows the headers of b, less what the link padded
-// behind the packet's total length (0: not known), and goes into a tunnel where
-// the inner packet is wanted.
+// behind the packet's total length (0: not known).
 func (p *packet) transport(b []byte, header, total int) {
 	if total >= header && total < len(b) {
 		b = b[:total]
 	}
 	p.upper = b[header:]
-	if p.inner {
-		p.tunnel(p.upper)
-	}
 }
 
 // fill sets everything the header told.
