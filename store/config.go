@@ -15,8 +15,10 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultDatabase      = "flowcordon"
-	DefaultSpoolMaxBytes = 4 << 30
+	DefaultDatabase = "flowcordon"
+	// DefaultSpoolMaxBytes holds ten minutes of 100,000 flow rows a second twice:
+	// compressed they and their windows take 45 to 60 bytes (BenchmarkSpoolBytes).
+	DefaultSpoolMaxBytes = 8 << 30
 	// DefaultBatchRows makes a batch of 100,000 rows: parts large enough that
 	// merges stay cheap, small enough (tens of MB) to be held in memory once
 	// per sender.
