@@ -3,6 +3,7 @@ package collector
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -19,6 +20,10 @@ const (
 	stranger  = "127.0.9.9" // not allowed
 )
 
+// balanceKeys is how many hosts a shard has room for: more than one record needs,
+// which may lie across two windows.
+const balanceKeys = 4
+
 // balanceCase provokes one reason by datagrams from one sender.
 type balanceCase struct {
 	from      string
@@ -34,8 +39,8 @@ func balanceCases() map[string]balanceCase {
 	old := v5(0, "198.18.0.1", 2)
 	binary.BigEndian.PutUint32(old[8:], uint32(time.Now().Add(-3*time.Hour).Unix()))
 	var many [][]byte
-	for _, tenant := range []string{"198.18.1.1", "198.18.1.2", "198.18.1.3", "198.18.1.4", "198.18.1.5", "198.18.1.6"} {
-		many = append(many, v5(0, tenant, 1))
+	for i := range 10 * balanceKeys {
+		many = append(many, v5(0, fmt.Sprintf("198.18.1.%d", i), 1))
 	}
 	return map[string]balanceCase{
 		// Whole datagrams.
@@ -121,7 +126,7 @@ func TestBalance(t *testing.T) {
 				}
 				return true
 			}
-			c.Aggregate.MaxKeys = 1
+			c.Aggregate.MaxKeys = balanceKeys
 		})
 		cases, sent := balanceCases(), 0
 		for reason, metric := range dropReasons() {

@@ -5,9 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 // sendSteadily sends datagrams round by round and never more than the kernel's
@@ -88,6 +91,52 @@ func TestOneExporterSpreads(t *testing.T) {
 	}
 }
 
+// TestFullBlocksGoToWorkers: a busy reader leaves aggregation to the others, and
+// Flush waits until they have done it.
+func TestFullBlocksGoToWorkers(t *testing.T) {
+	cfg := testConfig()
+	cfg.Workers = 4
+	sink := &keeper{}
+	c, err := New(cfg, Deps{Sink: sink})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rs []flow.Record
+	for i := range 4 * blockItems {
+		now := time.Now().UnixNano()
+		rs = append(rs, flow.Record{
+			Exporter: netip.MustParseAddr("127.0.0.1"), Received: now, Start: now, End: now, SamplingRate: 1, Packets: 1, Bytes: 40,
+			Src: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Dst: netip.MustParseAddr("9.9.9.9"),
+		})
+	}
+	for range 4 {
+		c.lanes[0].route(rs)
+	}
+	for i, s := range c.shards {
+		if n := len(s.full); n < 2 || int64(n) != s.queued.Load() || s.stats().Aggregated != 0 {
+			t.Errorf("shard %d: %d blocks wait, %d counted, %d aggregated before any worker runs", i, n, s.queued.Load(), s.stats().Aggregated)
+		}
+	}
+	s := c.shards[0]
+	drained := make(chan struct{})
+	go func() { s.drain(); close(drained) }()
+	s.mu.Lock()
+	done := make(chan struct{})
+	go func() { s.work(); close(done) }()
+	select {
+	case <-drained:
+		t.Error("drained while a block is with the worker")
+	case <-time.After(20 * time.Millisecond):
+	}
+	s.mu.Unlock()
+	<-drained
+	if s.stats().Aggregated == 0 || s.queued.Load() != 0 {
+		t.Error("drained, but not aggregated")
+	}
+	close(s.full)
+	<-done
+}
+
 // TestExportersSpread: each of many exporters meets one reader, whatever port it
 // sends from, and all readers have their share.
 func TestExportersSpread(t *testing.T) {
@@ -104,6 +153,9 @@ func TestExportersSpread(t *testing.T) {
 	}
 	checkShares(t, "reader", received, 0.10, 0.40)
 	for i, l := range h.lanes {
+		if h.readers[i].lane != l {
+			t.Errorf("reader %d has another lane of its own", i)
+		}
 		dec, _ := l.stats()
 		if dec.Decoded != received[i] {
 			t.Errorf("reader %d received %d datagrams, its lane decoded %d", i, received[i], dec.Decoded)
