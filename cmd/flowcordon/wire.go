@@ -72,7 +72,7 @@ func collectorConfig(c config.Config) collector.Config {
 }
 
 func decodeConfig(c config.Config) decode.Config {
-	var out decode.Config
+	out := decode.Config{Inner: c.Collector.InnerHeaders}
 	for _, r := range c.Exporters.Sampling {
 		out.Sampling = append(out.Sampling, decode.SamplingRule{Exporter: r.Exporter.Prefix, Default: r.Default, Override: r.Override})
 	}

@@ -122,6 +122,9 @@ type Collector struct {
 	Lateness      time.Duration `yaml:"lateness"`
 	MaxAge        time.Duration `yaml:"max_age"`
 	MaxKeys       int           `yaml:"max_keys"`
+	// InnerHeaders reads sampled packets of tunnels (GRE, IP in IP, VXLAN,
+	// Geneve) by their inner addresses.
+	InnerHeaders bool `yaml:"inner_headers"`
 }
 
 // Respond is what may be done, and to whom never.
