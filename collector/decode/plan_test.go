@@ -98,7 +98,9 @@ func someFields(rnd *rand.Rand, version uint16) []element {
 	one(0.2, e(58, 2))
 	one(0.1, e(243, 2))
 	one(0.2, e(56, 6), e(81, 6))
-	one(0.2, e(192, 1), e(52, 1), e(53, 1))
+	for _, id := range []uint16{192, 52, 53} {
+		one(0.15, e(id, 1))
+	}
 	one(0.1, e(224, 2), e(190, 2))
 	one(0.1, e(88, 2))
 	one(0.2, e(34, 4), e(34, 2))
@@ -279,8 +281,13 @@ func TestV5EqualsSlow(t *testing.T) {
 			copy(rec[24:], wire{}.u32(testUptime-uint32(rnd.IntN(5000))-5000, testUptime-uint32(rnd.IntN(6000))))
 			rec[38] = []byte{1, 6, 17, 58, 2}[rnd.IntN(5)]
 		}
-		if i%5 == 0 {
+		switch i % 5 {
+		case 0:
 			copy(rec[32:], []byte{0, 0, 0, 0})
+		case 1:
+			copy(rec[32:], []byte{0, 0})
+		case 2:
+			copy(rec[34:], []byte{0, 0})
 		}
 		got := feed(d, v5msg(uint32(i), uint16(i), rec))
 		var want []flow.Record
@@ -331,5 +338,35 @@ func TestNoAllocations(t *testing.T) {
 				t.Errorf("%d records, %+v", n, s)
 			}
 		})
+	}
+}
+
+// TestVariableLengths: what stands behind a field whose length is in the data is
+// found, in either encoding of the length (RFC 7011 §7), by slots and by ops.
+func TestVariableLengths(t *testing.T) {
+	for _, tpl := range [][]uint16{{4, 1, 82, 0xffff, 2, 4, 83, 0xffff, 1, 8}, {82, 0xffff, 83, 0xffff, 4, 1, 2, 4, 1, 8, 305, 4}} {
+		d := New(Config{}, Deps{})
+		feed(d, ipfixMsg(0, 1, set(2, wire{}.u16(256, uint16(len(tpl)/2)).u16(tpl...))))
+		for _, n := range []int{0, 1, 127, 128, 254, 255, 256, 300} {
+			for _, long := range []bool{false, true} {
+				if n > 254 && !long {
+					continue
+				}
+				field := wire{}.u8(uint8(n))
+				if long {
+					field = wire{}.u8(255).u16(uint16(n))
+				}
+				field = field.raw(bytes.Repeat([]byte{0xee}, n))
+				values := map[uint16]wire{82: field, 83: wire{}.u8(2, 0xee, 0xee), 4: wire{}.u8(17), 2: wire{}.u32(7), 1: wire{}.u64(700), 305: wire{}.u32(10)}
+				var rec wire
+				for i := 0; i < len(tpl); i += 2 {
+					rec = rec.raw(values[tpl[i]])
+				}
+				got := feed(d, ipfixMsg(1, 1, set(256, rec.raw(rec))))
+				if len(got) != 2 || got[0] != got[1] || got[0].IPProto != 17 || got[0].Packets != 7 || got[0].Bytes != 700 {
+					t.Errorf("%v, %d bytes, long form %v: %+v", tpl, n, long, got)
+				}
+			}
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package decode
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,6 +57,88 @@ func TestOptionsInTheSameDatagram(t *testing.T) {
 	got := feed(New(Config{}, Deps{}), ipfixMsg(0, 1, set(2, wire{}.u16(256, 1).u16(4, 1)), data, options, data))
 	if len(got) != 2 || got[0].SamplingRate != 0 || got[1].SamplingRate != 512 || got[1].SamplingSource != flow.SamplingOptions {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestRatesKeptApart: a rate that was looked up for one record holds for those
+// alike only: of the same sampler, interface, template and domain, and until
+// the exporter states another.
+func TestRatesKeptApart(t *testing.T) {
+	tpl := func(id uint16) wire { return set(2, wire{}.u16(id, 3).u16(4, 1, 10, 4, 48, 1)) }
+	rates := func(key uint16, pairs ...uint32) wire { return set(key+1000, wire{}.u32(pairs...)) }
+	options := func(key uint16) wire { return set(3, wire{}.u16(key+1000, 2, 1).u16(key, 4, 34, 4)) }
+	data := func(id uint16, inIf uint32, sampler uint8) wire { return set(id, wire{}.u8(6).u32(inIf).u8(sampler)) }
+	d := New(Config{}, Deps{})
+	steps := []struct {
+		domain uint32
+		sets   []wire
+		want   []uint32
+	}{
+		{1, []wire{tpl(256), tpl(257), options(48), options(10), options(145)}, nil},
+		{1, []wire{rates(48, 1, 100, 2, 200), rates(10, 7, 700), rates(145, 257, 2570)}, nil},
+		{1, []wire{data(256, 1, 1), data(256, 1, 2), data(256, 1, 1)}, []uint32{100, 200, 100}},
+		{1, []wire{data(256, 1, 3), data(256, 7, 3), data(257, 1, 3), data(257, 7, 3), data(256, 1, 3)}, []uint32{0, 700, 2570, 700, 0}},
+		{1, []wire{rates(48, 1, 101), data(256, 1, 1), data(256, 1, 2)}, []uint32{101, 200}},
+		{2, []wire{tpl(256), data(256, 1, 1), data(256, 7, 3)}, []uint32{0, 0}},
+		{0, []wire{options(48), rates(48, 1, 1000)}, nil},
+		{2, []wire{data(256, 1, 1), data(256, 1, 2)}, []uint32{1000, 0}},
+		{1, []wire{data(256, 1, 1), data(256, 9, 2)}, []uint32{101, 200}},
+	}
+	for i, s := range steps {
+		var body wire
+		for _, x := range s.sets {
+			body = body.raw(x)
+		}
+		var got []uint32
+		for _, r := range feed(d, ipfixMsg(uint32(i), s.domain, body)) {
+			got = append(got, r.SamplingRate)
+		}
+		if diff := cmp.Diff(s.want, got); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i, diff)
+		}
+	}
+	if n := d.Stats().Notes[NoteSamplingChanged]; n != 1 {
+		t.Errorf("%d rates changed", n)
+	}
+}
+
+// TestStaleRates: a rate that the exporter states no longer is used, and named.
+func TestStaleRates(t *testing.T) {
+	d := New(Config{}, Deps{})
+	options := wire{}.raw(set(3, wire{}.u16(257, 2, 1).u16(149, 4, 34, 4)), set(257, wire{}.u32(1, 512)))
+	at := func(now int64, p []byte) {
+		d.Decode(Datagram{Exporter: testExporter, Received: now, Payload: p}, func([]flow.Record) {})
+	}
+	stale := func() []StaleRate { return d.Stats().Exporters[testExporter.Addr()].StaleRates }
+	at(testNow, ipfixMsg(0, 1, options, set(2, wire{}.u16(256, 1).u16(4, 1)), set(256, wire{}.u8(6))))
+	at(testNow+int64(rateStale)-1, ipfixMsg(1, 1, set(256, wire{}.u8(6))))
+	if got := stale(); got != nil {
+		t.Errorf("just before: %+v", got)
+	}
+	at(testNow+int64(rateStale), ipfixMsg(2, 1, set(256, wire{}.u8(6))))
+	want := []StaleRate{{Domain: 1, Rate: 512, LastSeen: testNow}}
+	if diff := cmp.Diff(want, stale()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	h := d.Stats().Exporters[testExporter.Addr()].Health(testExporter.Addr())
+	if len(h.Problems) != 1 || !strings.Contains(h.Problems[0], "1:512 no longer") {
+		t.Errorf("%q", h.Problems)
+	}
+	var state bytes.Buffer
+	if err := d.SaveState(&state); err != nil {
+		t.Fatal(err)
+	}
+	d = New(Config{}, Deps{})
+	if err := d.LoadState(&state); err != nil {
+		t.Fatal(err)
+	}
+	at(testNow+int64(rateStale), ipfixMsg(3, 1, set(256, wire{}.u8(6))))
+	if diff := cmp.Diff(want, stale()); diff != "" {
+		t.Errorf("after a restart (-want +got):\n%s", diff)
+	}
+	at(testNow+int64(rateStale), ipfixMsg(4, 1, options))
+	if got := stale(); got != nil {
+		t.Errorf("stated again: %+v", got)
 	}
 }
 
