@@ -19,7 +19,7 @@ type Config struct {
 	// Hosts is the number of internal addresses, the first of Prefix. 0: 50,000.
 	Hosts  int
 	Prefix netip.Prefix // zero: PrefixFor(Hosts)
-	// Remotes is how many remotes a host talks to, the first of them half of
+	// Remotes is how many remotes a host talks to, the first of them a quarter of
 	// the time and so on as Zipf's law has it; each of these conversations keeps
 	// its protocol, port and role. 0: a new remote with each record.
 	Remotes int

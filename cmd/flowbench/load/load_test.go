@@ -280,6 +280,44 @@ func TestRemotesOfAHost(t *testing.T) {
 	}
 }
 
+// TestServicesOfAHost: as a server a host offers one or two services, and what
+// it uses as a client is mostly the web.
+func TestServicesOfAHost(t *testing.T) {
+	cfg := config(flow.NetFlow9)
+	cfg.Hosts, cfg.Remotes = 1, 500
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	m := newMix(&cfg, 0)
+	served, used, protos := map[uint16]int{}, map[uint16]int{}, map[uint8]int{}
+	var r record
+	const n = 20_000
+	for range n {
+		m.next(&r)
+		protos[r.proto]++
+		local, remote := r.sport, r.dport
+		if r.dst == m.base {
+			local, remote = remote, local
+		}
+		if r.proto != flow.ProtoICMP {
+			if local < 32768 || local == 51820 {
+				served[local]++
+			} else {
+				used[remote]++
+			}
+		}
+	}
+	if len(served) < 1 || len(served) > 2 {
+		t.Errorf("it serves %v", served)
+	}
+	if web := used[443]; web < n/6 || len(used) < 5 {
+		t.Errorf("it uses %v", used)
+	}
+	if protos[flow.ProtoTCP] < n/4 || protos[flow.ProtoUDP] < n/10 || protos[flow.ProtoICMP] == 0 || protos[flow.ProtoICMP] > n/10 {
+		t.Errorf("protocols %v", protos)
+	}
+}
+
 func TestSeed(t *testing.T) {
 	ring := func(seed uint64) []byte {
 		cfg := config(flow.SFlow5)

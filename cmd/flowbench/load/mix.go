@@ -46,8 +46,31 @@ func newMix(c *Config, exporter int) *mix {
 	return m
 }
 
-// Ports that services listen on, and the rest of a record that goes with them.
-var services = [...]uint16{443, 80, 53, 123, 22, 25, 587, 993, 3306, 5432, 8080, 8443, 3478, 5060, 6379, 51820}
+// services are what servers listen on. UDP ones are those of isUDP; 443 is both.
+var services = [...]uint16{443, 80, 22, 25, 587, 993, 3306, 5432, 8080, 8443, 53, 123, 3478, 5060, 6379, 51820}
+
+func isUDP(port uint16) bool {
+	switch port {
+	case 53, 123, 3478, 5060, 51820:
+		return true
+	}
+	return false
+}
+
+// clientPort is where a host goes as a client: mostly to the web, then DNS.
+func clientPort(talk uint64) uint16 {
+	switch p := talk % 100; {
+	case p < 60:
+		return 443
+	case p < 75:
+		return 53
+	case p < 85:
+		return 80
+	case p < 88:
+		return 123
+	}
+	return services[(talk>>8)%uint64(len(services))]
+}
 
 var flagSets = [...]uint8{
 	flow.SYN,
@@ -74,16 +97,23 @@ func (m *mix) next(r *record) {
 	// Remotes are in 11.0.0.0/8: allocated, never announced in earnest, and in
 	// no list of bogons, so that a made-up record points at nobody's server.
 	remote := 11<<24 | uint32(talk)&0xffffff
-	service, client := services[(talk>>24)%uint64(len(services))], uint16(32768+m.below(28232))
-	switch p := (talk >> 32) % 100; {
-	case p < 60:
-		r.proto, r.flags = flow.ProtoTCP, flagSets[m.below(uint32(len(flagSets)))]
-	case p < 95:
+	client := uint16(32768 + m.below(19_000)) // below WireGuard's port
+	// Half of the conversations are with a server of ours, which offers one or
+	// two services to all.
+	service, serves := clientPort(talk>>24), talk>>63 == 0
+	if serves {
+		own := hash(uint64(host), talk>>62&1)
+		service = services[own%uint64(len(services))]
+	}
+	switch p := (talk >> 40) % 100; {
+	case p < 3:
+		r.proto, r.flags = flow.ProtoICMP, 0
+	case isUDP(service), service == 443 && p < 28: // QUIC
 		r.proto, r.flags = flow.ProtoUDP, 0
 	default:
-		r.proto, r.flags = flow.ProtoICMP, 0
+		r.proto, r.flags = flow.ProtoTCP, flagSets[m.below(uint32(len(flagSets)))]
 	}
-	out, serves := m.below(2) == 0, (talk>>48)%3 == 0 // a third of the conversations is with a server of ours
+	out := m.below(2) == 0
 	r.icmp, r.sport, r.dport = 0, client, service
 	if out == serves {
 		r.sport, r.dport = service, client
