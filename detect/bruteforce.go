@@ -1,6 +1,8 @@
 package detect
 
 import (
+	"math"
+
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -70,7 +72,11 @@ func bruteforce(cfg *BruteforceConfig, s *flow.ServiceStat, r flow.Range) (flow.
 	}
 	conns := count / per
 	packets, bytes := float64(s.OutPackets)/conns-1, float64(s.OutBytes)/conns // without the SYN
-	if packets < cfg.MinPackets || packets > cfg.MaxPackets || bytes < cfg.MinBytes || bytes > cfg.MaxBytes {
+	slack := 1.0                                                               // of the bands: the number of connections is estimated, with a standard error of 1/√count
+	if n >= unsampledBelow {
+		slack += 2 / math.Sqrt(count)
+	}
+	if packets*slack < cfg.MinPackets || packets > cfg.MaxPackets*slack || bytes*slack < cfg.MinBytes || bytes > cfg.MaxBytes*slack {
 		return flow.Finding{}, false
 	}
 	f := flow.Finding{Tenant: s.Tenant, Rule: flow.RuleBruteforce, Tier: flow.TierNotify, IPProto: s.IPProto, Port: s.SvcPort,

@@ -12,12 +12,16 @@ import (
 // This file holds what rules share within a tick: questions whose answer
 // several of them use, and what they ask of single tenants.
 
+// settled is how old an acquaintance must be to speak for a login: whoever has
+// guessed for an hour has met his targets before.
+const settled = 24 * time.Hour
+
 // askPeers completes a finding with whom the tenant sent to, and reports whether
 // it stands.
 func (t *tickState) askPeers(rule *serviceRule, f *flow.Finding, s *flow.ServiceStat, r flow.Range) (bool, error) {
 	days := t.d.cfg.Thresholds.Gates.KnownPeerDays
 	p, err := t.d.deps.Windows.Peers(t.ctx, flow.PeerQuery{Tenant: s.Tenant, IPProto: s.IPProto, Role: rule.role, SvcPort: s.SvcPort,
-		Range: r, Lookback: time.Duration(days) * 24 * time.Hour})
+		Range: r, Lookback: time.Duration(days) * 24 * time.Hour, Settled: settled})
 	switch {
 	case t.ctx.Err() != nil:
 		return false, t.ctx.Err()

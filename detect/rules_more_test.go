@@ -218,6 +218,8 @@ func TestBruteforceBoundaries(t *testing.T) {
 		{"6,001 bytes", flows(1000, 15, 6001), false},
 		{"long sessions cut by the active timeout", sessions, false},
 		{"1:1000, 5/s", samples(9, 135, 150, 1000), true},
+		{"1:256, 40 packets, an estimate of 55", samples(14, 14*55, 120, 256), true},
+		{"1:256, 60 packets", samples(14, 14*60, 90, 256), false},
 		{"1:1000, one long session", samples(0, 135, 150, 1000), false},
 	} {
 		if f, ok := bruteforce(&cfg, &c.in, halfHour); ok != c.want {

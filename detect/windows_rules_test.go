@@ -56,8 +56,8 @@ func (m *memWindows) Peers(_ context.Context, q flow.PeerQuery) (flow.Peers, err
 	for i := range m.flows {
 		f := &m.flows[i]
 		switch {
-		case f.tenant != q.Tenant || f.proto != q.IPProto:
-		case f.at >= back && f.at < from:
+		case f.tenant != q.Tenant || f.proto != q.IPProto || f.at < from && f.at >= from-int64(q.Settled):
+		case f.at >= back && f.at < from-int64(q.Settled):
 			known[f.remote] = known[f.remote] || f.answer
 		case f.at >= from && f.at < to && f.out && f.role == q.Role && f.port == q.SvcPort:
 			sent[f.remote] += f.packets

@@ -137,8 +137,10 @@ type PeerQuery struct {
 	Role    Role // the tenant's
 	SvcPort uint16
 	Range   Range
-	// Lookback is how far before Range traffic makes a peer a known one.
-	Lookback time.Duration
+	// Traffic makes a peer a known one if it was at most Lookback and at least
+	// Settled before Range: what goes on for longer than Range must not make its
+	// own targets known.
+	Lookback, Settled time.Duration
 }
 
 // Peers says whom a tenant sent to on one service port, from the stored flow
@@ -147,7 +149,7 @@ type PeerQuery struct {
 type Peers struct {
 	Remotes uint64 // distinct remotes of outgoing rows, of any class
 	// Known of them had answered traffic of that protocol with the tenant, on
-	// any port, within the lookback before the range.
+	// any port, as PeerQuery.Lookback and Settled say.
 	Known   uint64
 	Packets uint64 // outgoing
 	Top     uint64 // of them, to the remote that got the most

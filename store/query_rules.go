@@ -142,7 +142,7 @@ func (s *Store) OtherPairStats(ctx context.Context, r flow.Range, minOutPackets 
 var peersSQL = `WITH known AS (
 	SELECT DISTINCT ` + destination + ` FROM flows
 	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND ` + isAnswer + `
-		AND time >= fromUnixTimestamp64Nano({back:Int64}, 'UTC') AND time < fromUnixTimestamp64Nano({from:Int64}, 'UTC'))
+		AND time >= fromUnixTimestamp64Nano({back:Int64}, 'UTC') AND time < fromUnixTimestamp64Nano({settled:Int64}, 'UTC'))
 SELECT count(), countIf(d IN known), sum(n), max(n), sum(n * n) FROM (
 	SELECT ` + destination + ` AS d, sum(packets) AS n FROM flows
 	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND svc_port = {port:UInt16} AND role = {role:UInt8}
@@ -153,7 +153,7 @@ SELECT count(), countIf(d IN known), sum(n), max(n), sum(n * n) FROM (
 // rows; zeros where there are none (store.flow_policy, or they have expired).
 func (s *Store) Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error) {
 	l, err := query(ctx, s, "peers", peersSQL, nanoArgs(q.Range,
-		named("back", nanos(q.Range.From.Add(-q.Lookback))), namedAddr("tenant", q.Tenant),
+		named("back", nanos(q.Range.From.Add(-q.Lookback))), named("settled", nanos(q.Range.From.Add(-q.Settled))), namedAddr("tenant", q.Tenant),
 		named("proto", q.IPProto), named("port", q.SvcPort), named("role", uint8(q.Role))),
 		func(rows driver.Rows, v *flow.Peers) error {
 			return rows.Scan(&v.Remotes, &v.Known, &v.Packets, &v.Top, &v.Squares)

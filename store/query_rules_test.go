@@ -256,7 +256,7 @@ func TestPeers(t *testing.T) {
 	for i := range 12 {
 		for _, q := range []flow.PeerQuery{
 			{IPProto: flow.ProtoTCP, Role: flow.RoleClient, SvcPort: 22, Lookback: 4 * time.Hour},
-			{IPProto: flow.ProtoUDP, Role: flow.RoleServer, SvcPort: 443, Lookback: time.Hour},
+			{IPProto: flow.ProtoUDP, Role: flow.RoleServer, SvcPort: 443, Lookback: 3 * time.Hour, Settled: time.Hour},
 		} {
 			q.Tenant, q.Range = netip.AddrFrom4([4]byte{198, 18, 0, byte(i)}), day
 			if i > 8 {
@@ -292,7 +292,7 @@ func (m *model) peers(q flow.PeerQuery) flow.Peers {
 		}
 		switch {
 		case r.Tenant != q.Tenant || r.IPProto != q.IPProto:
-		case r.Time >= back && r.Time < q.Range.From.UnixNano():
+		case r.Time >= back && r.Time < q.Range.From.Add(-q.Settled).UnixNano():
 			if r.Class == flow.ClassEst || r.Dir == flow.In && (r.Class == flow.ClassSYNACK || r.Class == flow.ClassUDP) {
 				known[d] = true
 			}
