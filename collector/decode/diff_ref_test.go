@@ -27,6 +27,7 @@ type refDecoder struct {
 	totals    map[string]refTotal
 	out       []flow.Record
 	from      []refFields    // what each of out was made of, for messages
+	open      bool           // see refOpen
 	n         map[string]int // options, templates and the reasons, by name
 }
 
@@ -169,6 +170,9 @@ func (r *refDecoder) v5(dg decode.Datagram, addr netip.Addr) {
 	if err := netflowlegacy.DecodeMessageVersion(bytes.NewBuffer(bytes.Clone(b)), &p); err != nil {
 		panic(err)
 	}
+	if 24+48*count < len(b) {
+		r.n[decode.NoteTrailing]++
+	}
 	c := r.context(dg, addr, flow.NetFlow5, 5, uint32(p.EngineType)<<8|uint32(p.EngineId), "")
 	c.export = int64(p.UnixSecs) * 1e9
 	if p.UnixNSecs < 1e9 {
@@ -211,6 +215,9 @@ func (r *refDecoder) ipfix(dg decode.Datagram, addr netip.Addr) {
 	if length < 16 || length > len(b) {
 		r.n[decode.ReasonIPFIXLength]++
 		return
+	}
+	if length < len(b) {
+		r.n[decode.NoteTrailing]++
 	}
 	c := r.context(dg, addr, flow.IPFIX, 10, binary.BigEndian.Uint32(b[12:]), "")
 	c.export = int64(binary.BigEndian.Uint32(b[4:])) * 1e9

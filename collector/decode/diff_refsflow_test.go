@@ -127,11 +127,11 @@ func (r *refDecoder) sample(c refContext, format uint32, b []byte) {
 }
 
 // flowRecords: a raw header tells most, then what the agent parsed itself
-// (types 3 and 4), then the MAC addresses; of two that tell the same the first
-// counts. A record that is cut costs itself and what follows it.
+// (types 3 and 4; the last one), then the MAC addresses. A record that is cut costs itself and what follows it.
 func (r *refDecoder) flowRecords(x *flow.Record, n int, b []byte) {
 	var recs []any
-	header, parsed := false, false
+	header := false
+	var parsed *sflow.SampledIPBase
 	bad := func() { r.n[decode.NoteFlowRecordBad]++ }
 	for ; n > 0; n-- {
 		if len(b) < 8 || uint64(len(b)-8) < uint64(binary.BigEndian.Uint32(b[4:])) {
@@ -168,10 +168,12 @@ func (r *refDecoder) flowRecords(x *flow.Record, n int, b []byte) {
 		case sflow.SampledIPv6:
 			v = &t.SampledIPBase
 		}
-		if v != nil && !header && !parsed {
-			parsed = true
-			refSampledIP(x, v)
+		if v != nil && !header {
+			parsed = v
 		}
+	}
+	if parsed != nil {
+		refSampledIP(x, parsed)
 	}
 	for _, rec := range recs {
 		switch v := rec.(type) {

@@ -43,8 +43,8 @@ func (r *refDecoder) running(fs refFields, x *flow.Record, counts *refCounts) {
 	for i, c := range counts {
 		if c.total {
 			now.n[i] = c.n
-			anew = anew || c.n < last.n[i]
 		}
+		anew = anew || now.n[i] < last.n[i]
 	}
 	reason, _ := fs.num(255, 136)
 	if reason &= 0x7f; reason == 0 || reason == 2 { // not told, or the active timeout: it goes on
