@@ -14,26 +14,37 @@ import (
 // fixedWindows answers at once, so that only the detector's own work is timed.
 type fixedWindows struct {
 	services []flow.ServiceStat
+	asked    []flow.ServiceStat
 	attempts []flow.AttemptStat
 	tcp, udp []flow.PairStat
 }
 
-func (f *fixedWindows) ServiceStats(context.Context, flow.Range, uint8, uint64) ([]flow.ServiceStat, error) {
-	return f.services, nil
+// ServiceStats has clients of TCP, and answered ones of UDP.
+func (f *fixedWindows) ServiceStats(_ context.Context, _ flow.Range, p uint8, _ uint64) ([]flow.ServiceStat, error) {
+	switch p {
+	case flow.ProtoTCP:
+		return f.services, nil
+	case flow.ProtoUDP:
+		return f.asked, nil
+	}
+	return nil, nil
 }
 
 func (f *fixedWindows) PairStats(_ context.Context, _ flow.Range, p uint8, _, _ uint64) ([]flow.PairStat, error) {
-	if p == flow.ProtoTCP {
+	switch p {
+	case flow.ProtoTCP:
 		return f.tcp, nil
+	case flow.ProtoUDP:
+		return f.udp, nil
 	}
-	return f.udp, nil
+	return nil, nil
 }
 
 func (f *fixedWindows) ServiceTotals(_ context.Context, _ flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
-	if q.Role == flow.RoleServer {
+	if q.Role == flow.RoleServer || q.IPProto != flow.ProtoTCP {
 		return nil, nil
 	}
-	return f.services, nil
+	return f.services, nil // of more ports than any rule asks for
 }
 
 func (f *fixedWindows) AttemptStats(context.Context, flow.Range, uint8, uint64, uint64) ([]flow.AttemptStat, error) {
@@ -83,6 +94,8 @@ func BenchmarkTick(b *testing.B) {
 				s.Distinct, s.Classes = n, flow.Classes{SYNOut: n, RawSYN: n}
 			}
 			f.services = append(f.services, s)
+			u := flow.ServiceStat{Tenant: t, IPProto: flow.ProtoUDP, SvcPort: 443, Attempts: n, Distinct: n / 2, Rate: 1000, Counts: flow.Counts{OutRecords: n, OutPackets: n, OutBytes: 400 * n, InRecords: n}}
+			f.asked = append(f.asked, u)
 		}
 		at := flow.AttemptStat{Tenant: t, IPProto: flow.ProtoTCP, Pairs: 200, Remotes: 100, Ports: 2, TopDistinct: 90, Rate: 1000}
 		at.Classes = flow.Classes{SYNOut: 400, EstOut: 2400, SYNACKIn: 400, EstIn: 2400}
