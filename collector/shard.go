@@ -37,10 +37,10 @@ const (
 	// hand-over costs next to nothing for each, few enough for a core's cache.
 	blockItems = 256
 
-	// spareBlocks is how many blocks may wait for a shard's worker: 16,000
-	// items, what comes at two million a second while a slice of a flush is
-	// written.
-	spareBlocks = 64
+	// spareBlocks is how many blocks may wait for a shard's worker: 4,000 items,
+	// what comes at two million a second while two slices of a flush are
+	// written. More would only wait outside of the cache.
+	spareBlocks = 16
 
 	// flushSlice is how many rows are flushed between two blocks: about 1 ms.
 	flushSlice = 4096

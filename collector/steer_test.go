@@ -90,7 +90,11 @@ func sendFrom(t *testing.T, from netip.Addr, to *net.UDPAddr, payload []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer func() {
+		if err := unix.Close(fd); err != nil {
+			t.Error(err)
+		}
+	}()
 	if from.Is6() {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1); err != nil {
 			t.Fatal(err)
