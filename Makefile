@@ -64,7 +64,7 @@ bench: build
 ifeq ($(BENCH),short)
 	go test -run '^$$' -bench . -benchmem -benchtime 100ms ./collector/... ./flow/...
 	bin/flowbench compare --short --json .cache/bench/compare-short.json
-	bin/flowbench scale --short --points=false --json .cache/bench/scale-short.json
+	bin/flowbench scale --short --points=false --backlog 1000000 --json .cache/bench/scale-short.json
 else
 	set -o pipefail; go test -run '^$$' -bench . -benchmem ./... | tee .cache/bench/go.txt
 	bin/flowbench compare --docs docs/performance.md --json .cache/bench/compare.json

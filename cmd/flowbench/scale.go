@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -39,6 +38,7 @@ func runScale(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stde
 	fs.StringVar(&g.policy, "flow-policy", "off", "which records flowcordon keeps as rows: off, attempts or all")
 	fs.Float64Var(&g.rate, "rate", 500_000, "records per second")
 	fs.BoolVar(&g.points, "points", true, "hosts, exporters, templates, durations")
+	fs.Uint64Var(&g.backlog, "backlog", 6_000_000, "records that wait in the sockets before they are taken")
 	fs.BoolVar(&g.core, "cores", true, "one and two cores")
 	if err := parse(fs, args); err != nil {
 		return err
@@ -49,9 +49,9 @@ func runScale(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stde
 	if _, ok := protocols[g.protocol]; !ok {
 		return misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", g.protocol)
 	}
-	g.warm, g.long, g.backlog, g.rounds = 20*time.Second, 20*time.Second, 6_000_000, 3
+	g.warm, g.long, g.rounds = 20*time.Second, 20*time.Second, 3
 	if *short {
-		g.warm, g.long, g.backlog, g.rounds = 2*time.Second, 3*time.Second, 1_000_000, 1
+		g.warm, g.long, g.rounds = 2*time.Second, 3*time.Second, 1
 	}
 	leave, err := g.enter(stderr)
 	if err != nil {
@@ -163,13 +163,16 @@ const (
 	// drainExporters are enough to be spread evenly.
 	drainExporters = 64
 	// drainWarm fills the tables first.
-	drainWarm = 5 * time.Second
+	drainWarm   = 5 * time.Second
+	drainWithin = 2 * time.Minute
+	// fillRate leaves time to stop the generator when there is enough.
+	fillRate = 1e6
 )
 
 // drain measures how fast flowcordon empties its sockets on one or two cores:
 // it is stopped while the generator, which would need one of the cores, fills
-// them, and goes on when the generator has ended. Its database rests meanwhile,
-// rows wait in the spool.
+// them, and goes on when the generator has ended, until it has counted every
+// record. Its database rests meanwhile, rows wait in the spool.
 func (g *growth) drain(ctx context.Context, cores int) (d report.Drain, err error) {
 	d.Cores = cores
 	restore, err := machine.SetSysctls(map[string]int64{"net.core.rmem_max": drainBuffer})
@@ -196,14 +199,18 @@ func (g *growth) drain(ctx context.Context, cores int) (d report.Drain, err erro
 	if err := measure.Drain(ctx, s.running); err != nil {
 		return d, err
 	}
+	before, _ := s.load.Sent()
+	seen, err := s.running.Records(ctx)
+	if err != nil {
+		return d, err
+	}
 	for _, pid := range []int{s.running.PID(), s.running.Engine} {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			return d, err
 		}
 		defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // it may have ended
 	}
-	before, _ := s.load.Sent()
-	s.load.SetRate(math.Inf(1))
+	s.load.SetRate(fillRate)
 	for now := before; now-before < g.backlog; now, _ = s.load.Sent() {
 		if err := s.wait(ctx, time.Millisecond); err != nil {
 			return d, err
@@ -212,16 +219,21 @@ func (g *growth) drain(ctx context.Context, cores int) (d report.Drain, err erro
 	if err := s.end(); err != nil { // the generator's core is free now
 		return d, err
 	}
-	return d, g.empty(s, before, &d)
-}
-
-// empty lets the collector go on and waits until nothing is queued.
-func (g *growth) empty(s *session, before uint64, d *report.Drain) error {
 	after, _ := s.load.Sent()
 	lost, err := s.running.KernelLost()
 	if err != nil {
-		return err
+		return d, err
 	}
+	records := float64(after-before) - float64(lost)*s.load.PerDatagram()
+	return d, g.empty(ctx, s, seen, records, &d)
+}
+
+// counted is the share of the backlog that ends the time: the last records may
+// be too late for a window, or in a buffer.
+const counted = 0.999
+
+// empty lets the collector go on and waits until it has counted the records.
+func (g *growth) empty(ctx context.Context, s *session, seen uint64, records float64, d *report.Drain) error {
 	cpu, err := machine.CPU(s.running.PID())
 	if err != nil {
 		return err
@@ -230,13 +242,14 @@ func (g *growth) empty(s *session, before uint64, d *report.Drain) error {
 	if err := syscall.Kill(s.running.PID(), syscall.SIGCONT); err != nil {
 		return err
 	}
-	for queued := int64(1); queued > 0; {
-		time.Sleep(2 * time.Millisecond)
-		if queued, err = s.running.Queued(); err != nil {
+	// A scrape costs it some milliseconds of CPU, of seconds.
+	for now := seen; float64(now-seen) < counted*records; {
+		time.Sleep(100 * time.Millisecond)
+		if now, err = s.running.Records(ctx); err != nil {
 			return err
 		}
-		if time.Since(began) > time.Minute {
-			return errors.New("the sockets are not empty after a minute")
+		if time.Since(began) > drainWithin {
+			return fmt.Errorf("%d records counted of %.0f after %v", now-seen, records, drainWithin)
 		}
 	}
 	seconds := time.Since(began).Seconds()
@@ -244,7 +257,6 @@ func (g *growth) empty(s *session, before uint64, d *report.Drain) error {
 	if err != nil {
 		return err
 	}
-	records := float64(after-before) - float64(lost)*s.load.PerDatagram()
 	d.Rate, d.CPU = records/seconds, (cpuNow-cpu).Seconds()*1e6/records
 	return nil
 }
