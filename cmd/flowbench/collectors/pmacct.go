@@ -62,19 +62,38 @@ func startPmacct(ctx context.Context, j *Job) (*Running, error) {
 		return nil, err
 	}
 	r.signal, r.grace = syscall.SIGINT, 2*time.Second // it ignores SIGTERM
-	r.records = func(ctx context.Context, _ func() error) (uint64, error) {
-		out, err := exec.CommandContext(ctx, "pmacct", "-p", filepath.Join(j.Dir, "hosts.pipe"), "-s", "-O", "json").Output()
-		if err != nil {
-			return 0, fmt.Errorf("pmacct -s: %w: %s", err, out)
-		}
-		total := uint64(0)
-		for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
-			var line struct{ Flows uint64 }
-			if err := json.Unmarshal(s.Bytes(), &line); err == nil { // the rest are remarks
-				total += line.Flows
-			}
-		}
-		return total, nil
+	pipe := filepath.Join(j.Dir, "hosts.pipe")
+	err = r.until(ctx, 30*time.Second, "its memory plugin does not answer", func() (bool, error) {
+		_, err := pmacctFlows(ctx, pipe)
+		return err == nil, err
+	})
+	if err != nil {
+		_ = r.Stop()
+		return nil, err
+	}
+	r.records = func(ctx context.Context, _ func() error) (total uint64, err error) {
+		err = r.until(ctx, 30*time.Second, "its memory plugin does not answer", func() (bool, error) {
+			total, err = pmacctFlows(ctx, pipe)
+			return err == nil, err
+		})
+		return total, err
 	}
 	return r, nil
+}
+
+// pmacctFlows adds up the records of all entries. A plugin that is busy refuses
+// the question.
+func pmacctFlows(ctx context.Context, pipe string) (uint64, error) {
+	out, err := exec.CommandContext(ctx, "pmacct", "-p", pipe, "-s", "-O", "json").Output()
+	if err != nil {
+		return 0, fmt.Errorf("pmacct -s: %w: %s", err, out)
+	}
+	total := uint64(0)
+	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
+		var line struct{ Flows uint64 }
+		if err := json.Unmarshal(s.Bytes(), &line); err == nil { // the rest are remarks
+			total += line.Flows
+		}
+	}
+	return total, nil
 }
