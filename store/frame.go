@@ -51,7 +51,8 @@ const (
 	flagLZ4  = 1 // the payload is one LZ4 block
 	flagMore = 2 // the next frame belongs to the same Write
 
-	// maxFrameRows keeps a frame at about 10 MB.
+	// maxFrameRows keeps the rows and the frame, 200 to 400 KB, in the cache
+	// from one pass over them to the next.
 	maxFrameRows = 2048
 	// maxFrameHeader: every row in a partition of its own.
 	maxFrameHeader = frameFixed + 4*64 + 8*maxFrameRows + 4

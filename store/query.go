@@ -78,16 +78,22 @@ func thinnedDistinct(distinct, events string) string {
 }
 
 // distinctRemotes counts the distinct destinations of a group of service_window's
-// rows: exactly while all of them are complete, and else, with L the greatest
-// remotes_level among them, as 2^L times the distinct hashes whose lowest L bits
-// are zero. Only for tenants of tenantsThinned are the hashes themselves gathered,
-// so that the others, nearly all, cost what counting costs.
-const distinctRemotes = `if(max(remotes_level) = 0, uniqExactArray(remotes), bitShiftLeft(
-	arrayCount(h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(remotes_level)) - 1) = 0, groupUniqArrayArrayIf(remotes, tenant IN thinned)),
+// rows with one tenant, port, protocol and role: exactly while all of them are
+// complete, and else, with L the greatest remotes_level among them, as 2^L times
+// the distinct hashes whose lowest L bits are zero. Which groups those are is
+// known before, from withThinned; while there are none, as nearly always, the
+// condition is a constant and the query is the simple one.
+const distinctRemotes = `if(empty(thinned.1), uniqExactArray(remotes), bitShiftLeft(
+	uniqExactArray(arrayFilter(h -> bitAnd(h, bitShiftLeft(toUInt64(1), transform(` + remotesKey + `, thinned.1, thinned.2, toUInt8(0))) - 1) = 0, remotes)),
 	max(remotes_level)))`
 
-// tenantsThinned, for WITH, are those with rows whose destinations are thinned.
-const tenantsThinned = `thinned AS (SELECT tenant FROM service_window WHERE ` + inRange + ` AND remotes_level > 0)`
+// withThinned, a part of WITH, has the keys of groups with rows whose destinations
+// are thinned, and their greatest levels.
+const withThinned = `(SELECT (groupArray(k), groupArray(l)) FROM (
+	SELECT ` + remotesKey + ` AS k, max(remotes_level) AS l FROM service_window
+	WHERE ` + inRange + ` AND remotes_level > 0 GROUP BY k)) AS thinned`
+
+const remotesKey = `cityHash64(tenant, svc_port, ip_proto, role)`
 
 func countDest(c *flow.Counts) []any {
 	return []any{&c.OutRecords, &c.InRecords, &c.OutPackets, &c.InPackets, &c.OutBytes, &c.InBytes}

@@ -13,7 +13,7 @@ import (
 
 // serviceTotalsSQL needs no first pass: the ports are few, and servers' rows
 // have no destinations.
-var serviceTotalsSQL = `WITH ` + tenantsThinned + `
+var serviceTotalsSQL = `WITH ` + withThinned + `
 SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
 	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
@@ -46,7 +46,7 @@ var attemptSQL = `WITH k AS (
 	SELECT tenant FROM service_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
 	GROUP BY tenant HAVING sum(attempts) >= {min:UInt64} AND sum(attempts * rate) >= {scaled:UInt64}),
-` + tenantsThinned + `,
+` + withThinned + `,
 p AS (
 	SELECT tenant, svc_port, max(rate) AS rate, ` + scaledSums() + `,
 		sum(w.attempts * w.rate) AS scaled, sum(w.attempts) AS tries,

@@ -21,7 +21,7 @@ var serviceSQL = `WITH k AS (SELECT tenant FROM (
 	SELECT tenant, svc_port FROM service_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
 	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64})),
-` + tenantsThinned + `
+` + withThinned + `
 SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
 	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window

@@ -88,13 +88,13 @@ func (s *sender) missingSlots(ctx context.Context, b *spoolBatch, t *table, fram
 
 // slotOf is the partition of a row.
 func (f *frame) slotOf(times []byte, row int) uint32 {
-	sec := int64(0)
+	var sec uint64
 	if f.table.nanos {
-		sec = int64(binary.LittleEndian.Uint64(times[8*row:]) / 1e9)
+		sec = binary.LittleEndian.Uint64(times[8*row:]) / 1e9
 	} else {
-		sec = int64(binary.LittleEndian.Uint32(times[4*row:]))
+		sec = uint64(binary.LittleEndian.Uint32(times[4*row:]))
 	}
-	return uint32(sec / f.table.slotSeconds)
+	return uint32(sec / uint64(f.table.slotSeconds))
 }
 
 // pick returns the rows of some partitions as a frame of their own, in memory

@@ -432,6 +432,10 @@ func (s *spool) close() error {
 	s.sealLocked()
 	s.closed = true
 	s.dropFreeLocked()
+	for _, b := range s.queue {
+		s.releaseLocked(b)
+	}
+	s.buffers.drop()
 	s.announceLocked()
 	if s.lock == nil {
 		return nil

@@ -96,8 +96,12 @@ func (r *batchReader) load(f *frame) error {
 		return fmt.Errorf("%w: checksum", errCorrupt)
 	}
 	if f.lz4 {
-		if n, err := lz4.UncompressBlock(in, p); err != nil || n != f.raw {
-			return fmt.Errorf("%w: %d of %d bytes unpacked (%v)", errCorrupt, n, f.raw, err)
+		n, err := lz4.UncompressBlock(in, p)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errCorrupt, err)
+		}
+		if n != f.raw {
+			return fmt.Errorf("%w: %d bytes unpacked, want %d", errCorrupt, n, f.raw)
 		}
 	}
 	f.payload = p
