@@ -16,14 +16,18 @@ type Aggregator struct {
 	hosts    table[hostRow]
 	services table[serviceRow]
 	pairs    table[pairRow]
+	upper    upperWords // of pairs
 	remotes  setPool
 	ports    portPool
 	turn     uint32 // which way eviction looks at first
 
 	chunk chunk
 	round round
-	spans []span // scratch
 	stats aggregatorStats
+
+	// Scratch.
+	spans    []span
+	pipeline pipeline
 }
 
 // table holds the keys of one kind in all windows.
@@ -36,12 +40,16 @@ type table[T any] struct {
 	full  uint64   // contributions that found no room
 }
 
+func (t *table[T]) init(mem *memory, choices uint32) {
+	t.index, t.rows.mem = newIndex(mem, minBuckets, choices), mem
+}
+
 // minBuckets is the size of an index without keys.
 const minBuckets = 16
 
-// maxBuckets bounds an index of max keys: it is a quarter full then.
-func maxBuckets(max int) int {
-	return 1 << bits.Len(uint(4*max/ways))
+// maxBuckets bounds an index of max keys: it is a quarter to a half full then.
+func maxBuckets(keys int) int {
+	return max(minBuckets, 1<<bits.Len(uint(2*keys/ways)))
 }
 
 // New returns an Aggregator without windows. write is called, by Take and
@@ -55,7 +63,10 @@ func New(cfg Config, write func(*flow.Batch)) *Aggregator {
 	a := &Aggregator{}
 	a.chunk.write = write
 	a.windows.init()
-	a.hosts.index, a.services.index, a.pairs.index = newIndex(minBuckets), newIndex(minBuckets), newIndex(minBuckets)
+	mem := newMemory(a)
+	a.hosts.init(mem, 2)
+	a.services.init(mem, 2)
+	a.pairs.init(mem, 1) // nearly all are new, and one that finds no room takes another's
 	a.set(cfg)
 	return a
 }
@@ -92,7 +103,7 @@ func (a *Aggregator) serviceHash(row uint32) (uint64, int64) {
 func (a *Aggregator) pairHash(row uint32) (uint64, int64) {
 	p := a.pairs.rows.at(row)
 	h, no := a.hostHash(p.host)
-	return hashPair(h, p.remote, p.proto), no
+	return hashPair(h, a.remote(p, row), p.proto), no
 }
 
 // grow doubles the index of a kind, if it may.
@@ -123,20 +134,27 @@ func (t *table[T]) grow(hash func(uint32) (uint64, int64)) bool {
 	return ok
 }
 
+// remote is the pair's remote address.
+func (a *Aggregator) remote(p *pairRow, row uint32) ip {
+	r := ip{lo: p.remote}
+	if p.flags&rowWide != 0 {
+		r.hi = a.upper.at(row)
+	}
+	return r
+}
+
 // newKey returns a free way for a new key of a kind, or ok false if there is no
 // room.
-func newKey[T any](a *Aggregator, t *table[T], kind int, hash uint64, no int64) (b *bucket, at int, ok bool) {
+func newKey[T any](a *Aggregator, t *table[T], kind int, hash uint64, no int64) (at uint32, ok bool) {
 	if t.index.n >= t.max {
-		return nil, 0, false
+		return 0, false
 	}
 	for {
-		i := t.index.at(hash, no)
-		b = &t.index.buckets[i]
-		if way := b.free(); way < ways {
-			return b, int(i)*ways + way, true
+		if at, ok := t.index.free(t.index.at(hash, no)); ok {
+			return at, true
 		}
 		if !a.grow(kind) {
-			return nil, 0, false
+			return 0, false
 		}
 	}
 }

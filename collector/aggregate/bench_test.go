@@ -62,7 +62,7 @@ func (tr *traffic) fill(r *flow.Record, now int64) {
 	*r = flow.Record{
 		Exporter: exporter1, Protocol: flow.NetFlow9, Received: now, Start: now - int64(tr.length), End: now,
 		Src: host, Dst: remote, SrcPort: uint16(32768 + x>>40&32767), DstPort: 443, IPProto: flow.ProtoTCP,
-		TCPFlags: flow.SYN | flow.ACK | flow.PSH, Packets: tr.packets, Bytes: 100 * tr.packets, SamplingRate: tr.rate, SamplingSource: flow.SamplingOptions,
+		TCPFlags: flow.ACK | flow.PSH, Packets: tr.packets, Bytes: 100 * tr.packets, SamplingRate: tr.rate, SamplingSource: flow.SamplingOptions,
 		Has: flow.HasPorts | flow.HasTCPFlags | flow.HasIPProto | flow.HasTimes | flow.HasInIf,
 	}
 	switch x >> 32 & 15 {
@@ -101,7 +101,10 @@ func newRig(tr traffic) *rig {
 	cfg := testConfig()
 	cfg.FlowPolicy = FlowOff
 	cfg.Internal = append(cfg.Internal, netip.MustParsePrefix("11.0.0.0/9"))
-	tr.packets, tr.rate = max(tr.packets, 1), max(tr.rate, 1)
+	if tr.packets == 0 {
+		tr.packets = 10
+	}
+	tr.rate = max(tr.rate, 1)
 	g := &rig{tr: tr, front: NewFront(cfg, 1), blocks: []*Block{{}}, now: t0}
 	g.agg = New(cfg, g.rows.write)
 	return g
@@ -160,15 +163,15 @@ var benchTraffic = []struct {
 	name string
 	tr   traffic
 }{
-	{"hosts=50k/random", traffic{hosts: 50_000}},
-	{"hosts=50k/remotes=20", traffic{hosts: 50_000, remotes: 20}},
-	{"hosts=50k/random/1:1000", traffic{hosts: 50_000, rate: 1000}},
-	{"hosts=500k/random", traffic{hosts: 500_000}},
-	{"hosts=50k/random/v6", traffic{hosts: 50_000, v6: true}},
-	{"hosts=50k/random/5s", traffic{hosts: 50_000, length: 5 * time.Second}},
-	{"hosts=50k/random/60s", traffic{hosts: 50_000, length: time.Minute, packets: 60}},
-	{"hosts=50k/random/60s-4packets", traffic{hosts: 50_000, length: time.Minute, packets: 4}},
-	{"hosts=500k/random/60s", traffic{hosts: 500_000, length: time.Minute, packets: 60}},
+	{"50k", traffic{hosts: 50_000}},
+	{"50k-20remotes", traffic{hosts: 50_000, remotes: 20}},
+	{"50k-samples", traffic{hosts: 50_000, rate: 1000, packets: 1}},
+	{"500k", traffic{hosts: 500_000}},
+	{"50k-v6", traffic{hosts: 50_000, v6: true}},
+	{"50k-5s", traffic{hosts: 50_000, length: 5 * time.Second}},
+	{"50k-60s", traffic{hosts: 50_000, length: time.Minute, packets: 60}},
+	{"50k-60s-4packets", traffic{hosts: 50_000, length: time.Minute, packets: 4}},
+	{"500k-60s", traffic{hosts: 500_000, length: time.Minute, packets: 60}},
 }
 
 // BenchmarkTake tells what a record costs in each step, in CPU time.
@@ -230,5 +233,28 @@ func TestAllocations(t *testing.T) {
 		}
 	}); n > 40 { // a table may still find its size
 		t.Errorf("%g allocations for %d records and %d rows", n, 30*benchRate, g.rows.rows-rows)
+	}
+}
+
+// BenchmarkRoute judges and routes alone, to two shards.
+func BenchmarkRoute(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		v6   bool
+	}{{"v4", false}, {"v6", true}} {
+		b.Run(c.name, func(b *testing.B) {
+			g := newRig(traffic{hosts: 50_000, v6: c.v6})
+			f := NewFront(g.agg.cfg, 2)
+			blocks := []*Block{{}, {}}
+			recs := g.tr.run(rigRun, t0)
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				blocks[0].Items, blocks[1].Items = blocks[0].Items[:0], blocks[1].Items[:0]
+				f.Route(recs, blocks)
+				n += rigRun
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+		})
 	}
 }

@@ -25,6 +25,7 @@ func TestCountersNeverOverflow(t *testing.T) {
 		{"packets above it", 5, rec(conversation(maxPackets, 1)), 5, 5 * maxPackets},
 		{"more in a record than a row holds", 3, rec(conversation(1<<40, 1)), 3, 3 << 40},
 		{"all there are", 1, rec(conversation(math.MaxUint64, 1)), 1, math.MaxUint64},
+		{"established", 100_000, rec(conversation(2, 100)), 100_000, 200_000},
 		{"without flags, both ways", 100_000, rec(noFlags, to(tenantB)), 100_000, 100_000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,5 +97,39 @@ func TestLargeUDP(t *testing.T) {
 	}
 	if udp != 1<<33 {
 		t.Errorf("%d UDP packets, want 2^33", udp)
+	}
+}
+
+// TestEveryClassOfAPair: all classes of all directions, more often than an
+// 8-bit counter holds, are the host's.
+func TestEveryClassOfAPair(t *testing.T) {
+	cfg := testConfig()
+	cfg.FlowPolicy = FlowOff
+	var recs []*flow.Record
+	for flags := range 64 {
+		for _, p := range []flow.Protocol{flow.SFlow5, flow.NetFlow9} {
+			for _, port := range []uint16{22, 50_000} {
+				r := rec(rate(1000), conversation(3, 132), func(r *flow.Record) { r.Protocol, r.TCPFlags, r.DstPort = p, uint8(flags), port })
+				back := *r
+				back.Src, back.Dst, back.SrcPort, back.DstPort = r.Dst, r.Src, r.DstPort, r.SrcPort
+				for range 300 {
+					recs = append(recs, r, &back)
+				}
+			}
+		}
+	}
+	b, s := run(t, cfg, recs...)
+	var host, pair flow.Classes
+	for _, r := range b.Hosts {
+		host.Add(r.Classes)
+	}
+	for _, r := range b.Pairs {
+		pair.Add(r.Classes)
+	}
+	if host != pair || host.SYNIn < 300 || host.SYNACKOut < 300 || host.RSTIn < 300 || host.EstIn < 300 || host.RawSYN == 0 || host.NoFlags < 300 {
+		t.Errorf("host %+v\npair %+v", host, pair)
+	}
+	if len(b.Pairs) > len(recs)/100 {
+		t.Errorf("%d rows of one pair for %d records", len(b.Pairs), s.Records)
 	}
 }

@@ -52,8 +52,17 @@ func (c *counts) counts() flow.Counts {
 	}
 }
 
-func (c *counts) flowClasses() flow.Classes {
-	n := func(i int) uint64 { return uint64(c.classes[i]) }
+func (p *pairRow) counts() flow.Counts {
+	return flow.Counts{
+		OutRecords: uint64(p.records[out]), InRecords: uint64(p.records[in]),
+		OutPackets: uint64(p.packets[out]), InPackets: uint64(p.packets[in]),
+		OutBytes: uint64(p.bytes[out]), InBytes: uint64(p.bytes[in]),
+	}
+}
+
+func (c *counts) class(i int) uint64 { return uint64(c.classes[i]) }
+
+func classes(n func(i int) uint64) flow.Classes {
 	return flow.Classes{
 		SYNOut: n(cSYN), EstOut: n(cEst), SYNACKOut: n(cSYNACK), RSTOut: n(cRST),
 		SYNIn: n(cIn + cSYN), EstIn: n(cIn + cEst), SYNACKIn: n(cIn + cSYNACK), RSTIn: n(cIn + cRST),
@@ -69,7 +78,7 @@ func (a *Aggregator) key(h *hostRow) flow.Key {
 func (a *Aggregator) emitHost(h *hostRow) {
 	a.chunk.room()
 	a.chunk.batch.Hosts = append(a.chunk.batch.Hosts, flow.HostWindow{
-		Key: a.key(h), Counts: h.counts.counts(), Classes: h.flowClasses(),
+		Key: a.key(h), Counts: h.counts.counts(), Classes: classes(h.class),
 		UDPOutPackets: uint64(h.udpOut), ICMPOutPackets: uint64(h.icmpOut), ICMPErrOut: uint64(h.icmpErrOut),
 		BogonOut: uint64(h.bogonOut), SpoofOut: uint64(h.spoofOut),
 	})
@@ -84,26 +93,26 @@ func (a *Aggregator) emitService(s *serviceRow) {
 	c.remotes, level = a.remotes.appendTo(c.remotes, s.remotes)
 	c.batch.Services = append(c.batch.Services, flow.ServiceWindow{
 		Key: a.key(a.hosts.rows.at(s.host)), IPProto: s.proto, Role: s.role, SvcPort: s.svc,
-		Counts: s.counts.counts(), Classes: s.flowClasses(), Attempts: uint64(s.attempts),
+		Counts: s.counts.counts(), Classes: classes(s.class), Attempts: uint64(s.attempts),
 		Remotes: c.remotes[first:len(c.remotes):len(c.remotes)], RemotesLevel: level,
 	})
 	a.remotes.release(&s.remotes)
 	*s = serviceRow{host: s.host, svc: s.svc, proto: s.proto, role: s.role, flags: s.flags & rowHot}
 }
 
-func (a *Aggregator) emitPair(p *pairRow) {
+func (a *Aggregator) emitPair(p *pairRow, row uint32) {
 	a.chunk.room()
 	c := &a.chunk
 	first := len(c.ports)
 	c.ports = a.ports.appendTo(c.ports, p.ports)
 	c.batch.Pairs = append(c.batch.Pairs, flow.PairWindow{
-		Key: a.key(a.hosts.rows.at(p.host)), Remote: p.remote.addr(), IPProto: p.proto,
-		Counts: p.counts.counts(), Classes: p.flowClasses(),
+		Key: a.key(a.hosts.rows.at(p.host)), Remote: a.remote(p, row).addr(), IPProto: p.proto,
+		Counts: p.counts(), Classes: classes(p.class),
 		SYNPackets: uint64(p.syn), EstOutPackets: uint64(p.est), RSTInPackets: uint64(p.rst),
 		Ports: c.ports[first:len(c.ports):len(c.ports)],
 	})
 	a.ports.release(&p.ports)
-	*p = pairRow{host: p.host, remote: p.remote, proto: p.proto, flags: p.flags & rowHot}
+	*p = pairRow{host: p.host, remote: p.remote, proto: p.proto, flags: p.flags &^ (rowDirty | rowFull)}
 }
 
 // The rows of contributions of more packets than a row's counters hold.
@@ -135,9 +144,9 @@ func (a *Aggregator) emitLargeService(it *Item, s *serviceRow, p *span) {
 		Key: a.key(a.hosts.rows.at(s.host)), IPProto: s.proto, Role: s.role, SvcPort: s.svc, Counts: p.counts(it.dir)})
 }
 
-func (a *Aggregator) emitLargePair(it *Item, q *pairRow, p *span) {
+func (a *Aggregator) emitLargePair(it *Item, q *pairRow, number uint32, p *span) {
 	a.chunk.room()
-	row := flow.PairWindow{Key: a.key(a.hosts.rows.at(q.host)), Remote: q.remote.addr(), IPProto: q.proto, Counts: p.counts(it.dir)}
+	row := flow.PairWindow{Key: a.key(a.hosts.rows.at(q.host)), Remote: a.remote(q, number).addr(), IPProto: q.proto, Counts: p.counts(it.dir)}
 	switch {
 	case it.counter == cEst:
 		row.EstOutPackets = p.packets

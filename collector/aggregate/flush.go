@@ -109,10 +109,10 @@ func (a *Aggregator) hotRows(kind int) (done bool) {
 	return eachHot(a, &a.hosts, (*Aggregator).coolHost)
 }
 
-func eachHot[T any](a *Aggregator, t *table[T], cool func(*Aggregator, *T)) (done bool) {
+func eachHot[T any](a *Aggregator, t *table[T], cool func(*Aggregator, *T, uint32)) (done bool) {
 	r := &a.round
 	for r.pos < len(t.due) {
-		cool(a, t.rows.at(t.due[r.pos]))
+		cool(a, t.rows.at(t.due[r.pos]), t.due[r.pos])
 		r.pos++
 		if !r.pay(costRow) {
 			return false
@@ -129,21 +129,21 @@ func isDue(flags *uint8) bool {
 	return f&(rowHot|rowDirty) == rowHot|rowDirty
 }
 
-func (a *Aggregator) coolHost(h *hostRow) {
+func (a *Aggregator) coolHost(h *hostRow, _ uint32) {
 	if isDue(&h.flags) {
 		a.emitHost(h)
 	}
 }
 
-func (a *Aggregator) coolService(s *serviceRow) {
+func (a *Aggregator) coolService(s *serviceRow, _ uint32) {
 	if isDue(&s.flags) {
 		a.emitService(s)
 	}
 }
 
-func (a *Aggregator) coolPair(p *pairRow) {
+func (a *Aggregator) coolPair(p *pairRow, row uint32) {
 	if isDue(&p.flags) {
-		a.emitPair(p)
+		a.emitPair(p, row)
 	}
 }
 
@@ -155,7 +155,7 @@ func (a *Aggregator) closeLists() (done bool) {
 		for l := &w.keys[r.kind]; r.pos < len(l.at); {
 			at := l.at[r.pos]
 			r.pos++
-			if !r.pay(a.closeKey(r.kind, at/ways, at%ways)) {
+			if !r.pay(a.closeKey(r.kind, at)) {
 				return false
 			}
 		}
@@ -172,7 +172,7 @@ func (a *Aggregator) closeRest() (done bool) {
 	for n := len(a.index(r.kind).buckets); r.pos < n; r.pos++ {
 		cost := costLook
 		for way := range uint32(ways) {
-			cost += a.closeKey(r.kind, uint32(r.pos), way)
+			cost += a.closeKey(r.kind, uint32(r.pos)*ways+way)
 		}
 		if !r.pay(cost) {
 			return false
@@ -193,24 +193,23 @@ func (a *Aggregator) index(kind int) *index {
 
 // closeKey takes a key out, and hands its row over, if it is a closing
 // window's. It returns what that cost.
-func (a *Aggregator) closeKey(kind int, bucket, way uint32) (cost int) {
+func (a *Aggregator) closeKey(kind int, at uint32) (cost int) {
 	x := a.index(kind)
-	b := &x.buckets[bucket]
-	k := b.key[way]
-	if k == 0 || a.windows.byID[k%maxWin].state != windowClosing {
+	k := *x.way(at)
+	if k == 0 || a.windows.byID[winOf(k)].state != windowClosing {
 		return 0
 	}
-	row, worth := b.val[way]>>worthBits, b.val[way]&worthMask
-	x.remove(b, int(way))
+	x.remove(at)
+	row := rowOf(k)
 	switch kind {
 	case kindPairs:
 		a.pairs.rows.put(row)
-		if worth != worthKeep {
+		if k&worthMask != worthKeep {
 			a.stats.pairsBelowFloor++
 			return costLook
 		}
 		if p := a.pairs.rows.at(row); p.flags&rowDirty != 0 {
-			a.emitPair(p)
+			a.emitPair(p, row)
 		}
 	case kindServices:
 		a.services.rows.put(row)

@@ -16,7 +16,11 @@ type Front struct {
 	records, clockAhead          uint64
 	clippedPackets, clippedBytes uint64
 	dropped                      [numReasons]uint64
-	exporters                    map[netip.Addr]*ExporterStats
+
+	last   netip.Addr // the exporter of the last record: runs of records have one
+	lastIP ip
+
+	exporters map[netip.Addr]*ExporterStats
 }
 
 // NewFront returns a Front for that many shards. It panics if cfg does not
@@ -60,6 +64,9 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 		f.exporter(r.Exporter).SamplingUnknown++
 		return
 	}
+	if r.Exporter != f.last {
+		f.last, f.lastIP = r.Exporter, ipOf(r.Exporter)
+	}
 	src, dst := ipOf(r.Src), ipOf(r.Dst)
 	srcPlace, dstPlace := f.nets.place(r.Src, src), f.nets.place(r.Dst, dst)
 	if (srcPlace|dstPlace)&placeInternal == 0 {
@@ -83,7 +90,7 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 	if srcPlace&placeInternal != 0 {
 		it := f.item(src, r.SamplingRate, blocks)
 		it.fill(r, &k, t)
-		it.remote, it.hostPort, it.remotePort = dst, r.SrcPort, r.DstPort
+		it.exporter, it.remote, it.hostPort, it.remotePort = f.lastIP, dst, r.SrcPort, r.DstPort
 		it.dir, it.role, it.counter = out, k.sender, counterOf[k.class]
 		it.set = set
 		if k.isAttempt() {
@@ -103,7 +110,7 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 	if dstPlace&placeInternal != 0 {
 		it := f.item(dst, r.SamplingRate, blocks)
 		it.fill(r, &k, t)
-		it.remote, it.hostPort, it.remotePort = src, r.DstPort, r.SrcPort
+		it.exporter, it.remote, it.hostPort, it.remotePort = f.lastIP, src, r.DstPort, r.SrcPort
 		it.dir, it.role, it.counter = in, opposite(k.sender), counterOf[k.class]
 		if it.counter < cIn {
 			it.counter += cIn
@@ -146,7 +153,6 @@ func (f *Front) item(host ip, rate uint32, blocks []*Block) *Item {
 
 // fill sets what both sides of a record have in common.
 func (it *Item) fill(r *flow.Record, k *kind, t times) {
-	it.exporter = ipOf(r.Exporter)
 	it.start, it.end, it.received = t.start, t.end, r.Received
 	it.packets, it.bytes = r.Packets, r.Bytes
 	it.rate, it.inIf, it.outIf = r.SamplingRate, r.InIf, r.OutIf

@@ -1,97 +1,120 @@
 package aggregate
 
-// ways is the number of keys in a bucket. Sixteen 32-bit tags are one cache
-// line, and with sixteen an index at half its capacity hardly ever has a full
-// bucket (Poisson: 0.4 %).
-const ways = 16
+// ways is the number of keys in a bucket, which is one cache line.
+const ways = 8
 
-// bucket is where the keys of one hash are looked for, and nowhere else: keys
-// can be taken out without a trace.
-type bucket struct {
-	key [ways]uint32 // tag<<winBits | window; 0: free
-	val [ways]uint32 // row<<2 | worth
-}
+// bucket holds keys: tag<<(32+winBits) | window<<32 | row<<worthBits | worth.
+// 0 is a free way.
+type bucket [ways]uint64
 
 const (
 	winBits   = 13 // window handles: two for each window of maxAgeLimit, at least
 	maxWin    = 1 << winBits
 	worthBits = 2
-	maxRows   = 1 << (32 - worthBits)
+	worthMask = 1<<worthBits - 1
 )
 
-// index finds the rows of one kind in all windows. A key's bucket follows from
-// its hash and the number of its window, so that the buckets of one key in
+// noRow: there is no such key.
+const noRow = ^uint32(0)
+
+// index finds the rows of one kind in all windows. A key is in the bucket that
+// its hash and the number of its window name, or in a second beside it, and
+// nowhere else: keys can be taken out without a trace. The buckets of one key in
 // windows that follow each other are neighbours in memory: a record that is
-// spread over its duration touches them one after the other.
+// spread over its duration reads them one after the other.
 type index struct {
+	mem     *memory
 	buckets []bucket
 	mask    uint32
-	n       int
+	choices uint32 // buckets of a key: 1 or 2
+	n       int    // keys
 }
 
-func newIndex(buckets int) index {
-	return index{buckets: make([]bucket, buckets), mask: uint32(buckets - 1)}
+func newIndex(mem *memory, buckets int, choices uint32) index {
+	return index{mem: mem, buckets: mem.buckets(buckets), mask: uint32(buckets - 1), choices: choices}
 }
 
-// at returns the number of the bucket of hash in window number no.
+// at returns the number of the first bucket of hash in window number no; the
+// second is the one beside it, at^1.
 func (x *index) at(hash uint64, no int64) uint32 { return (uint32(hash) + uint32(no)) & x.mask }
 
-// tagOf is the key under which hash is found in the window with that handle.
+// tagOf is the upper half of the key under which hash is found in the window
+// with that handle.
 func tagOf(hash uint64, win uint16) uint32 {
 	return uint32(hash>>(32+winBits))<<winBits | uint32(win)
 }
 
-// free returns a free way of b, or ways if there is none.
-func (b *bucket) free() int {
-	for i, k := range b.key {
-		if k == 0 {
-			return i
+func winOf(key uint64) uint16 { return uint16(key>>32) & (maxWin - 1) }
+
+func rowOf(key uint64) uint32 { return uint32(key) >> worthBits }
+
+// row returns the row of the first key with that tag, or noRow. Whether it is
+// the one that was meant, the row tells.
+func (x *index) row(at, tag uint32) uint32 {
+	for n := range x.choices {
+		for _, k := range &x.buckets[at^n] {
+			if uint32(k>>32) == tag {
+				return rowOf(k)
+			}
 		}
 	}
-	return ways
+	return noRow
 }
+
+// free returns a free way, by bucket·ways + way.
+func (x *index) free(at uint32) (_ uint32, ok bool) {
+	for n := range x.choices {
+		for i, k := range &x.buckets[at^n] {
+			if k == 0 {
+				return (at^n)*ways + uint32(i), true
+			}
+		}
+	}
+	return 0, false
+}
+
+func (x *index) way(at uint32) *uint64 { return &x.buckets[at/ways][at%ways] }
 
 // capacity is the number of ways.
 func (x *index) capacity() int { return len(x.buckets) * ways }
 
-// put enters a key. The way must be free.
-func (x *index) put(b *bucket, way int, key, row uint32) {
-	b.key[way], b.val[way] = key, row<<worthBits
+// put enters a key into a free way.
+func (x *index) put(at, tag, row uint32) {
+	*x.way(at) = uint64(tag)<<32 | uint64(row)<<worthBits
 	x.n++
 }
 
-func (x *index) remove(b *bucket, way int) {
-	b.key[way] = 0
+func (x *index) remove(at uint32) {
+	*x.way(at) = 0
 	x.n--
 }
 
 // grown returns an index with twice the buckets. hash gives the hash and the
-// window's number of a row. A bucket that overflows although there is twice the
-// room doubles again; limit (in buckets) ends that, and then ok is false.
+// window's number of a row. If keys find no room although there is twice as much
+// it doubles again; limit (in buckets) ends that, and then ok is false.
 func (x *index) grown(limit int, hash func(row uint32) (uint64, int64)) (_ index, ok bool) {
 	for size := 2 * len(x.buckets); size <= limit; size *= 2 {
-		y := newIndex(size)
+		y := newIndex(x.mem, size, x.choices)
 		if y.fill(x, hash) {
+			x.mem.release(x.buckets)
 			return y, true
 		}
+		y.mem.release(y.buckets)
 	}
 	return index{}, false
 }
 
 func (x *index) fill(from *index, hash func(row uint32) (uint64, int64)) bool {
 	for i := range from.buckets {
-		o := &from.buckets[i]
-		for w, k := range o.key {
+		for _, k := range &from.buckets[i] {
 			if k == 0 {
 				continue
 			}
-			h, no := hash(o.val[w] >> worthBits)
-			b := &x.buckets[x.at(h, no)]
-			f := b.free()
-			if f == ways {
+			at, ok := x.free(x.at(hash(rowOf(k))))
+			if !ok {
 				return false
 			}
-			b.key[f], b.val[f] = k, o.val[w]
+			*x.way(at) = k
 			x.n++
 		}
 	}

@@ -1,6 +1,10 @@
 package aggregate
 
-import "github.com/flowcordon/flowcordon/flow"
+import (
+	"math"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
 
 // What a pair is worth when room is short, in the index beside its row.
 const (
@@ -10,42 +14,44 @@ const (
 	worthKeep        // above the floor, or a row of it went out: stored in any case
 )
 
-const worthMask = 1<<worthBits - 1
-
-func (a *Aggregator) addPair(it *Item, w *window, host uint32, hash uint64, p, large *span, last bool) {
-	row, pair, val := a.pair(it, w, host, hashPair(hash, it.remote, it.proto))
+func (a *Aggregator) addPair(it *Item, c *contribution, host uint32, large *span) {
+	row, pair, val := a.pair(it, c, host)
 	if pair == nil {
 		a.pairs.full++
 		return
 	}
+	if large == nil && c.bytes > math.MaxUint32 {
+		whole := c.span
+		large, c.packets, c.bytes, c.syn = &whole, 0, 0, 0
+	}
 	if large != nil {
-		a.emitLargePair(it, pair, large)
+		a.emitLargePair(it, pair, row, large)
 		*val |= worthKeep
 	}
-	if pair.full(it.dir, p.packets) {
-		a.emitPair(pair)
+	if pair.full(it.dir, &c.span) {
+		a.emitPair(pair, row)
 		*val |= worthKeep
 	}
 	if pair.flags&rowDirty != 0 {
 		*val |= worthMany
 	}
 	pair.flags |= rowDirty
-	pair.count(it.dir, p)
+	pair.count(it.dir, &c.span)
 	switch {
 	case it.counter == cEst:
-		pair.est += uint32(p.packets)
+		pair.est += uint32(c.packets)
 	case it.counter == cIn+cRST:
-		pair.rst += uint32(p.packets)
+		pair.rst += uint32(c.packets)
 	case it.dir == out:
-		pair.syn += uint32(p.syn)
+		pair.syn += uint32(c.syn)
 	}
-	if last {
+	if c.last {
 		pair.records[it.dir&1]++
 		pair.classify(it)
 		if it.set&itemPort != 0 {
 			a.ports.add(&pair.ports, it.remotePort)
 			if a.ports.count(pair.ports) == maxSet {
-				a.emitPair(pair)
+				a.emitPair(pair, row)
 				*val |= worthKeep
 				return
 			}
@@ -55,7 +61,7 @@ func (a *Aggregator) addPair(it *Item, w *window, host uint32, hash uint64, p, l
 }
 
 // judge says what the pair is worth now, and whether it is due.
-func (a *Aggregator) judge(rate uint32, p *pairRow, row uint32, val *uint32) {
+func (a *Aggregator) judge(rate uint32, p *pairRow, row uint32, val *uint64) {
 	ports := a.ports.count(p.ports) // with two or more the pair is above the floor: no list is ever dropped
 	if *val&worthMask != worthKeep {
 		did := PairDid{Rate: rate, IPProto: p.proto, OutPackets: uint64(p.packets[out]), InPackets: uint64(p.packets[in]),
@@ -81,80 +87,85 @@ func (a *Aggregator) judge(rate uint32, p *pairRow, row uint32, val *uint32) {
 	}
 }
 
-// pair returns the row of the item's remote and protocol in w, made if need be,
-// and where its worth is.
-func (a *Aggregator) pair(it *Item, w *window, host uint32, hash uint64) (uint32, *pairRow, *uint32) {
-	b := &a.pairs.index.buckets[a.pairs.index.at(hash, w.no)]
-	key := tagOf(hash, w.handle)
-	for i, k := range b.key {
-		if k == key {
-			row := b.val[i] >> worthBits
-			if p := a.pairs.rows.at(row); p.host == host && p.remote == it.remote && p.proto == it.proto {
-				return row, p, &b.val[i]
+func (a *Aggregator) isPair(p *pairRow, row uint32, it *Item, host uint32) bool {
+	return p.host == host && p.remote == it.remote.lo && p.proto == it.proto && a.remote(p, row).hi == it.remote.hi
+}
+
+// pair returns the row of the item's remote and protocol, made if need be, and
+// its key, which has its worth; nil if there is no room.
+func (a *Aggregator) pair(it *Item, c *contribution, host uint32) (uint32, *pairRow, *uint64) {
+	first, tag := a.pairs.index.at(c.pair, c.no), tagOf(c.pair, c.window.handle)
+	b := &a.pairs.index.buckets[first]
+	for i, k := range b {
+		if uint32(k>>32) == tag {
+			if p := a.pairs.rows.at(rowOf(k)); a.isPair(p, rowOf(k), it, host) {
+				return rowOf(k), p, &b[i]
 			}
 		}
 	}
-	b, at, ok := newKey(a, &a.pairs, kindPairs, hash, w.no)
+	row := a.pairs.rows.get() // before another gives way, whose row is not in the cache
+	at, ok := newKey(a, &a.pairs, kindPairs, c.pair, c.no)
 	if !ok {
-		if b, at = a.evict(hash, w.no); b == nil {
+		if at, ok = a.evict(a.pairs.index.at(c.pair, c.no)); !ok {
+			a.pairs.rows.put(row)
 			return 0, nil, nil
 		}
 	}
-	row := a.pairs.rows.get()
 	p := a.pairs.rows.at(row)
-	*p = pairRow{host: host, remote: it.remote, proto: it.proto}
-	a.pairs.index.put(b, at%ways, key, row)
-	w.keys[kindPairs].add(at, a.pairs.index.capacity())
-	return row, p, &b.val[at%ways]
+	*p = pairRow{host: host, remote: it.remote.lo, proto: it.proto}
+	if it.remote.hi != 0 {
+		p.flags = rowWide
+		a.upper.set(row, it.remote.hi)
+	}
+	a.pairs.index.put(at, tag, row)
+	c.window.keys[kindPairs].add(at, a.pairs.index.capacity())
+	return row, p, a.pairs.index.way(at)
 }
 
 // evictNeighbours is how many buckets are looked at for a pair to give way. At
 // its bound the index is an eighth full or more: one or two do.
 const evictNeighbours = 1024
 
-// evict makes room for a pair with that hash: of its bucket, the pair that is
+// evict makes room for a pair in that bucket: of its bucket, the pair that is
 // worth least gives way. Below the floor it is dropped, above it its row goes
 // out now.
-func (a *Aggregator) evict(hash uint64, no int64) (_ *bucket, at int) {
-	first := a.pairs.index.at(hash, no)
-	for n := range min(evictNeighbours, a.pairs.index.mask+1) {
-		i := (first + n) & a.pairs.index.mask
-		b := &a.pairs.index.buckets[i]
-		way := a.leastWorth(b)
-		if way == ways {
+func (a *Aggregator) evict(first uint32) (at uint32, ok bool) {
+	x := &a.pairs.index
+	for n := range min(evictNeighbours, x.mask+1) {
+		at := (first + n) & x.mask * ways
+		way, ok := a.leastWorth(&x.buckets[at/ways])
+		if !ok {
 			continue // there is no key here; the table is full elsewhere
 		}
-		row := b.val[way] >> worthBits
-		if p := a.pairs.rows.at(row); b.val[way]&worthMask != worthKeep {
+		at += way
+		k := *x.way(at)
+		if row := rowOf(k); k&worthMask != worthKeep {
 			a.stats.pairsEvicted++
+			a.pairs.rows.put(row)
 		} else {
+			p := a.pairs.rows.at(row)
 			if p.flags&rowDirty != 0 {
-				a.emitPair(p)
+				a.emitPair(p, row)
 			}
 			p.flags = 0 // not due any more, should it be in the hot list
+			a.pairs.rows.put(row)
 		}
-		a.pairs.index.remove(b, way)
-		a.pairs.rows.put(row)
-		if n == 0 {
-			return b, int(i)*ways + way
-		}
-		if way := a.pairs.index.buckets[first].free(); way < ways {
-			return &a.pairs.index.buckets[first], int(first)*ways + way
-		}
+		x.remove(at)
+		return x.free(first)
 	}
-	return nil, 0
+	return 0, false
 }
 
-// leastWorth returns the way of the key in b that is worth least, or ways if it
-// has none. Among equals another comes first each time.
-func (a *Aggregator) leastWorth(b *bucket) int {
-	best, worth := ways, uint32(worthMask+1)
+// leastWorth returns the way of the key in b that is worth least; ok is false if
+// it has none. Among equals another comes first each time.
+func (a *Aggregator) leastWorth(b *bucket) (way uint32, ok bool) {
+	worth := uint64(worthMask + 1)
 	a.turn++
 	for n := range uint32(ways) {
 		i := (a.turn + n) % ways
-		if b.key[i] != 0 && b.val[i]&worthMask < worth {
-			best, worth = int(i), b.val[i]&worthMask
+		if k := b[i]; k != 0 && k&worthMask < worth {
+			way, worth, ok = i, k&worthMask, true
 		}
 	}
-	return best
+	return way, ok
 }

@@ -1,8 +1,13 @@
 package aggregate
 
-import "github.com/flowcordon/flowcordon/flow"
+import (
+	"math"
+	"unsafe"
 
-// counts are the counters that rows of all kinds have, in 48 bytes. The narrow
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// counts are the counters that hosts and services have in common. The narrow
 // ones never overflow: a row goes out early when one nears its limit, and rows
 // are partial sums.
 type counts struct {
@@ -13,11 +18,11 @@ type counts struct {
 }
 
 // maxRecords is the limit of counts.records. Every 16-bit counter grows by at
-// most one a record and direction, noFlags in both.
+// most one a record and direction, cNoFlags in both.
 const maxRecords = 1<<15 - 1
 
-// The indexes of counts.classes; those of incoming records follow those of
-// outgoing ones.
+// The indexes of classes; those of incoming records follow those of outgoing
+// ones.
 const (
 	cSYN = iota
 	cEst
@@ -31,7 +36,9 @@ const (
 )
 
 // hostRow, serviceRow and pairRow are the counters of one key in one window
-// since its last row. A service and a pair name their host by its row.
+// since its last row. A service and a pair name their host by its row. What a
+// record touches is one cache line of a service and one of a pair, two of a
+// host.
 type (
 	hostRow struct {
 		counts
@@ -42,7 +49,6 @@ type (
 		attempts                       uint16 // decides when the row is due; not stored
 		win                            uint16
 		flags                          uint8
-		_                              uint8
 	}
 	serviceRow struct {
 		counts
@@ -53,15 +59,17 @@ type (
 		remotes  setRef
 		attempts uint16
 		flags    uint8
-		_        uint8
 	}
 	pairRow struct {
-		counts
-		remote        ip
-		host          uint32
-		syn, est, rst uint32 // packets: SYNs out, established out, resets in
-		ports         portsRef
-		proto, flags  uint8
+		remote         uint64 // its lower word; the upper one, if it is not 0, is beside
+		bytes, packets [2]uint32
+		syn, est, rst  uint32 // packets: SYNs out, established out, resets in
+		host           uint32
+		ports          portsRef
+		records        [2]uint16
+		classes        [numCounters]uint8 // lower halves
+		upper          [4]uint8           // upper halves of some, see upperHalf
+		proto, flags   uint8
 	}
 )
 
@@ -69,12 +77,104 @@ type (
 const (
 	rowDirty = 1 << iota // counted something since the last row
 	rowHot               // is in the hot list
+	rowWide              // the pair's remote has an upper word
+	rowFull              // one of the pair's counters is at its limit
 )
+
+// full reports whether the row has to go out before another contribution.
+func (c *counts) full(dir uint8, packets uint64) bool {
+	return c.records[dir&1] == maxRecords || uint64(c.packets[dir&1])+packets > math.MaxUint32
+}
+
+func (c *counts) count(dir uint8, p *span) {
+	c.packets[dir&1] += uint32(p.packets)
+	c.bytes[dir&1] += p.bytes
+}
+
+func (p *pairRow) full(dir uint8, s *span) bool {
+	return p.flags&rowFull != 0 || p.records[dir&1] == maxRecords || uint64(p.packets[dir&1])+s.packets > math.MaxUint32 || uint64(p.bytes[dir&1])+s.bytes > math.MaxUint32
+}
+
+func (p *pairRow) count(dir uint8, s *span) {
+	p.packets[dir&1] += uint32(s.packets)
+	p.bytes[dir&1] += uint32(s.bytes)
+}
+
+// classify counts what the record is evidence of. The flow record of a whole
+// conversation, sent by its server, holds a SYN-ACK too and counts as both: at
+// 1:1 it is the only sign that attempts are answered, and the scan rules weigh
+// attempts against SYN-ACKs.
+func (c *counts) classify(it *Item) {
+	if it.counter < numCounters {
+		c.classes[it.counter]++
+	}
+	if it.set&(itemAnswered|itemReset|itemRawSYN) == 0 {
+		return
+	}
+	dir := it.dir & 1 * cIn
+	if it.set&itemAnswered != 0 {
+		c.classes[dir+cSYNACK]++
+	}
+	if it.set&itemReset != 0 {
+		c.classes[dir+cRST]++
+	}
+	if it.set&itemRawSYN != 0 {
+		c.classes[cRawSYN]++
+	}
+}
+
+// classify is that of a pair.
+func (p *pairRow) classify(it *Item) {
+	if it.counter < numCounters {
+		p.add(it.counter)
+	}
+	if it.set&(itemAnswered|itemReset|itemRawSYN) == 0 {
+		return
+	}
+	dir := it.dir & 1 * cIn
+	if it.set&itemAnswered != 0 {
+		p.add(dir + cSYNACK)
+	}
+	if it.set&itemReset != 0 {
+		p.add(dir + cRST)
+	}
+	if it.set&itemRawSYN != 0 {
+		p.add(cRawSYN)
+	}
+}
+
+// upperHalf says which of pairRow.upper has the upper half of a counter: those
+// have one that scans and floods count in.
+var upperHalf = [numCounters]uint8{cSYN: 0, cEst: 1, cIn + cRST: 2, cRawSYN: 3,
+	cSYNACK: narrow, cRST: narrow, cIn + cSYN: narrow, cIn + cEst: narrow, cIn + cSYNACK: narrow, cNoFlags: narrow}
+
+const narrow = 255 // a counter without an upper half
+
+func (p *pairRow) add(i uint8) {
+	p.classes[i]++
+	switch half := upperHalf[i]; {
+	case half == narrow:
+		if p.classes[i] == math.MaxUint8 {
+			p.flags |= rowFull
+		}
+	case p.classes[i] == 0:
+		p.upper[half]++
+	}
+}
+
+func (p *pairRow) class(i int) uint64 {
+	n := uint64(p.classes[i])
+	if half := upperHalf[i]; half != narrow {
+		n += uint64(p.upper[half]) << 8
+	}
+	return n
+}
 
 // slab holds rows of one kind. It grows by chunks, so that a row never moves
 // and growing copies nothing, and never shrinks: memory is that of the busiest
 // moment. No row has a pointer.
 type slab[T any] struct {
+	mem    *memory
 	chunks []*[chunkRows]T
 	unused []uint32 // stack
 }
@@ -93,12 +193,41 @@ func (s *slab[T]) get() uint32 {
 	return i
 }
 
+// next returns the row that the n-th get from now on will take, if nothing is
+// put before.
+func (s *slab[T]) next(n int) *T {
+	for len(s.unused) <= n {
+		s.grow()
+	}
+	return s.at(s.unused[len(s.unused)-1-n])
+}
+
 func (s *slab[T]) put(i uint32) { s.unused = append(s.unused, i) }
 
 func (s *slab[T]) grow() {
 	first := uint32(len(s.chunks)) * chunkRows
-	s.chunks = append(s.chunks, new([chunkRows]T))
-	for i := uint32(chunkRows); i > 0; i-- { // the lowest on top
-		s.unused = append(s.unused, first+i-1)
+	s.chunks = append(s.chunks, (*[chunkRows]T)(s.mem.take(int(unsafe.Sizeof([chunkRows]T{})))))
+	n := len(s.unused)
+	s.unused = append(s.unused, make([]uint32, chunkRows)...)
+	copy(s.unused[chunkRows:], s.unused[:n])
+	for i := range uint32(chunkRows) { // the lowest on top, but below what there was
+		s.unused[i] = first + chunkRows - 1 - i
 	}
+}
+
+// upperWords hold the upper words of the remotes of pairs, by row. In a network
+// without IPv6 there are none.
+type upperWords struct{ chunks []*[chunkRows]uint64 }
+
+func (u *upperWords) at(row uint32) uint64 { return u.chunks[row/chunkRows][row%chunkRows] }
+
+func (u *upperWords) set(row uint32, word uint64) {
+	for int(row/chunkRows) >= len(u.chunks) {
+		u.chunks = append(u.chunks, nil)
+	}
+	c := &u.chunks[row/chunkRows]
+	if *c == nil {
+		*c = new([chunkRows]uint64)
+	}
+	(*c)[row%chunkRows] = word
 }

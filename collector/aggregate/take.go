@@ -9,16 +9,17 @@ import (
 // Take adds all items of the block and keeps nothing of it.
 func (a *Aggregator) Take(b *Block) {
 	for i := range b.Items {
-		a.take(&b.Items[i])
+		a.split(b, i)
 	}
+	a.drain(b)
 }
 
-func (a *Aggregator) take(it *Item) {
-	tenant := it.host.tenant(a.mask)
+// split makes contributions of an item and keeps its flow row.
+func (a *Aggregator) split(b *Block, i int) {
+	it := &b.Items[i]
 	no := windowNo(it.end)
-	stored := false
 	if it.start >= no*windowNS || it.set&itemSpoofed != 0 {
-		stored = a.add(it, tenant, &span{no: no, packets: it.packets, bytes: it.bytes, syn: it.synPackets()}, true)
+		a.contribute(b, i, &span{no: no, packets: it.packets, bytes: it.bytes, syn: it.synPackets()}, true)
 	} else {
 		spans, clipped := spread(a.spans[:0], it.start, it.end, windowNo(it.received-int64(a.cfg.MaxAge)), it.packets, it.bytes, it.synPackets())
 		a.spans = spans
@@ -26,19 +27,12 @@ func (a *Aggregator) take(it *Item) {
 			a.stats.clippedPackets += clipped.packets
 			a.stats.clippedBytes += clipped.bytes
 		}
-		for i := range spans {
-			stored = a.add(it, tenant, &spans[i], i == len(spans)-1)
-		}
-	}
-	if it.set&itemPrimary != 0 {
-		if stored {
-			a.stats.aggregated++
-		} else {
-			a.stats.tableFull++
+		for j := range spans {
+			a.contribute(b, i, &spans[j], j == len(spans)-1)
 		}
 	}
 	if a.cfg.FlowPolicy != FlowOff && a.wantsFlow(it) {
-		a.addFlow(it, tenant)
+		a.addFlow(it)
 	}
 }
 
@@ -57,16 +51,14 @@ func (it *Item) synPackets() uint64 {
 // goes out as a row of its own.
 const maxPackets = math.MaxInt32
 
-// add adds one span to the window's tables; last says that the record itself,
-// and what it is evidence of, counts here. Without room for the host nothing of
-// the span is kept, so that no host is missing under its services.
-func (a *Aggregator) add(it *Item, tenant ip, p *span, last bool) bool {
-	w := a.windows.at(p.no, it.received)
-	row, h := a.host(it, tenant, w)
+// add adds one contribution to the tables. Without room for the host nothing of
+// it is kept, so that no host is missing under its services.
+func (a *Aggregator) add(it *Item, c *contribution) bool {
+	row, h := a.host(it, c)
 	if h == nil {
 		a.hosts.full++
-		a.stats.lostPackets += p.packets
-		a.stats.lostBytes += p.bytes
+		a.stats.lostPackets += c.packets
+		a.stats.lostBytes += c.bytes
 		return false
 	}
 	if it.set&itemSpoofed != 0 {
@@ -74,42 +66,49 @@ func (a *Aggregator) add(it *Item, tenant ip, p *span, last bool) bool {
 		return true
 	}
 	var large *span
-	if p.packets > maxPackets {
-		large, p = p, &span{no: p.no}
+	if c.packets > maxPackets {
+		whole := c.span
+		large, c.span = &whole, span{no: c.no}
 		a.emitLargeHost(it, h, large)
 	}
-	a.addHost(it, h, row, p, last)
+	a.addHost(it, h, row, &c.span, c.last)
 	if it.set&itemBogon != 0 {
 		return true
 	}
-	hash := it.hash
-	a.addService(it, w, row, hash, p, large, last)
-	a.addPair(it, w, row, hash, p, large, last)
+	a.addService(it, c, row, large)
+	a.addPair(it, c, row, large)
 	return true
 }
 
-// host returns the row of the item's tenant and rate in w, made if need be, or
-// nil if there is no room.
-func (a *Aggregator) host(it *Item, tenant ip, w *window) (uint32, *hostRow) {
-	b := &a.hosts.index.buckets[a.hosts.index.at(it.hash, w.no)]
-	key := tagOf(it.hash, w.handle)
-	for i, k := range b.key {
-		if k == key {
-			row := b.val[i] >> worthBits
-			if h := a.hosts.rows.at(row); h.tenant == tenant && h.rate == it.rate {
-				return row, h
+// host returns the row of the item's tenant and rate, made if need be, or nil if
+// there is no room.
+func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
+	tenant := it.host.tenant(a.mask)
+	if c.host != noRow {
+		if h := a.hosts.rows.at(c.host); h.tenant == tenant && h.rate == it.rate && h.win == c.window.handle {
+			return c.host, h
+		}
+	}
+	x := &a.hosts.index
+	first, tag := x.at(it.hash, c.no), tagOf(it.hash, c.window.handle)
+	for n := range x.choices {
+		for _, k := range &x.buckets[first^n] {
+			if uint32(k>>32) == tag {
+				if h := a.hosts.rows.at(rowOf(k)); h.tenant == tenant && h.rate == it.rate {
+					return rowOf(k), h
+				}
 			}
 		}
 	}
-	b, at, ok := newKey(a, &a.hosts, kindHosts, it.hash, w.no)
+	at, ok := newKey(a, &a.hosts, kindHosts, it.hash, c.no)
 	if !ok {
 		return 0, nil
 	}
 	row := a.hosts.rows.get()
 	h := a.hosts.rows.at(row)
-	*h = hostRow{tenant: tenant, rate: it.rate, win: w.handle}
-	a.hosts.index.put(b, at%ways, key, row)
-	w.keys[kindHosts].add(at, a.hosts.index.capacity())
+	*h = hostRow{tenant: tenant, rate: it.rate, win: c.window.handle}
+	a.hosts.index.put(at, tag, row)
+	c.window.keys[kindHosts].add(at, a.hosts.index.capacity())
 	return row, h
 }
 
@@ -174,41 +173,8 @@ func isHot(attempts uint16, outPackets, rate uint32) bool {
 	return attempts >= hotAttempts || uint64(outPackets)*uint64(rate) >= hotOutPackets
 }
 
-// full reports whether the row has to go out before another contribution.
-func (c *counts) full(dir uint8, packets uint64) bool {
-	return c.records[dir&1] == maxRecords || uint64(c.packets[dir&1])+packets > math.MaxUint32
-}
-
-func (c *counts) count(dir uint8, p *span) {
-	c.packets[dir&1] += uint32(p.packets)
-	c.bytes[dir&1] += p.bytes
-}
-
-// classify counts what the record is evidence of. The flow record of a whole
-// conversation, sent by its server, holds a SYN-ACK too and counts as both: at
-// 1:1 it is the only sign that attempts are answered, and the scan rules weigh
-// attempts against SYN-ACKs.
-func (c *counts) classify(it *Item) {
-	if it.counter < numCounters {
-		c.classes[it.counter]++
-	}
-	if it.set&(itemAnswered|itemReset|itemRawSYN) == 0 {
-		return
-	}
-	dir := it.dir & 1 * cIn
-	if it.set&itemAnswered != 0 {
-		c.classes[dir+cSYNACK]++
-	}
-	if it.set&itemReset != 0 {
-		c.classes[dir+cRST]++
-	}
-	if it.set&itemRawSYN != 0 {
-		c.classes[cRawSYN]++
-	}
-}
-
-func (a *Aggregator) addService(it *Item, w *window, host uint32, hash uint64, p, large *span, last bool) {
-	row, s := a.service(it, w, host, hashService(hash, it.svc, it.proto, it.role))
+func (a *Aggregator) addService(it *Item, c *contribution, host uint32, large *span) {
+	row, s := a.service(it, c, host)
 	if s == nil {
 		a.services.full++
 		return
@@ -216,12 +182,12 @@ func (a *Aggregator) addService(it *Item, w *window, host uint32, hash uint64, p
 	if large != nil {
 		a.emitLargeService(it, s, large)
 	}
-	if s.full(it.dir, p.packets) {
+	if s.full(it.dir, c.packets) {
 		a.emitService(s)
 	}
 	s.flags |= rowDirty
-	s.count(it.dir, p)
-	if last {
+	s.count(it.dir, &c.span)
+	if c.last {
 		s.records[it.dir&1]++
 		s.classify(it)
 		if it.set&itemAttempt != 0 {
@@ -235,25 +201,37 @@ func (a *Aggregator) addService(it *Item, w *window, host uint32, hash uint64, p
 	}
 }
 
-func (a *Aggregator) service(it *Item, w *window, host uint32, hash uint64) (uint32, *serviceRow) {
-	b := &a.services.index.buckets[a.services.index.at(hash, w.no)]
-	key := tagOf(hash, w.handle)
-	for i, k := range b.key {
-		if k == key {
-			row := b.val[i] >> worthBits
-			if s := a.services.rows.at(row); s.host == host && s.svc == it.svc && s.proto == it.proto && s.role == it.role {
-				return row, s
+func (s *serviceRow) is(it *Item, host uint32) bool {
+	return s.host == host && s.svc == it.svc && s.proto == it.proto && s.role == it.role
+}
+
+// service returns the row of the item's service, made if need be, or nil if
+// there is no room.
+func (a *Aggregator) service(it *Item, c *contribution, host uint32) (uint32, *serviceRow) {
+	if c.serviceRow != noRow {
+		if s := a.services.rows.at(c.serviceRow); s.is(it, host) {
+			return c.serviceRow, s
+		}
+	}
+	x := &a.services.index
+	first, tag := x.at(c.service, c.no), tagOf(c.service, c.window.handle)
+	for n := range x.choices {
+		for _, k := range &x.buckets[first^n] {
+			if uint32(k>>32) == tag {
+				if s := a.services.rows.at(rowOf(k)); s.is(it, host) {
+					return rowOf(k), s
+				}
 			}
 		}
 	}
-	b, at, ok := newKey(a, &a.services, kindServices, hash, w.no)
+	at, ok := newKey(a, &a.services, kindServices, c.service, c.no)
 	if !ok {
 		return 0, nil
 	}
 	row := a.services.rows.get()
 	s := a.services.rows.at(row)
 	*s = serviceRow{host: host, svc: it.svc, proto: it.proto, role: it.role}
-	a.services.index.put(b, at%ways, key, row)
-	w.keys[kindServices].add(at, a.services.index.capacity())
+	a.services.index.put(at, tag, row)
+	c.window.keys[kindServices].add(at, a.services.index.capacity())
 	return row, s
 }

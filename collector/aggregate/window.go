@@ -45,7 +45,7 @@ type keyList struct {
 // faster by looking through the index.
 const longList = 16
 
-func (l *keyList) add(at, capacity int) {
+func (l *keyList) add(at uint32, capacity int) {
 	if l.long {
 		return
 	}
@@ -53,7 +53,7 @@ func (l *keyList) add(at, capacity int) {
 		l.drop()
 		return
 	}
-	l.at = append(l.at, uint32(at))
+	l.at = append(l.at, at)
 }
 
 func (l *keyList) drop() { l.at, l.long = l.at[:0], true }
