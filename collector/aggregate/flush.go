@@ -153,6 +153,9 @@ func (a *Aggregator) closeLists() (done bool) {
 	for ; r.window < len(r.closing); r.window, r.pos = r.window+1, 0 {
 		w := r.closing[r.window]
 		for l := &w.keys[r.kind]; r.pos < len(l.at); {
+			if r.pos%fetchRun == 0 {
+				a.fetchKeys(r.kind, l.at, r.pos)
+			}
 			at := l.at[r.pos]
 			r.pos++
 			if !r.pay(a.closeKey(r.kind, at)) {
@@ -170,6 +173,9 @@ func (a *Aggregator) closeRest() (done bool) {
 		return true
 	}
 	for n := len(a.index(r.kind).buckets); r.pos < n; r.pos++ {
+		if r.pos%bucketRun == 0 {
+			a.fetchBucketRows(r.kind, r.pos)
+		}
 		cost := costLook
 		for way := range uint32(ways) {
 			cost += a.closeKey(r.kind, uint32(r.pos)*ways+way)
@@ -179,6 +185,62 @@ func (a *Aggregator) closeRest() (done bool) {
 		}
 	}
 	return true
+}
+
+// How many keys, or buckets, are closed between two fetches: enough to hide the
+// wait for memory, few enough to still be in the cache when their turn comes.
+const (
+	fetchRun  = 16
+	bucketRun = 4
+)
+
+// fetchKeys fetches ahead of pos: the buckets of the next but one run of keys,
+// and the rows of the next.
+func (a *Aggregator) fetchKeys(kind int, at []uint32, pos int) {
+	x := a.index(kind)
+	lines := a.pipeline.lines[:0]
+	for _, k := range at[min(pos+2*fetchRun, len(at)):min(pos+3*fetchRun, len(at))] {
+		lines = append(lines, line(x.way(k)))
+	}
+	for _, k := range at[min(pos+fetchRun, len(at)):min(pos+2*fetchRun, len(at))] {
+		lines = a.rowLines(lines, kind, *x.way(k))
+	}
+	prefetch(lines)
+}
+
+// fetchBucketRows fetches the rows of the run of buckets after that at pos. The
+// buckets themselves follow each other, which the processor sees by itself.
+func (a *Aggregator) fetchBucketRows(kind, pos int) {
+	x := a.index(kind)
+	lines := a.pipeline.lines[:0]
+	for i := min(pos+bucketRun, len(x.buckets)); i < min(pos+2*bucketRun, len(x.buckets)); i++ {
+		for _, k := range &x.buckets[i] {
+			lines = a.rowLines(lines, kind, k)
+		}
+	}
+	prefetch(lines)
+}
+
+// rowLines appends where the row of a closing window's key lies, if it will be
+// read.
+func (a *Aggregator) rowLines(lines []uintptr, kind int, k uint64) []uintptr {
+	if k == 0 || a.windows.byID[winOf(k)].state != windowClosing {
+		return lines
+	}
+	switch row := rowOf(k); kind {
+	case kindPairs:
+		if k&worthMask == worthKeep {
+			p := a.pairs.rows.at(row)
+			lines = append(lines, line(p), line(&p.flags))
+		}
+	case kindServices:
+		s := a.services.rows.at(row)
+		lines = append(lines, line(s), line(&s.flags))
+	case kindHosts:
+		h := a.hosts.rows.at(row)
+		lines = append(lines, line(&h.bytes), line(&h.flags))
+	}
+	return lines
 }
 
 func (a *Aggregator) index(kind int) *index {

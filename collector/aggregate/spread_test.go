@@ -91,3 +91,30 @@ func TestSpreadSums(t *testing.T) {
 		t.Errorf("%d spans, clipped %+v", len(spans), clipped)
 	}
 }
+
+// TestSmallRecordsAreNotSpread: what stands for a few packets counts where it
+// ends, everything above is spread; the sampling rate is part of the estimate.
+func TestSmallRecordsAreNotSpread(t *testing.T) {
+	for _, c := range []struct {
+		packets uint64
+		rate    uint32
+		windows int
+	}{
+		{spreadFrom - 1, 1, 1},
+		{spreadFrom, 1, 7},
+		{spreadFrom / 4, 3, 1},
+		{spreadFrom / 4, 4, 7},
+	} {
+		r := rec(at(t0+65*sec), rate(c.rate), conversation(c.packets, c.packets*100))
+		r.Start = t0 + 4*sec
+		b, _ := run(t, testConfig(), r)
+		var packets, bytes uint64
+		for _, h := range b.Hosts {
+			packets += h.OutPackets
+			bytes += h.OutBytes
+		}
+		if len(b.Hosts) != c.windows || packets != c.packets || bytes != c.packets*100 {
+			t.Errorf("%d packets at 1:%d: %d windows, %d packets, %d bytes; want %d windows", c.packets, c.rate, len(b.Hosts), packets, bytes, c.windows)
+		}
+	}
+}

@@ -18,7 +18,7 @@ func (a *Aggregator) Take(b *Block) {
 func (a *Aggregator) split(b *Block, i int) {
 	it := &b.Items[i]
 	no := windowNo(it.end)
-	if it.start >= no*windowNS || it.set&itemSpoofed != 0 {
+	if it.start >= no*windowNS || it.set&itemSpoofed != 0 || it.small() {
 		a.contribute(b, i, &span{no: no, packets: it.packets, bytes: it.bytes, syn: it.synPackets()}, true)
 	} else {
 		spans, clipped := spread(a.spans[:0], it.start, it.end, windowNo(it.received-int64(a.cfg.MaxAge)), it.packets, it.bytes, it.synPackets())
@@ -34,6 +34,17 @@ func (a *Aggregator) split(b *Block, i int) {
 	if a.cfg.FlowPolicy != FlowOff && a.wantsFlow(it) {
 		a.addFlow(it)
 	}
+}
+
+// spreadFrom is the number of packets, estimated, from which on a record is
+// spread over its duration: 2 % of what the slowest flood that a rule judges
+// sends in a window (icmp_flood, 300/s). Below it a record would touch the rows
+// of several windows to move a packet or two.
+const spreadFrom = 64
+
+// small says that the record stands for too few packets to be spread.
+func (it *Item) small() bool {
+	return it.packets < spreadFrom && it.packets*uint64(it.rate) < spreadFrom
 }
 
 // synPackets is how many of the packets are SYNs.
