@@ -118,6 +118,22 @@ func (l *backlogLog) disk(s *spool, err error) {
 	}
 }
 
+// given says, at most once a minute, what a full spool gives up.
+func (l *backlogLog) given(s *spool, table, rows int) {
+	l.shedRows[table] += rows
+	if !due(&l.shed, time.Now()) {
+		return
+	}
+	fields := []zap.Field{zap.Int64("bytes", s.bytes), zap.Int64("max_bytes", s.maxBytes), zap.Int("batches", len(s.queue))}
+	for i, n := range l.shedRows {
+		if n > 0 {
+			fields = append(fields, zap.Int(tables[i].name, n))
+		}
+	}
+	s.log.Error("the spool is full: it gives up the oldest detail, rows are lost", fields...)
+	l.shedRows = [len(tables)]int{}
+}
+
 // dropFreeLocked removes the files that are kept to be written again.
 func (s *spool) dropFreeLocked() bool {
 	any := len(s.free) > 0

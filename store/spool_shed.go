@@ -2,7 +2,6 @@ package store
 
 import (
 	"os"
-	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -52,37 +51,28 @@ func (s *spool) makeSpaceLocked(need int64) bool {
 // The frames stay as headers, marked: a restart must not take the holes for
 // damage.
 func (s *spool) shedTable(b *spoolBatch, i int) (gained int64) {
-	h := b.held[i]
-	if h.rows == 0 || b.tries > 0 {
+	if b.held[i].rows == 0 || b.tries > 0 {
 		return 0
 	}
-	if err := punchTable(b, tables[i]); err != nil {
+	lost, err := punchTable(b, tables[i])
+	if err != nil { // what is left stays, and is not tried again
 		s.log.Error("give up detail of the spool", zap.Error(err), zap.String("batch", b.path))
-		return 0
 	}
 	s.releaseLocked(b) // it has those rows too
-	b.held[i], b.holes, b.once = holding{}, b.holes+h.bytes, true
-	s.bytes -= h.bytes
+	b.held[i], b.holes, b.once = holding{}, b.holes+lost.bytes, true
+	s.bytes -= lost.bytes
 	s.metrics.spoolBytes.Set(float64(s.bytes))
-	s.metrics.dropped.WithLabelValues(dropShed[i]).Add(float64(h.rows))
-	s.said.shedRows[i] += h.rows
-	if due(&s.said.shed, time.Now()) {
-		fields := []zap.Field{zap.Int64("bytes", s.bytes), zap.Int64("max_bytes", s.maxBytes), zap.Int("batches", len(s.queue))}
-		for k, n := range s.said.shedRows {
-			if n > 0 {
-				fields = append(fields, zap.Int(tables[k].name, n))
-			}
-		}
-		s.log.Error("the spool is full: it gives up the oldest detail, rows are lost", fields...)
-		s.said.shedRows = [len(tables)]int{}
-	}
-	return h.bytes
+	s.metrics.dropped.WithLabelValues(dropShed[i]).Add(float64(lost.rows))
+	s.said.given(s, i, lost.rows)
+	return lost.bytes
 }
 
-func punchTable(b *spoolBatch, t *table) error {
+// punchTable marks a table's frames and frees their payloads. It returns what is
+// gone, also when it fails half-way.
+func punchTable(b *spoolBatch, t *table) (lost holding, err error) {
 	f, err := os.OpenFile(b.path, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return lost, err
 	}
 	defer func() { _ = f.Close() }()
 	_, err = eachFrame(f, b.bytes, b.id(), func(fr *frame) error {
@@ -92,7 +82,9 @@ func punchTable(b *spoolBatch, t *table) error {
 		if _, err := f.WriteAt([]byte{stateShed}, fr.at-int64(fr.size)+offState); err != nil {
 			return err
 		}
+		lost.rows += fr.rows
+		lost.bytes += int64(fr.stored)
 		return punch(f, fr.at, int64(fr.stored))
 	})
-	return err
+	return lost, err
 }
