@@ -207,15 +207,17 @@ func TestExternalServer(t *testing.T) {
 		t.Error(err)
 	}
 	var numbers numbered
-	if err := s.Write(numbers.batch(100)); err != nil {
-		t.Fatal(err)
+	for range 4 { // 9 MB: blocks are compressed in several pieces
+		if err := s.Write(numbers.batch(3000)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Sync(within(t, 60*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	inside := cfg
 	inside.DialContext = e.DialContext
-	checkNumbers(t, raw(t, inside), 100)
+	checkNumbers(t, raw(t, inside), numbers.next)
 
 	t.Run("wrong password", func(t *testing.T) {
 		bad := cfg
@@ -239,12 +241,13 @@ func TestExternalServer(t *testing.T) {
 			t.Error("TLS was asked for and a plain connection was made")
 		}
 	})
-	t.Run("TLS", func(t *testing.T) { testTLS(t, cfg, e.Addr()) })
+	t.Run("TLS", func(t *testing.T) { testTLS(t, cfg, e.Addr(), &numbers) })
+	checkNumbers(t, raw(t, inside), numbers.next)
 }
 
 // testTLS puts a TLS listener before the server: the right authority is let
 // through, an unknown one is refused before the password is sent.
-func testTLS(t *testing.T, cfg store.Config, server string) {
+func testTLS(t *testing.T, cfg store.Config, server string, numbers *numbered) {
 	cert, roots := certificate(t)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
@@ -277,6 +280,21 @@ func testTLS(t *testing.T, cfg store.Config, server string) {
 			err := idle(t, c, store.Deps{}).Ping(within(t, 10*time.Second))
 			if (err == nil) != tt.ok {
 				t.Errorf("got %v, want success %v", err, tt.ok)
+			}
+			// Inserts have connections of their own.
+			s, _ := storetest.Start(t, c, store.Deps{})
+			before := numbers.next
+			if err := s.Write(numbers.batch(50)); err != nil {
+				t.Fatal(err)
+			}
+			wait := time.Second
+			if tt.ok {
+				wait = 30 * time.Second
+			} else {
+				numbers.next = before
+			}
+			if err := s.Sync(within(t, wait)); (err == nil) != tt.ok {
+				t.Errorf("insert: got %v, want success %v", err, tt.ok)
 			}
 		})
 	}

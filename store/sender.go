@@ -88,10 +88,11 @@ func waitChange(ctx context.Context, changed <-chan struct{}, again time.Time) {
 // to be sent again; a batch that can never be stored is set aside.
 func (s *sender) send(ctx context.Context, b *spoolBatch) error {
 	r, err := s.spool.read(b)
-	rows := 0
+	rows := 0 // not stored
 	if err == nil {
-		s.batch, rows = r, r.rows()
+		s.batch = r
 		err = s.insertTables(ctx, b)
+		rows = r.rowsOtherThan(b.stored)
 		r.close()
 		s.batch = nil
 	}

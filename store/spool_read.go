@@ -57,8 +57,16 @@ func (s *spool) read(b *spoolBatch) (*batchReader, error) {
 	return r, nil
 }
 
-// rows is the number of rows in the batch.
-func (r *batchReader) rows() int { return rowsIn(r.frames) }
+// rowsOtherThan is the number of rows of the tables that have no bit, by id.
+func (r *batchReader) rowsOtherThan(tables uint16) int {
+	n := 0
+	for i := range r.frames {
+		if f := &r.frames[i]; tables&(1<<f.table.id) == 0 {
+			n += f.rows
+		}
+	}
+	return n
+}
 
 // table returns the frames of one table with their columns, valid until
 // release.

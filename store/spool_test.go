@@ -278,6 +278,41 @@ func TestSpoolFileDamaged(t *testing.T) {
 	}
 }
 
+// A table that refuses its rows for good does not hold up the others, nor the
+// batches after it.
+func TestBatchIsRejected(t *testing.T) {
+	cfg := migrated(t)
+	mustExec(t, cfg, "DROP TABLE pair_window SYNC")
+	mustExec(t, cfg, "CREATE TABLE pair_window (start DateTime('UTC'), rst_in_packets Array(IPv6), batch UInt64) ENGINE = MergeTree ORDER BY start")
+	for _, c := range []string{"tenant", "rate", "remote", "ip_proto", "out_records", "in_records", "out_packets", "in_packets", "out_bytes", "in_bytes",
+		"syn_out", "est_out", "synack_out", "rst_out", "syn_in", "est_in", "synack_in", "rst_in", "raw_syn", "no_flags", "syn_packets", "est_out_packets", "ports"} {
+		mustExec(t, cfg, "ALTER TABLE pair_window ADD COLUMN "+c+" String")
+	}
+	reg := prometheus.NewRegistry()
+	s, _ := storetest.Start(t, cfg, store.Deps{Registerer: reg})
+	var numbers numbered
+	if err := s.Write(numbers.batch(20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(within(t, 30*time.Second)); err == nil || !strings.Contains(err.Error(), "set aside") {
+		t.Errorf("Sync: %v, want that a batch was set aside", err)
+	}
+	if l := files(t, cfg.SpoolDir, ".rejected"); len(l) != 1 {
+		t.Errorf("set aside: %v, want one", l)
+	}
+	if got := label(t, reg, "flowcordon_store_dropped_total", "rejected"); got != 20 {
+		t.Errorf("dropped_total of rejected %v, want the 20 rows that were not stored", got)
+	}
+	for _, k := range []struct {
+		table string
+		want  uint64
+	}{{"host_window", 20}, {"service_window", 20}, {"pair_window", 0}, {"flows", 20}} {
+		if n := count(t, cfg, "SELECT count() FROM "+k.table); n != k.want {
+			t.Errorf("%s: %d rows, want %d", k.table, n, k.want)
+		}
+	}
+}
+
 func TestTwoStoresOnOneSpool(t *testing.T) {
 	cfg := migrated(t)
 	first := idle(t, cfg, store.Deps{})
