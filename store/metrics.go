@@ -8,7 +8,7 @@ const (
 	dropSpoolError = "spool_error" // Write failed: the disk
 	dropClosed     = "closed"      // Write after the end of Run
 	dropCorrupt    = "corrupt"     // a batch in the spool was damaged; set aside as .corrupt. Counts batches
-	dropRejected   = "rejected" // ClickHouse refuses rows for good; their batch is set aside as .rejected
+	dropRejected   = "rejected"    // ClickHouse refuses rows for good; their batch is set aside as .rejected
 )
 
 // dropShed are the reasons for detail that a full spool has given up, by index
