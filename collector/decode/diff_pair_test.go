@@ -51,9 +51,6 @@ func (p *pair) decode(dg decode.Datagram) []flow.Record {
 	for i := range payload {
 		payload[i] = 0xa5
 	}
-	if p.ref.open {
-		return got
-	}
 	p.records += len(want)
 	p.compare(dg, got, want)
 	return got
@@ -106,9 +103,6 @@ func (p *pair) end() {
 	}
 	if sum != s.Datagrams {
 		p.t.Errorf("%s: %d datagrams, decoded + dropped = %d", p.name, s.Datagrams, sum)
-	}
-	if p.ref.open {
-		return
 	}
 	if int(s.Records) != p.records && p.failed == 0 {
 		p.t.Errorf("%s: %d records counted, %d emitted", p.name, s.Records, p.records)

@@ -27,7 +27,6 @@ type refDecoder struct {
 	totals    map[string]refTotal
 	out       []flow.Record
 	from      []refFields    // what each of out was made of, for messages
-	open      bool           // see refOpen
 	n         map[string]int // options, templates and the reasons, by name
 }
 

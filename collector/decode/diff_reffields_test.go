@@ -61,7 +61,6 @@ func (fs refFields) any(limit uint64, ids ...uint16) bool {
 
 // record gives the flow.Record of one list of fields, or two for a biflow.
 func (r *refDecoder) record(c refContext, fs refFields) {
-	r.open = r.open || refOpen(c, fs)
 	x := flow.Record{Exporter: c.exporter, Protocol: c.protocol, Domain: c.domainID, Received: c.received}
 	if r.times(c, fs, &x) {
 		r.n[decode.NoteTimesClamped]++

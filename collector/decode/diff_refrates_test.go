@@ -118,7 +118,6 @@ func refOptionsRate(c refContext, fs refFields) uint32 {
 // option takes a record of options data.
 func (r *refDecoder) option(c refContext, fs refFields) {
 	r.n["options"]++
-	r.open = r.open || refOpen(c, fs)
 	if c.version == 9 { // scopes of v9 have types of their own (RFC 3954 §6.1)
 		var own refFields
 		for _, f := range fs {

@@ -139,9 +139,13 @@ func (f *fields) setCounter(id uint16, b []byte) bool {
 	case 23:
 		f.u64(fBytesPost, &f.bytesPost, b)
 	case 231: // Cisco NSEL: both directions of a connection in one record
-		f.initiatorBytes, _ = uintOf(b)
+		if n, ok := uintOf(b); ok {
+			f.initiatorBytes = n
+		}
 	case 298:
-		f.initiatorPackets, _ = uintOf(b)
+		if n, ok := uintOf(b); ok {
+			f.initiatorPackets = n
+		}
 	case 232:
 		f.u64(fRevBytes, &f.revBytes, b)
 	case 299:
@@ -209,7 +213,9 @@ func (f *fields) setSampling(id uint16, b []byte) {
 	case 50:
 		f.u64(fRandomInterval, &f.randomInterval, b)
 	case 304:
-		f.algorithm, _ = uintOf(b)
+		if n, ok := uintOf(b); ok {
+			f.algorithm = n
+		}
 	case 302:
 		f.u64(fSelectorID, &f.selectorID, b)
 	case 305:
@@ -219,7 +225,9 @@ func (f *fields) setSampling(id uint16, b []byte) {
 	case 309:
 		f.u64(fSize, &f.size, b)
 	case 310:
-		f.population, _ = uintOf(b)
+		if n, ok := uintOf(b); ok {
+			f.population = n
+		}
 	case 311:
 		switch len(b) {
 		case 4:

@@ -34,14 +34,15 @@ const maxRatesInUse = 64
 // exporter is the state of one source address. The UDP port is no part of the
 // key: exporters change it (real-world case: nfdump issue 237).
 type exporter struct {
-	addr      netip.Addr
-	rule      SamplingRule
-	domains   lru[domainKey, *domain]
-	zero      [2]*domain // domain 0 of IPFIX and of v9: by the version's last bit
-	templates lru[templateKey, *template]
-	waiting   map[templateKey]int // held-back sets
-	cost      int
-	warned    map[templateKey]int64 // when template_unknown was last logged
+	addr        netip.Addr
+	rule        SamplingRule
+	domains     lru[domainKey, *domain]
+	zero        [2]*domain // domain 0 of IPFIX and of v9: by the version's last bit
+	templates   lru[templateKey, *template]
+	waiting     map[templateKey]int // held-back sets
+	cost        int
+	warned      map[templateKey]int64 // when template_unknown was last logged
+	warnedSince int64                 // when the first of them was
 
 	protocols          uint8 // bit per flow.Protocol
 	first, last        int64
@@ -195,9 +196,12 @@ func (d *Decoder) warnTemplate(o *origin, key templateKey) {
 	}
 	switch {
 	case e.warned == nil:
-		e.warned = map[templateKey]int64{}
+		e.warned, e.warnedSince = map[templateKey]int64{}, o.received
+	case len(e.warned) >= maxWarned && o.received-e.warnedSince < int64(time.Minute):
+		return // who sends ever new ids is not given a line for each
 	case len(e.warned) >= maxWarned:
 		clear(e.warned)
+		e.warnedSince = o.received
 	}
 	e.warned[key] = o.received
 	if line := d.log.Check(zap.WarnLevel, "data without its template is held back"); line != nil {

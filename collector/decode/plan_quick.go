@@ -137,7 +137,8 @@ func (q *quick) timed(s *[numSlotsCompiled]slot, seen *[numSlotsCompiled]uint16,
 	case up:
 		q.times = timesUptime
 		s[sStart], s[sEnd] = s[sStartUptime], s[sEndUptime]
-		return true
+		// Where the uptimes have no base (IPFIX), the time of observation counts.
+		return !slices.ContainsFunc(other, func(id uint16) bool { return id >= 322 && id <= 325 })
 	case s[sStartUptime].width != 0 || s[sEndUptime].width != 0:
 		return false
 	case s[sStartDelta].width != 0 && s[sEndDelta].width != 0:

@@ -78,6 +78,7 @@ func (d *Decoder) running(o *origin, f *fields, r *flow.Record) {
 		last, known = t.old[h]
 	}
 	now := total{r.Packets, r.Bytes, f.revPackets, f.revBytes, r.End}
+	f.onlyTotals(&now)
 	switch {
 	case f.endReason != endUnknown && f.endReason != endActive:
 		delete(t.now, h)
@@ -101,6 +102,23 @@ func (d *Decoder) running(o *origin, f *fields, r *flow.Record) {
 	f.revBytes -= last.revBytes
 	if r.Has&flow.HasTimes != 0 && last.end > r.Start {
 		r.Start = min(last.end, r.End)
+	}
+}
+
+// onlyTotals leaves out of t what the record counts otherwise: by deltas, by
+// what left after a middlebox, by a sampled header.
+func (f *fields) onlyTotals(t *total) {
+	if f.has&fPacketsTotal == 0 {
+		t.packets = 0
+	}
+	if f.has&fBytesTotal == 0 {
+		t.bytes = 0
+	}
+	if f.has&(fRevPackets|fRevPacketsTotal) != fRevPacketsTotal {
+		t.revPackets = 0
+	}
+	if f.has&(fRevBytes|fRevBytesTotal) != fRevBytesTotal {
+		t.revBytes = 0
 	}
 }
 
