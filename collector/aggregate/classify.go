@@ -7,41 +7,28 @@ type kind struct {
 	class  flow.Class
 	sender flow.Role // the sender's part
 	svc    uint16    // the server's port; 0 without ports
-	// answered: the record also holds a SYN-ACK (a server's side of a whole
-	// conversation), which counts beside its class.
-	answered bool
-	// reset: the record also holds a RST beside its class.
-	reset bool
-	syn   part // of the packets that are SYNs; only with ClassSYN
+	// set has those bits of Item.set that follow: itemAnswered (a server's side of
+	// a whole conversation), itemReset, and with ClassSYN itemSYN or itemHalfSYN.
+	set uint16
 }
 
-// part of a record's packets.
-type part uint8
-
-const (
-	noPackets part = iota
-	allPackets
-	halfPackets // rounded up
-)
-
-// classify reads a record. The class of a packet sample follows from its flags;
-// a flow record carries the OR of the flags of all its packets, see tcpFlow.
-func classify(r *flow.Record) kind {
+// classify reads a record into k, which is zero. The class of a packet sample
+// follows from its flags; a flow record carries the OR of the flags of all its
+// packets, see tcpFlow.
+func (k *kind) classify(r *flow.Record) {
 	switch r.IPProto {
 	case flow.ProtoTCP:
-		return classifyTCP(r)
+		k.classifyTCP(r)
 	case flow.ProtoUDP:
-		k := kind{class: flow.ClassUDP}
+		k.class = flow.ClassUDP
 		if hasPorts(r) {
 			k.sender, k.svc = byPorts(udpServices, r.SrcPort, r.DstPort)
 		}
-		return k
 	case flow.ProtoICMP:
-		return classifyICMP(r, 8, 0, isICMPError)
+		k.classifyICMP(r, 8, 0, isICMPError)
 	case flow.ProtoICMPv6:
-		return classifyICMP(r, 128, 129, isICMPv6Error)
+		k.classifyICMP(r, 128, 129, isICMPv6Error)
 	}
-	return kind{class: flow.ClassOther}
 }
 
 // hasPorts: a fragment other than the first has no transport header, and what
@@ -50,18 +37,16 @@ func hasPorts(r *flow.Record) bool {
 	return r.Has&flow.HasPorts != 0 && r.Has&flow.HasFragment == 0
 }
 
-func classifyICMP(r *flow.Record, request, reply uint8, isError func(uint8) bool) kind {
+func (k *kind) classifyICMP(r *flow.Record, request, reply uint8, isError func(uint8) bool) {
 	switch {
 	case r.Has&flow.HasICMP == 0 || r.Has&flow.HasFragment != 0:
-		return kind{class: flow.ClassOther}
 	case r.ICMPType == request:
-		return kind{class: flow.ClassEcho, sender: flow.RoleClient}
+		k.class, k.sender = flow.ClassEcho, flow.RoleClient
 	case r.ICMPType == reply:
-		return kind{class: flow.ClassOther, sender: flow.RoleServer}
+		k.sender = flow.RoleServer
 	case isError(r.ICMPType):
-		return kind{class: flow.ClassICMPErr}
+		k.class = flow.ClassICMPErr
 	}
-	return kind{class: flow.ClassOther}
 }
 
 // isICMPError: unreachable, source quench, redirect, time exceeded and
@@ -72,24 +57,22 @@ func isICMPError(t uint8) bool { return t == 3 || t == 4 || t == 5 || t == 11 ||
 // are defined.
 func isICMPv6Error(t uint8) bool { return t >= 1 && t <= 4 }
 
-func classifyTCP(r *flow.Record) kind {
-	var k kind
+func (k *kind) classifyTCP(r *flow.Record) {
 	if r.Has&flow.HasFragment != 0 {
-		// No header, no flags: not the exporter's fault, so not NoFlags.
-		return kind{class: flow.ClassOther}
+		return // no header, no flags: not the exporter's fault, so not NoFlags
 	}
 	if hasPorts(r) {
 		k.sender, k.svc = byPorts(tcpServices, r.SrcPort, r.DstPort)
 	}
 	if r.Has&flow.HasTCPFlags == 0 || r.TCPFlags == 0 {
 		k.class = flow.ClassNoFlags
-		return k
+		return
 	}
 	// One packet's flags are exact whatever the protocol they came by.
 	if r.Protocol == flow.SFlow5 || r.Packets <= 1 {
-		tcpPacket(r, &k)
+		k.tcpPacket(r)
 	} else {
-		tcpFlow(r, &k)
+		k.tcpFlow(r)
 	}
 	switch k.class {
 	case flow.ClassSYN:
@@ -97,7 +80,6 @@ func classifyTCP(r *flow.Record) kind {
 	case flow.ClassSYNACK:
 		k.sender, k.svc = flow.RoleServer, svcPort(r, r.SrcPort)
 	}
-	return k
 }
 
 func svcPort(r *flow.Record, p uint16) uint16 {
@@ -113,12 +95,12 @@ const (
 
 // tcpPacket classes a single packet. RST is looked at first: nothing with RST
 // opens a connection (RFC 9293 §3.10.7).
-func tcpPacket(r *flow.Record, k *kind) {
+func (k *kind) tcpPacket(r *flow.Record) {
 	switch f := r.TCPFlags & flagsOpen; {
 	case f&flow.RST != 0:
 		k.class = flow.ClassRST
 	case f == flow.SYN:
-		k.class, k.syn = flow.ClassSYN, allPackets
+		k.class, k.set = flow.ClassSYN, itemSYN
 	case f == flow.SYN|flow.ACK:
 		k.class = flow.ClassSYNACK
 	case f&flow.ACK != 0 && f&flow.SYN == 0:
@@ -153,25 +135,27 @@ const maxSYNACKBytes = 100
 //
 // Who is the client of a conversation is not in its flags: both sides send SYN
 // and ACK. The ports decide (byPorts).
-func tcpFlow(r *flow.Record, k *kind) {
+func (k *kind) tcpFlow(r *flow.Record) {
 	f := r.TCPFlags & flagsOpen
 	data := r.TCPFlags&(flow.PSH|flow.FIN) != 0
 	switch {
 	case f == flow.SYN:
-		k.class, k.syn = flow.ClassSYN, allPackets
+		k.class, k.set = flow.ClassSYN, itemSYN
 	case f == flow.SYN|flow.RST && !data:
-		k.class, k.syn, k.reset = flow.ClassSYN, halfPackets, true
+		k.class, k.set = flow.ClassSYN, itemHalfSYN|itemReset
 	case f&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK:
 		if f == flow.SYN|flow.ACK && !data && k.sender == flow.RoleServer && r.Bytes/r.Packets <= maxSYNACKBytes {
 			k.class = flow.ClassSYNACK
 			return
 		}
 		k.class = flow.ClassEst
-		k.answered = k.sender == flow.RoleServer
+		if k.sender == flow.RoleServer {
+			k.set = itemAnswered
+		}
 	case f&flow.RST != 0:
 		k.class = flow.ClassRST
 		if f&flow.ACK != 0 && data {
-			k.class, k.reset = flow.ClassEst, true
+			k.class, k.set = flow.ClassEst, itemReset
 		}
 	case f&flow.ACK != 0:
 		k.class = flow.ClassEst
@@ -213,21 +197,4 @@ func isRawSYN(r *flow.Record) bool {
 		limit = rawSYNBytes6
 	}
 	return length > 0 && length <= limit || r.Has&flow.HasTTL != 0 && r.TTL > rawSYNTTL
-}
-
-// bits returns what both sides of the record say of it.
-func (k *kind) bits() (set uint16) {
-	if k.answered {
-		set |= itemAnswered
-	}
-	if k.reset {
-		set |= itemReset
-	}
-	switch k.syn {
-	case allPackets:
-		set |= itemSYN
-	case halfPackets:
-		set |= itemHalfSYN
-	}
-	return set
 }

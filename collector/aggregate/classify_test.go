@@ -80,9 +80,10 @@ func TestClassifyTCP(t *testing.T) {
 		{"flow without flags", tcp(nf, 40000, 443, 12, 18000, 0), want{flow.ClassNoFlags, client, 443, false, false, 0, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := classify(c.rec)
-			it := Item{packets: c.rec.Packets, set: k.bits()}
-			got := want{k.class, k.sender, k.svc, k.answered, k.reset, it.synPackets(), k.isAttempt()}
+			var k kind
+			k.classify(c.rec)
+			it := Item{packets: c.rec.Packets, set: k.set}
+			got := want{k.class, k.sender, k.svc, k.set&itemAnswered != 0, k.set&itemReset != 0, it.synPackets(), k.isAttempt()}
 			if d := cmp.Diff(c.want, got); d != "" {
 				t.Errorf("(-want +got)\n%s", d)
 			}
@@ -140,7 +141,8 @@ func TestClassifyOthers(t *testing.T) {
 		{"gre", &flow.Record{IPProto: 47, Packets: 1}, want{flow.ClassOther, unknown, 0, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := classify(c.rec)
+			var k kind
+			k.classify(c.rec)
 			if d := cmp.Diff(c.want, want{k.class, k.sender, k.svc, k.isAttempt()}); d != "" {
 				t.Errorf("(-want +got)\n%s", d)
 			}

@@ -7,13 +7,17 @@ import "slices"
 // between waits for the next round.
 type round struct {
 	running, all bool
-	hot          int       // kinds whose hot rows are done
-	closing      []*window // in order of time
-	kind         int       // being handed over
-	window       int       // of closing, those with a list
-	pos          int       // in the window's list, the hot rows or the index
-	budget       int       // of the present slice, in eighths of a row
+	hot          int          // kinds whose hot rows are done
+	closing      []*window    // in order of time
+	kind         int          // being handed over
+	window       int          // of closing, those with a list
+	pos          int          // in the window's list, the hot rows or the index
+	budget       int          // of the present slice, in eighths of a row
+	isOf         [maxWin]bool // by handle: the windows in closing
 }
+
+// isClosing reports whether the key is that of a window being handed over.
+func (r *round) isClosing(k uint64) bool { return r.isOf[winOf(k)] } // of a free way: false, 0 is no window
 
 // What a slice pays, in eighths of a row: looking at a key and at a bucket.
 const (
@@ -52,7 +56,8 @@ func (a *Aggregator) Flush(now int64, all bool, limit int) (more bool) {
 // begin starts a round.
 func (a *Aggregator) begin(now int64, all bool) {
 	r := &a.round
-	*r = round{running: true, all: all, closing: r.closing[:0]}
+	r.running, r.all, r.closing = true, all, r.closing[:0]
+	r.hot, r.kind, r.window, r.pos = 0, 0, 0, 0
 	a.hosts.turnHot()
 	a.services.turnHot()
 	a.pairs.turnHot()
@@ -63,6 +68,7 @@ func (a *Aggregator) begin(now int64, all bool) {
 	}
 	for _, w := range r.closing {
 		a.windows.close(w)
+		r.isOf[w.handle] = true
 	}
 	slices.SortFunc(r.closing, func(v, w *window) int { return int(v.no - w.no) })
 }
@@ -88,6 +94,7 @@ func (a *Aggregator) slice(limit int) {
 	}
 	for _, w := range r.closing {
 		a.windows.release(w)
+		r.isOf[w.handle] = false
 	}
 	r.running = false
 }
@@ -156,9 +163,11 @@ func (a *Aggregator) closeLists() (done bool) {
 			if r.pos%fetchRun == 0 {
 				a.fetchKeys(r.kind, l.at, r.pos)
 			}
-			at := l.at[r.pos]
-			r.pos++
-			if !r.pay(a.closeKey(r.kind, at)) {
+			at, cost := l.at[r.pos], costLook
+			if r.pos++; r.isClosing(*a.index(r.kind).way(at)) {
+				cost += a.closeKey(r.kind, at)
+			}
+			if !r.pay(cost) {
 				return false
 			}
 		}
@@ -172,13 +181,16 @@ func (a *Aggregator) closeRest() (done bool) {
 	if !slices.ContainsFunc(r.closing, func(w *window) bool { return w.keys[r.kind].long }) {
 		return true
 	}
-	for n := len(a.index(r.kind).buckets); r.pos < n; r.pos++ {
+	x := a.index(r.kind)
+	for ; r.pos < len(x.buckets); r.pos++ {
 		if r.pos%bucketRun == 0 {
 			a.fetchBucketRows(r.kind, r.pos)
 		}
 		cost := costLook
-		for way := range uint32(ways) {
-			cost += a.closeKey(r.kind, uint32(r.pos)*ways+way)
+		for way, k := range &x.buckets[r.pos] {
+			if r.isClosing(k) {
+				cost += a.closeKey(r.kind, uint32(r.pos*ways+way))
+			}
 		}
 		if !r.pay(cost) {
 			return false
@@ -224,18 +236,14 @@ func (a *Aggregator) fetchBucketRows(kind, pos int) {
 // rowLines appends where the row of a closing window's key lies, if it will be
 // read.
 func (a *Aggregator) rowLines(lines []uintptr, kind int, k uint64) []uintptr {
-	if k == 0 || a.windows.byID[winOf(k)].state != windowClosing {
+	if kind == kindPairs && k&worthMask != worthKeep || !a.round.isClosing(k) {
 		return lines
 	}
 	switch row := rowOf(k); kind {
 	case kindPairs:
-		if k&worthMask == worthKeep {
-			p := a.pairs.rows.at(row)
-			lines = append(lines, line(p), line(&p.flags))
-		}
+		lines = append(lines, line(a.pairs.rows.at(row)))
 	case kindServices:
-		s := a.services.rows.at(row)
-		lines = append(lines, line(s), line(&s.flags))
+		lines = append(lines, line(a.services.rows.at(row)))
 	case kindHosts:
 		h := a.hosts.rows.at(row)
 		lines = append(lines, line(&h.bytes), line(&h.flags))
@@ -253,14 +261,11 @@ func (a *Aggregator) index(kind int) *index {
 	return &a.hosts.index
 }
 
-// closeKey takes a key out, and hands its row over, if it is a closing
-// window's. It returns what that cost.
+// closeKey takes a closing window's key out and hands its row over. It returns
+// what that cost.
 func (a *Aggregator) closeKey(kind int, at uint32) (cost int) {
 	x := a.index(kind)
 	k := *x.way(at)
-	if k == 0 || a.windows.byID[winOf(k)].state != windowClosing {
-		return 0
-	}
 	x.remove(at)
 	row := rowOf(k)
 	switch kind {

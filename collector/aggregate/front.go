@@ -85,8 +85,9 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 		f.exporter(r.Exporter).TooLate++
 		return
 	}
-	k := classify(r)
-	set := k.bits() | itemPrimary
+	var k kind
+	k.classify(r)
+	set := k.set | itemPrimary
 	if srcPlace&placeInternal != 0 {
 		it := f.item(src, r.SamplingRate, blocks)
 		it.fill(r, &k, t)

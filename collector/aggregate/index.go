@@ -1,5 +1,7 @@
 package aggregate
 
+import "math/bits"
+
 // ways is the number of keys in a bucket, which is one cache line.
 const ways = 8
 
@@ -51,14 +53,48 @@ func rowOf(key uint64) uint32 { return uint32(key) >> worthBits }
 // row returns the row of the first key with that tag, or noRow. Whether it is
 // the one that was meant, the row tells.
 func (x *index) row(at, tag uint32) uint32 {
-	for n := range x.choices {
-		for _, k := range &x.buckets[at^n] {
-			if uint32(k>>32) == tag {
-				return rowOf(k)
-			}
+	b := &x.buckets[at]
+	m := b.match(tag)
+	if m == 0 {
+		if x.choices == 1 {
+			return noRow
+		}
+		b = &x.buckets[at^1]
+		if m = b.match(tag); m == 0 {
+			return noRow
 		}
 	}
-	return noRow
+	return rowOf(b[bits.TrailingZeros32(m)%ways])
+}
+
+// match returns a bit for each way whose key has that tag. Where in a bucket a
+// key is nothing foretells, so no branch asks.
+func (b *bucket) match(tag uint32) (m uint32) {
+	if uint32(b[7]>>32) == tag {
+		m = 1 << 7
+	}
+	if n := m | 1<<6; uint32(b[6]>>32) == tag {
+		m = n
+	}
+	if n := m | 1<<5; uint32(b[5]>>32) == tag {
+		m = n
+	}
+	if n := m | 1<<4; uint32(b[4]>>32) == tag {
+		m = n
+	}
+	if n := m | 1<<3; uint32(b[3]>>32) == tag {
+		m = n
+	}
+	if n := m | 1<<2; uint32(b[2]>>32) == tag {
+		m = n
+	}
+	if n := m | 1<<1; uint32(b[1]>>32) == tag {
+		m = n
+	}
+	if n := m | 1; uint32(b[0]>>32) == tag {
+		m = n
+	}
+	return m
 }
 
 // free returns a free way, by bucket·ways + way.

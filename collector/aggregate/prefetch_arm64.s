@@ -9,7 +9,7 @@ TEXT ·prefetch(SB), NOSPLIT, $0-24
 
 next:
 	MOVD.P 8(R0), R3
-	PRFM   (R3), PLDL1KEEP
+	PRFM   (R3), PLDL2KEEP
 
 check:
 	CMP R2, R0

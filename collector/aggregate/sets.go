@@ -102,6 +102,12 @@ func (p *setPool) add(r *setRef, h uint64) {
 	}
 }
 
+// where returns what add will read first.
+func (p *setPool) where(r setRef, h uint64) (*setMeta, *uint64) {
+	class, i := r.split()
+	return &p.classes[class].meta[i], &p.slots(class, i)[h>>(64-2-class)]
+}
+
 // find returns the slot of h, or the empty one where it belongs.
 func find(s []uint64, class int, h uint64) (at uint64, found bool) {
 	mask := uint64(len(s) - 1)
