@@ -89,21 +89,21 @@ func (a *Aggregator) Reconfigure(cfg Config) error {
 
 // hashes of rows, for an index that grows.
 
-func (a *Aggregator) hostHash(row uint32) (uint64, int64) {
+func (a *Aggregator) hostHash(row uint32) (uint64, uint16) {
 	h := a.hosts.rows.at(row)
-	return hashHost(hashTenant(h.tenant), h.rate), a.windows.byID[h.win].no
+	return hashHost(hashTenant(h.tenant), h.rate), h.win
 }
 
-func (a *Aggregator) serviceHash(row uint32) (uint64, int64) {
+func (a *Aggregator) serviceHash(row uint32) (uint64, uint16) {
 	s := a.services.rows.at(row)
-	h, no := a.hostHash(s.host)
-	return hashService(h, s.svc, s.proto, s.role), no
+	h, win := a.hostHash(s.host)
+	return hashService(h, s.svc, s.proto, s.role), win
 }
 
-func (a *Aggregator) pairHash(row uint32) (uint64, int64) {
+func (a *Aggregator) pairHash(row uint32) (uint64, uint16) {
 	p := a.pairs.rows.at(row)
-	h, no := a.hostHash(p.host)
-	return hashPair(h, a.remote(p, row), p.proto), no
+	h, win := a.hostHash(p.host)
+	return hashPair(h, a.remote(p, row), p.proto), win
 }
 
 // grow doubles the index of a kind, if it may.
@@ -126,7 +126,7 @@ func (a *Aggregator) grow(kind int) bool {
 	return ok
 }
 
-func (t *table[T]) grow(hash func(uint32) (uint64, int64)) bool {
+func (t *table[T]) grow(hash func(uint32) (uint64, uint16)) bool {
 	x, ok := t.index.grown(maxBuckets(t.max), hash)
 	if ok {
 		t.index = x
@@ -145,12 +145,12 @@ func (a *Aggregator) remote(p *pairRow, row uint32) ip {
 
 // newKey returns a free way for a new key of a kind, or ok false if there is no
 // room.
-func newKey[T any](a *Aggregator, t *table[T], kind int, hash uint64, no int64) (at uint32, ok bool) {
+func newKey[T any](a *Aggregator, t *table[T], kind int, hash uint64, win uint16) (at uint32, ok bool) {
 	if t.index.n >= t.max {
 		return 0, false
 	}
 	for {
-		if at, ok := t.index.free(t.index.at(hash, no)); ok {
+		if at, ok := t.index.free(t.index.at(hash, win)); ok {
 			return at, true
 		}
 		if !a.grow(kind) {

@@ -81,8 +81,9 @@ func (a *Aggregator) fetchBuckets(b *Block, g *group) {
 	lines := a.pipeline.lines[:0]
 	for i := range g.contribution[:g.n] {
 		c := &g.contribution[i]
+		win := c.window.handle
 		h, s, p := &a.hosts.index, &a.services.index, &a.pairs.index
-		lines = append(lines, line(&h.buckets[h.at(b.Items[c.item].hash, c.no)]), line(&s.buckets[s.at(c.service, c.no)]), line(&p.buckets[p.at(c.pair, c.no)]))
+		lines = append(lines, line(&h.buckets[h.at(b.Items[c.item].hash, win)]), line(&s.buckets[s.at(c.service, win)]), line(&p.buckets[p.at(c.pair, win)]))
 	}
 	prefetch(lines)
 }
@@ -95,22 +96,22 @@ func (a *Aggregator) fetchRows(b *Block, g *group, before fresh) {
 	for i := range g.contribution[:g.n] {
 		c := &g.contribution[i]
 		var h *hostRow
-		hash := b.Items[c.item].hash
-		if c.host = a.hosts.index.row(a.hosts.index.at(hash, c.no), tagOf(hash, c.window.handle)); c.host != noRow {
+		hash, win := b.Items[c.item].hash, c.window.handle
+		if c.host = a.hosts.index.row(a.hosts.index.at(hash, win), tagOf(hash, win)); c.host != noRow {
 			h = a.hosts.rows.at(c.host)
 		} else {
 			h = a.hosts.rows.next(next.hosts)
 			next.hosts++
 		}
 		var s *serviceRow
-		if c.serviceRow = a.services.index.row(a.services.index.at(c.service, c.no), tagOf(c.service, c.window.handle)); c.serviceRow != noRow {
+		if c.serviceRow = a.services.index.row(a.services.index.at(c.service, win), tagOf(c.service, win)); c.serviceRow != noRow {
 			s = a.services.rows.at(c.serviceRow)
 		} else {
 			s = a.services.rows.next(next.services)
 			next.services++
 		}
 		var p *pairRow
-		if row := a.pairs.index.row(a.pairs.index.at(c.pair, c.no), tagOf(c.pair, c.window.handle)); row != noRow {
+		if row := a.pairs.index.row(a.pairs.index.at(c.pair, win), tagOf(c.pair, win)); row != noRow {
 			p = a.pairs.rows.at(row)
 		} else {
 			p = a.pairs.rows.next(next.pairs)

@@ -20,10 +20,10 @@ const (
 const noRow = ^uint32(0)
 
 // index finds the rows of one kind in all windows. A key is in the bucket that
-// its hash and the number of its window name, or in a second beside it, and
-// nowhere else: keys can be taken out without a trace. The buckets of one key in
-// windows that follow each other are neighbours in memory: a record that is
-// spread over its duration reads them one after the other.
+// its hash and its window name, or in a second beside it, and nowhere else: keys
+// can be taken out without a trace. The buckets of one key in several windows
+// are near each other, for the sake of the page table, but never beside each
+// other: who is busy in all windows would fill them.
 type index struct {
 	mem     *memory
 	buckets []bucket
@@ -36,9 +36,9 @@ func newIndex(mem *memory, buckets int, choices uint32) index {
 	return index{mem: mem, buckets: mem.buckets(buckets), mask: uint32(buckets - 1), choices: choices}
 }
 
-// at returns the number of the first bucket of hash in window number no; the
-// second is the one beside it, at^1.
-func (x *index) at(hash uint64, no int64) uint32 { return (uint32(hash) + uint32(no)) & x.mask }
+// at returns the number of the first bucket of hash in a window; the second is
+// the one beside it, at^1.
+func (x *index) at(hash uint64, win uint16) uint32 { return (uint32(hash) + 5*uint32(win)) & x.mask }
 
 // tagOf is the upper half of the key under which hash is found in the window
 // with that handle.
@@ -126,9 +126,9 @@ func (x *index) remove(at uint32) {
 }
 
 // grown returns an index with twice the buckets. hash gives the hash and the
-// window's number of a row. If keys find no room although there is twice as much
+// window of a row. If keys find no room although there is twice as much
 // it doubles again; limit (in buckets) ends that, and then ok is false.
-func (x *index) grown(limit int, hash func(row uint32) (uint64, int64)) (_ index, ok bool) {
+func (x *index) grown(limit int, hash func(row uint32) (uint64, uint16)) (_ index, ok bool) {
 	for size := 2 * len(x.buckets); size <= limit; size *= 2 {
 		y := newIndex(x.mem, size, x.choices)
 		if y.fill(x, hash) {
@@ -140,7 +140,7 @@ func (x *index) grown(limit int, hash func(row uint32) (uint64, int64)) (_ index
 	return index{}, false
 }
 
-func (x *index) fill(from *index, hash func(row uint32) (uint64, int64)) bool {
+func (x *index) fill(from *index, hash func(row uint32) (uint64, uint16)) bool {
 	for i := range from.buckets {
 		for _, k := range &from.buckets[i] {
 			if k == 0 {

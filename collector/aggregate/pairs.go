@@ -94,7 +94,7 @@ func (a *Aggregator) isPair(p *pairRow, row uint32, it *Item, host uint32) bool 
 // pair returns the row of the item's remote and protocol, made if need be, and
 // its key, which has its worth; nil if there is no room.
 func (a *Aggregator) pair(it *Item, c *contribution, host uint32) (uint32, *pairRow, *uint64) {
-	first, tag := a.pairs.index.at(c.pair, c.no), tagOf(c.pair, c.window.handle)
+	first, tag := a.pairs.index.at(c.pair, c.window.handle), tagOf(c.pair, c.window.handle)
 	b := &a.pairs.index.buckets[first]
 	for i, k := range b {
 		if uint32(k>>32) == tag {
@@ -104,9 +104,9 @@ func (a *Aggregator) pair(it *Item, c *contribution, host uint32) (uint32, *pair
 		}
 	}
 	row := a.pairs.rows.get() // before another gives way, whose row is not in the cache
-	at, ok := newKey(a, &a.pairs, kindPairs, c.pair, c.no)
+	at, ok := newKey(a, &a.pairs, kindPairs, c.pair, c.window.handle)
 	if !ok {
-		if at, ok = a.evict(a.pairs.index.at(c.pair, c.no)); !ok {
+		if at, ok = a.evict(a.pairs.index.at(c.pair, c.window.handle)); !ok {
 			a.pairs.rows.put(row)
 			return 0, nil, nil
 		}

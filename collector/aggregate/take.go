@@ -101,7 +101,7 @@ func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
 		}
 	}
 	x := &a.hosts.index
-	first, tag := x.at(it.hash, c.no), tagOf(it.hash, c.window.handle)
+	first, tag := x.at(it.hash, c.window.handle), tagOf(it.hash, c.window.handle)
 	for n := range x.choices {
 		for _, k := range &x.buckets[first^n] {
 			if uint32(k>>32) == tag {
@@ -111,7 +111,7 @@ func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
 			}
 		}
 	}
-	at, ok := newKey(a, &a.hosts, kindHosts, it.hash, c.no)
+	at, ok := newKey(a, &a.hosts, kindHosts, it.hash, c.window.handle)
 	if !ok {
 		return 0, nil
 	}
@@ -225,7 +225,7 @@ func (a *Aggregator) service(it *Item, c *contribution, host uint32) (uint32, *s
 		}
 	}
 	x := &a.services.index
-	first, tag := x.at(c.service, c.no), tagOf(c.service, c.window.handle)
+	first, tag := x.at(c.service, c.window.handle), tagOf(c.service, c.window.handle)
 	for n := range x.choices {
 		for _, k := range &x.buckets[first^n] {
 			if uint32(k>>32) == tag {
@@ -235,7 +235,7 @@ func (a *Aggregator) service(it *Item, c *contribution, host uint32) (uint32, *s
 			}
 		}
 	}
-	at, ok := newKey(a, &a.services, kindServices, c.service, c.no)
+	at, ok := newKey(a, &a.services, kindServices, c.service, c.window.handle)
 	if !ok {
 		return 0, nil
 	}
