@@ -61,6 +61,7 @@ demo-once: build
 bench: build
 	@.ci/install bench
 	@mkdir -p .cache/bench
+	FLOWCORDON_PEERS=1 go test -count=1 ./cmd/flowbench/collectors
 ifeq ($(BENCH),short)
 	go test -run '^$$' -bench . -benchmem -benchtime 100ms ./collector/... ./flow/...
 	bin/flowbench compare --short --json .cache/bench/compare-short.json
