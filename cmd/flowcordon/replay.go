@@ -134,7 +134,7 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 	}
 	r.dec = decode.New(decodeConfig(cfg), decode.Deps{})
 	r.agg = aggregate.NewLocal(aggregateConfig(cfg), r.write)
-	r.detector = detect.New(cfg.Detect, detect.Deps{Windows: r.svc.store})
+	r.detector = detect.New(cfg.Detect, detect.Deps{Windows: r.svc.store, Tags: tagsOf(inv, func() time.Time { return r.last })})
 	r.control = respond.New(respond.Config{Modes: modes}, respond.Deps{Events: &memoryLog{}, Flows: r.svc.store, Inventory: inv})
 	return r, nil
 }

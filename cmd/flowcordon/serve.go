@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -127,8 +128,16 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	if err != nil {
 		return nil, err
 	}
-	s.detector = detect.New(cfg.Detect, detect.Deps{Windows: s.store, Emit: s.emit, Log: log, Registerer: s.registry})
+	s.detector = detect.New(cfg.Detect, detect.Deps{Windows: s.store, Tags: tagsOf(s.inventory, time.Now), Emit: s.emit, Log: log, Registerer: s.registry})
 	return s, s.wireHTTP()
+}
+
+// tagsOf looks up the role tags of who holds a tenant's address now.
+func tagsOf(inv *inventory.Inventory, now func() time.Time) func(netip.Addr) []string {
+	return func(tenant netip.Addr) []string {
+		h, _ := inv.Holder(tenant, now())
+		return h.Tags
+	}
 }
 
 // emit hands the findings of one slot to the ledger and to the controller.

@@ -162,13 +162,17 @@ func writeInventory(path string, tenants []*sim.Tenant) error {
 		if i%3 == 0 {
 			language = "ru"
 		}
+		tag := "" // who has asked to send mail, past the port that is closed for all
+		if strings.Contains(t.Profile, "mail") {
+			tag = "mail"
+		}
 		prefixes := []netip.Prefix{netip.PrefixFrom(t.Addr, 32)}
 		if t.Addr6.IsValid() {
 			prefixes = append(prefixes, netip.PrefixFrom(t.Addr6, 64).Masked())
 		}
 		for _, p := range prefixes {
-			_, _ = fmt.Fprintf(b, "- {prefix: %q, tenant: %s, vds: %s, hypervisor: panel, macs: [%q], contact: %q, language: %s, tags: []}\n",
-				p, t.ID, t.VDS, t.MAC, t.Contact, language)
+			_, _ = fmt.Fprintf(b, "- {prefix: %q, tenant: %s, vds: %s, hypervisor: panel, macs: [%q], contact: %q, language: %s, tags: [%s]}\n",
+				p, t.ID, t.VDS, t.MAC, t.Contact, language, tag)
 		}
 	}
 	return errors.Join(b.Flush(), f.Close())
