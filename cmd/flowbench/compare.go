@@ -13,6 +13,7 @@ import (
 	"github.com/flowcordon/flowcordon/cmd/flowbench/collectors"
 	"github.com/flowcordon/flowcordon/cmd/flowbench/measure"
 	"github.com/flowcordon/flowcordon/cmd/flowbench/report"
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -58,7 +59,7 @@ func runCompare(ctx context.Context, fs *flag.FlagSet, args []string, stdout, st
 	protocolList := fs.String("protocols", "", "some of v5, v9, ipfix, sflow; empty: all, and v9 and sflow with --short")
 	only := fs.String("only", "", "collectors whose names begin with one of these, comma-separated; empty: all")
 	fs.BoolVar(&c.search, "highest", true, "look for the highest rate, too; --highest=false: the quiet rate only")
-	if err := parse(fs, args); err != nil {
+	if err := tool.Parse(fs, args, 0); err != nil {
 		return err
 	}
 	if err := finish(); err != nil {
@@ -76,11 +77,11 @@ func runCompare(ctx context.Context, fs *flag.FlagSet, args []string, stdout, st
 	}
 	for _, p := range c.protocols {
 		if !slices.Contains(protocolNames, p) {
-			return misuse(fs, "--protocols: %q is none of %s", p, strings.Join(protocolNames, ", "))
+			return tool.Misuse(fs, "--protocols: %q is none of %s", p, strings.Join(protocolNames, ", "))
 		}
 	}
 	if c.choose(*only); len(c.chosen) == 0 {
-		return misuse(fs, "--only %q: no such collector", *only)
+		return tool.Misuse(fs, "--only %q: no such collector", *only)
 	}
 	leave, err := c.enter(stderr)
 	if err != nil {

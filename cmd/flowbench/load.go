@@ -13,6 +13,7 @@ import (
 
 	"github.com/flowcordon/flowcordon/cmd/flowbench/load"
 	"github.com/flowcordon/flowcordon/cmd/flowbench/machine"
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -37,7 +38,7 @@ func trafficFlags(fs *flag.FlagSet, cfg *load.Config) (finish func() error) {
 		}
 		var err error
 		if cfg.Duration, err = time.ParseDuration(*duration); err != nil {
-			return misuse(fs, "--duration: %v; write router, or for example 60s", err)
+			return tool.Misuse(fs, "--duration: %v; write router, or for example 60s", err)
 		}
 		return nil
 	}
@@ -51,7 +52,7 @@ func runLoad(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.
 	rate := fs.Float64("rate", 0, "records per second; 0: as fast as it goes")
 	seconds := fs.Float64("seconds", 10, "how long")
 	cpu := fs.Int("cpu", -1, "run on this CPU only")
-	if err := parse(fs, args); err != nil {
+	if err := tool.Parse(fs, args, 0); err != nil {
 		return err
 	}
 	if err := finish(); err != nil {
@@ -59,11 +60,11 @@ func runLoad(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.
 	}
 	var ok bool
 	if cfg.Protocol, ok = protocols[*protocol]; !ok {
-		return misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", *protocol)
+		return tool.Misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", *protocol)
 	}
 	var err error
 	if cfg.Target, err = netip.ParseAddrPort(*target); err != nil {
-		return misuse(fs, "--target: %v; write it as 127.0.0.1:2055", err)
+		return tool.Misuse(fs, "--target: %v; write it as 127.0.0.1:2055", err)
 	}
 	l, err := load.New(cfg)
 	if err != nil {

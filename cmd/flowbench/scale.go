@@ -15,6 +15,7 @@ import (
 	"github.com/flowcordon/flowcordon/cmd/flowbench/machine"
 	"github.com/flowcordon/flowcordon/cmd/flowbench/measure"
 	"github.com/flowcordon/flowcordon/cmd/flowbench/report"
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 )
 
 // growth is what runScale was asked for.
@@ -40,14 +41,14 @@ func runScale(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stde
 	fs.BoolVar(&g.points, "points", true, "hosts, exporters, templates, durations")
 	fs.Uint64Var(&g.backlog, "backlog", 6_000_000, "records that wait in the sockets before they are taken")
 	fs.BoolVar(&g.core, "cores", true, "one and two cores")
-	if err := parse(fs, args); err != nil {
+	if err := tool.Parse(fs, args, 0); err != nil {
 		return err
 	}
 	if err := finish(); err != nil {
 		return err
 	}
 	if _, ok := protocols[g.protocol]; !ok {
-		return misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", g.protocol)
+		return tool.Misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", g.protocol)
 	}
 	g.warm, g.long, g.rounds = 20*time.Second, 20*time.Second, 3
 	if *short {

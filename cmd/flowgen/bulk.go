@@ -15,6 +15,7 @@ import (
 
 	"github.com/flowcordon/flowcordon/cmd/flowgen/bulk"
 	"github.com/flowcordon/flowcordon/cmd/flowgen/export"
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -38,25 +39,25 @@ func runBulk(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.
 	fs.DurationVar(&cfg.MaxDuration, "max-duration", 5*time.Second, "longest that a record lasts; 0: instants")
 	fs.BoolVar(&cfg.LegacySampling, "legacy-sampling", false, "IPFIX: announce samplingInterval (34), not a PSAMP selector")
 	truth := fs.String("truth", "", "write the totals per internal address to this `file`, tab-separated")
-	if err := parse(fs, args, 0); err != nil {
+	if err := tool.Parse(fs, args, 0); err != nil {
 		return err
 	}
 	var ok bool
 	if cfg.Protocol, ok = protocols[*protocol]; !ok {
-		return misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", *protocol)
+		return tool.Misuse(fs, "--protocol %q: write v5, v9, ipfix or sflow", *protocol)
 	}
 	if (*target == "") == (*out == "") {
-		return misuse(fs, "give one of --target and --out")
+		return tool.Misuse(fs, "give one of --target and --out")
 	}
 	var err error
 	if *target != "" {
 		if cfg.Target, err = netip.ParseAddrPort(*target); err != nil {
-			return misuse(fs, "--target: %v; write it as 127.0.0.1:2055", err)
+			return tool.Misuse(fs, "--target: %v; write it as 127.0.0.1:2055", err)
 		}
 	}
 	if *source != "" {
 		if cfg.Source, err = netip.ParseAddr(*source); err != nil {
-			return misuse(fs, "--source: %v", err)
+			return tool.Misuse(fs, "--source: %v", err)
 		}
 	}
 	finish := func() error { return nil }
@@ -114,17 +115,17 @@ func runSend(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.
 	target := fs.String("target", "", "the collector's `address:port`")
 	source := fs.String("source", "", "the exporter's `address`; empty: the system's choice")
 	rate := fs.Uint64("rate", 0, "datagrams per second; 0: as fast as it goes")
-	if err := parse(fs, args, 1); err != nil {
+	if err := tool.Parse(fs, args, 1); err != nil {
 		return err
 	}
 	to, err := netip.ParseAddrPort(*target)
 	if err != nil {
-		return misuse(fs, "--target: %v; write it as 127.0.0.1:2055", err)
+		return tool.Misuse(fs, "--target: %v; write it as 127.0.0.1:2055", err)
 	}
 	var from netip.Addr
 	if *source != "" {
 		if from, err = netip.ParseAddr(*source); err != nil {
-			return misuse(fs, "--source: %v", err)
+			return tool.Misuse(fs, "--source: %v", err)
 		}
 	}
 	f, err := os.Open(fs.Arg(0))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/cmd/flowgen/demo"
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 )
 
 func runDemo(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.Writer) error {
@@ -23,14 +24,14 @@ func runDemo(ctx context.Context, fs *flag.FlagSet, args []string, stdout, _ io.
 	fs.DurationVar(&cfg.AttackAfter, "attack-after", 10*time.Second, "how long there is ordinary traffic only")
 	fs.UintVar(&rate, "sflow-rate", 256, "router B samples one packet in this many")
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "of the simulated traffic")
-	if err := parse(fs, args, 0); err != nil {
+	if err := tool.Parse(fs, args, 0); err != nil {
 		return err
 	}
 	if rate < 1 || rate > 1<<20 {
-		return misuse(fs, "--sflow-rate %d: choose 1 to %d", rate, 1<<20)
+		return tool.Misuse(fs, "--sflow-rate %d: choose 1 to %d", rate, 1<<20)
 	}
 	if cfg.Tenants < 2 || cfg.Tenants > 100_000 {
-		return misuse(fs, "--tenants %d: choose 2 to 100000", cfg.Tenants)
+		return tool.Misuse(fs, "--tenants %d: choose 2 to 100000", cfg.Tenants)
 	}
 	cfg.SampleRate = uint32(rate)
 	sum, err := demo.Run(ctx, cfg)

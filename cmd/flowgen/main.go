@@ -1,99 +1,26 @@
 // Command flowgen is the other side of flowcordon's wires, for demonstrations
 // and tests: simulated border routers with labelled traffic and known totals,
-// and a simulated hypervisor panel. Flags, signals and exits live here and
-// nowhere else.
+// and a simulated hypervisor panel.
 package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 )
 
-type command struct {
-	name, what string
-	run        func(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stderr io.Writer) error
+const program = "flowgen"
+
+var commands = []tool.Command{
+	{Name: "bulk", What: "send random records with known totals", Run: runBulk},
+	{Name: "demo", What: "run the whole system: routers, panel, mail, flowcordon", Run: runDemo},
+	{Name: "panel", What: "serve a simulated hypervisor panel", Run: runPanel},
+	{Name: "send", What: "send the datagrams of a file that bulk --out wrote", Run: runSend},
 }
 
-var commands = []command{
-	{"bulk", "send random records with known totals", runBulk},
-	{"demo", "run the whole system: routers, panel, mail, flowcordon", runDemo},
-	{"panel", "serve a simulated hypervisor panel", runPanel},
-	{"send", "send the datagrams of a file that bulk --out wrote", runSend},
-}
+func main() { tool.Main(program, commands) }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-// errUsage is an error in the flags that was already told.
-var errUsage = errors.New("usage")
-
-// run returns the exit status: 0, 1 for a failure, 2 for bad flags.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		usage(stderr)
-		return 2
-	}
-	for _, c := range commands {
-		if c.name != args[0] {
-			continue
-		}
-		fs := flag.NewFlagSet("flowgen "+c.name, flag.ContinueOnError)
-		fs.SetOutput(stderr)
-		switch err := c.run(ctx, fs, args[1:], stdout, stderr); {
-		case err == nil, errors.Is(err, flag.ErrHelp):
-			return 0
-		case errors.Is(err, errUsage):
-			return 2
-		default:
-			fmt.Fprintf(stderr, "flowgen %s: %v\n", c.name, err)
-			return 1
-		}
-	}
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
-		usage(stdout)
-		return 0
-	}
-	fmt.Fprintf(stderr, "flowgen: no command %q\n", args[0])
-	usage(stderr)
-	return 2
-}
-
-func usage(w io.Writer) {
-	fmt.Fprintln(w, "usage: flowgen COMMAND [flags]")
-	for _, c := range commands {
-		fmt.Fprintf(w, "  %-6s %s\n", c.name, c.what)
-	}
-	fmt.Fprintln(w, "flowgen COMMAND -h lists a command's flags.")
-}
-
-// parse parses flags that take want positional arguments.
-func parse(fs *flag.FlagSet, args []string, want int) error {
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage
-	}
-	if fs.NArg() != want {
-		fmt.Fprintf(fs.Output(), "%s takes %d argument(s) after its flags, not %q\n", fs.Name(), want, fs.Args())
-		return errUsage
-	}
-	return nil
-}
-
-// misuse tells of flags that parse but make no sense.
-func misuse(fs *flag.FlagSet, format string, args ...any) error {
-	fmt.Fprintf(fs.Output(), fs.Name()+": "+format+"\n", args...)
-	return errUsage
+	return tool.Run(ctx, program, commands, args, stdout, stderr)
 }

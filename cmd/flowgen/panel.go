@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/flowcordon/flowcordon/cmd/flowgen/panel"
+	"github.com/flowcordon/flowcordon/cmd/internal/tool"
 )
 
 func runPanel(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
@@ -25,11 +26,11 @@ func runPanel(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stde
 	tickets := fs.String("tickets", "", "also accept tickets at /tickets and write them to this `folder`")
 	hang := fs.Duration("hang", 0, "wait this long before each answer")
 	fail := fs.Int("fail", 0, "answer everything with this HTTP status")
-	if err := parse(fs, args, 0); err != nil {
+	if err := tool.Parse(fs, args, 0); err != nil {
 		return err
 	}
 	if *secretFile == "" {
-		return misuse(fs, "--secret-file is missing")
+		return tool.Misuse(fs, "--secret-file is missing")
 	}
 	secret, err := os.ReadFile(*secretFile)
 	if err != nil {
