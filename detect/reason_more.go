@@ -82,8 +82,12 @@ func blockedPortReason(f *flow.Finding) string {
 	if f.IPProto == flow.ProtoUDP {
 		name = "UDP"
 	}
-	return fmt.Sprintf("tried the closed %s port %d of %s addresses, %s packets or connections seen in %s%s",
-		name, f.Port, count(f.Distinct), count(f.Samples), length(f), sampled(f))
+	where := "of " + count(f.Distinct) + " addresses"
+	if f.Distinct == 0 { // no connection was seen to begin, and only those tell addresses apart
+		where = "in connections whose beginning was not seen"
+	}
+	return fmt.Sprintf("tried the closed %s port %d %s, %s packets or connections seen in %s%s",
+		name, f.Port, where, count(f.Samples), length(f), sampled(f))
 }
 
 func spoofedReason(f *flow.Finding, s *flow.SpoofStat) string {

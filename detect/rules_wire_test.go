@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -146,5 +147,15 @@ func TestMoreReasons(t *testing.T) {
 		if got != want {
 			t.Errorf("\n got %s\nwant %s", got, want)
 		}
+	}
+}
+
+// TestBlockedPortReasonWithoutBeginnings: no address is claimed where only
+// established packets were seen.
+func TestBlockedPortReasonWithoutBeginnings(t *testing.T) {
+	f := flow.Finding{IPProto: flow.ProtoTCP, Port: 25, Samples: 29, SamplingRate: 1, WindowS: 300, From: time.Unix(0, 0), To: time.Unix(300, 0)}
+	want := "tried the closed TCP port 25 in connections whose beginning was not seen, 29 packets or connections seen in 300 s"
+	if got := blockedPortReason(&f); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 }
