@@ -319,7 +319,7 @@ func FuzzCapture(f *testing.F) {
 		if used := after.TotalAlloc - before.TotalAlloc; used > uint64(2<<20+64*len(b)) {
 			t.Errorf("%d bytes allocated for a file of %d", used, len(b))
 		}
-		if took > 3*time.Second {
+		if took > 20*time.Second {
 			t.Errorf("took %v", took)
 		}
 	})

@@ -44,10 +44,10 @@ const fuzzHold = 64 << 10
 func fuzzDecode(t *testing.T, b []byte, kind decode.Kind) {
 	packets := fuzzSplit(b)
 	cfg := decode.Config{HoldBack: fuzzHold, Inner: len(b)%2 == 1}
-	used, took, d := fuzzCost(cfg, packets, kind, heapAllocated)
+	used, took, d := fuzzCost(t, cfg, packets, kind, heapAllocated)
 	// What was measured in passing may be of others: measured again, exactly.
 	for try := 0; try < 3 && (used > uint64(boundBase+boundPerByte*len(b))/2 || took > fuzzTime(b)); try++ {
-		again, last, _ := fuzzCost(cfg, packets, kind, heapExactly)
+		again, last, _ := fuzzCost(t, cfg, packets, kind, heapExactly)
 		if used = again; try > 0 {
 			used = min(used, again)
 		}
@@ -72,13 +72,15 @@ func fuzzTime(b []byte) time.Duration {
 }
 
 // fuzzCost decodes with a new decoder.
-func fuzzCost(cfg decode.Config, packets [][]byte, kind decode.Kind, heap func() uint64) (used uint64, took time.Duration, d *decode.Decoder) {
-	before, start := heap(), time.Now()
+func fuzzCost(t testing.TB, cfg decode.Config, packets [][]byte, kind decode.Kind, heap func() uint64) (used uint64, took time.Duration, d *decode.Decoder) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, start := heap(), threadTime(t)
 	d = decode.New(cfg, decode.Deps{})
 	for _, p := range packets {
 		d.Decode(fuzzDatagram(p, kind), func([]flow.Record) {})
 	}
-	took = time.Since(start)
+	took = threadTime(t) - start
 	return heap() - before, took, d
 }
 

@@ -34,7 +34,7 @@ func TestHungDaemon(t *testing.T) {
 		took := time.Since(start)
 		thaw()
 		e.wantErr(what, err, flow.ErrTransient, "deadline")
-		if took < 900*time.Millisecond || took > 3*time.Second {
+		if took < 900*time.Millisecond || took > 15*time.Second {
 			t.Errorf("%s: freed after %v, want 1 s", what, took)
 		}
 		if what == "while dialling" {
@@ -67,7 +67,7 @@ func TestCallersQueueAndGiveUp(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("all freed after %v, want 0.5 s", took)
 	}
 }
@@ -162,7 +162,7 @@ func TestPeerSpeaksSomethingElse(t *testing.T) {
 			if suspendertest.Class(err) != flow.ErrTransient {
 				t.Errorf("err = %v, want a transient one", err)
 			}
-			if time.Since(start) > 3*time.Second {
+			if time.Since(start) > 4900*time.Millisecond {
 				t.Errorf("took %v", time.Since(start))
 			}
 		})
