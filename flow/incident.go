@@ -113,6 +113,9 @@ type NICStatus struct {
 	Config  LinkState `json:"config"`
 	Running bool      `json:"running"`
 	Mark    *Mark     `json:"mark,omitempty"` // ours, if it carries one
+	// Restrictions are the measures of ours milder than the cut that are in
+	// force, at most one of each kind.
+	Restrictions []Restriction `json:"restrictions,omitempty"`
 }
 
 // Cut reports whether no packet can leave the NIC now or after a power cycle.
@@ -126,6 +129,10 @@ type Receipt struct {
 	After  NICStatus `json:"after"`
 	Node   string    `json:"node,omitempty"`
 	At     time.Time `json:"at"`
+	// Undo is what the adapter itself needs to give back exactly what it found
+	// (a filter's former name, a port's former security groups). Only the
+	// adapter reads it; it holds no secret.
+	Undo json.RawMessage `json:"undo,omitempty"`
 }
 
 // ErrClass says what a caller may do about a hypervisor's error.

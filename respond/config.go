@@ -44,6 +44,36 @@ type Suspender interface {
 	Restore(ctx context.Context, nic flow.NIC, m flow.Mark, r flow.Receipt) error
 }
 
+// Restrictor is a Suspender that also takes milder measures. Like a cut, they
+// are idempotent, leave a mark, and are lifted only where the mark is ours,
+// giving back exactly what was there before. They show in Status.
+type Restrictor interface {
+	Suspender
+	Measures() []flow.MeasureKind // the milder ones it can take
+	// Restrict puts a measure in force. One of the same kind and incident is
+	// replaced (more ports, another limit); one of another incident is ErrConflict.
+	Restrict(ctx context.Context, nic flow.NIC, me flow.Measure, m flow.Mark) (flow.Receipt, error)
+	Lift(ctx context.Context, nic flow.NIC, kind flow.MeasureKind, m flow.Mark, r flow.Receipt) error
+}
+
+// Watcher tells of changes that others make: a server started, defined anew,
+// migrated or deleted. Watch blocks until ctx ends, and connects again by
+// itself; vds is empty when anything may have changed.
+type Watcher interface {
+	Watch(ctx context.Context, changed func(vds string)) error
+}
+
+// Lister lists every NIC that carries a mark of ours, whether or not an
+// incident says so.
+type Lister interface {
+	Marked(ctx context.Context) ([]flow.MarkedNIC, error)
+}
+
+// Describer says, for a dry run, which call would be made, without a secret.
+type Describer interface {
+	Describe(ctx context.Context, nic flow.NIC, me flow.Measure) (string, error)
+}
+
 // Notifier sends one notice over one channel. It may implement Selector. An
 // error with a method Permanent() bool that returns true is not retried.
 type Notifier interface {
