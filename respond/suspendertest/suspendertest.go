@@ -25,7 +25,37 @@ type Suspender interface {
 type Fixture struct {
 	S       Suspender
 	NIC     flow.NIC // exists, is up and carries no mark
-	Missing flow.NIC // does not exist
+	Missing flow.NIC // does not exist; zero where the product knows no NICs (BGP)
+
+	// Of RunRestrictor. Kinds are the measures to try, empty: all that
+	// Measures names. Ports are the block to try, empty: TCP 22, UDP 53 and
+	// ICMP for both families; the suite blocks one less at first.
+	Kinds []flow.MeasureKind
+	Ports []flow.PortRule
+	// Raw reads the NIC as the product has it, with all that the adapter does
+	// not know of, past the adapter and without our mark's place. Set, it must
+	// be the same after a measure is given back as before.
+	Raw func(t *testing.T) string
+
+	// Of RunWatcher: Change changes the NIC's server as its panel or owner would.
+	Change func(t *testing.T)
+	// Of RunDescriber: what no description may hold.
+	Secrets []string
+}
+
+func (f Fixture) raw(t *testing.T) string {
+	t.Helper()
+	if f.Raw == nil {
+		return ""
+	}
+	return f.Raw(t)
+}
+
+func (f Fixture) needMissing(t *testing.T) {
+	t.Helper()
+	if f.Missing == (flow.NIC{}) {
+		t.Skip("the product knows no NICs, so none can be missing")
+	}
 }
 
 // Mark is a mark for the incident with made-up but plausible fields.
@@ -86,7 +116,7 @@ func wantClass(t *testing.T, what string, err error, want flow.ErrClass) {
 }
 
 func roundTrip(t *testing.T, f Fixture) {
-	before := status(t, f)
+	before, raw := status(t, f), f.raw(t)
 	if before.Cut() || before.Mark != nil {
 		t.Fatalf("the fixture's NIC is not up and unmarked: %+v", before)
 	}
@@ -113,6 +143,14 @@ func roundTrip(t *testing.T, f Fixture) {
 	}
 	if diff := cmp.Diff(before, status(t, f)); diff != "" {
 		t.Errorf("after Restore (-before +after):\n%s", diff)
+	}
+	wantRaw(t, f, raw)
+}
+
+func wantRaw(t *testing.T, f Fixture, want string) {
+	t.Helper()
+	if diff := cmp.Diff(want, f.raw(t)); diff != "" {
+		t.Errorf("the NIC at the product is not what it was (-before +after):\n%s", diff)
 	}
 }
 
@@ -161,6 +199,7 @@ func foreignMark(t *testing.T, f Fixture) {
 }
 
 func missing(t *testing.T, f Fixture) {
+	f.needMissing(t)
 	m := Mark("inc-6")
 	_, err := f.S.Status(t.Context(), f.Missing)
 	wantClass(t, "Status", err, flow.ErrNotFound)
