@@ -1,0 +1,71 @@
+package flow
+
+import "net/netip"
+
+// SourceQuery selects the stored flow rows that a finding rests on, and what
+// came back for them.
+type SourceQuery struct {
+	Tenant  netip.Addr
+	Range   Range
+	IPProto uint8      // 0: all
+	Remote  netip.Addr // invalid: all
+	SvcPort int        // -1: all
+}
+
+// SourceStat sums up those rows by direction and by where they came in. Rows
+// whose source was already found to be forged are left out.
+type SourceStat struct {
+	Dir Direction
+	// Attachment is the exporter alone for what came in: whose port the packets
+	// left by says nothing about the tenant.
+	Attachment
+	Records, Packets uint64 // unscaled
+	Scaled           uint64 // packets, each times its row's sampling rate
+	// Untimed are packets of flow records of ten packets and more that begin and
+	// end at the same instant: the export does not say how long they took.
+	Untimed uint64
+	MinRate uint32
+	MaxRate uint32
+}
+
+// SharedFlows says whether two exporters saw the same conversations, among
+// those of a SourceQuery's outgoing rows of which one of them saw four packets
+// or more.
+type SharedFlows struct {
+	Heavy uint64 // such conversations (remote, both ports)
+	Both  uint64 // of them, those that both exporters saw
+}
+
+// FleetAnswers compares how the outgoing TCP connections of all tenants are
+// answered now with how they were. Tenants without ten openings in the base
+// range are left out of the shares, and each counts 50 openings at most in the
+// later range, and in proportion in the base range, so that one scanner moves
+// nothing.
+type FleetAnswers struct {
+	Active  uint64 // tenants with traffic in the later range
+	Tenants uint64 // those that the shares are taken from
+	// Opened are SYNs and SYN-ACKs seen, Answered the SYN-ACKs among them.
+	BaseOpened, BaseAnswered float64
+	Opened, Answered         float64
+}
+
+// RateCheck compares an exporter's claimed sampling rate with what its samples
+// show: of connections whose SYN-ACK was sampled, the SYN was sampled too in one
+// of N. Each tenant counts once, so that none alone can move it.
+type RateCheck struct {
+	Exporter netip.Addr
+	Rate     uint32  // as claimed
+	Tenants  uint64  // with a sampled SYN-ACK
+	Hits     uint64  // of them, with a connection of which both were sampled
+	Expected float64 // the most Hits that the claimed rate gives, times the slack asked for within each tenant
+}
+
+// PrefixStat sums up what one tenant exchanged with the addresses of one network,
+// v4 /24 or v6 /48, brought to the thinnest sampling rate as in ServiceStat.
+type PrefixStat struct {
+	Tenant                          netip.Addr
+	Prefix                          netip.Prefix
+	OutPackets, OutBytes, InPackets uint64
+	Remotes                         uint64 // distinct addresses that packets went to
+	Rate                            float64
+}
