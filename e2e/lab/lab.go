@@ -45,6 +45,8 @@ const (
 	Bridge    = "vmbr0"
 )
 
+const stockFilters = "/etc/libvirt/nwfilter" // of libvirt-daemon-config-nwfilter
+
 const startTimeout = 60 * time.Second // of libvirtd: 2 s alone, more on a busy machine
 
 //go:embed node.sh
@@ -200,6 +202,12 @@ func (l *Lab) files() error {
 		"etc/qemu.conf": qemuConf, "libvirtd.conf": strings.ReplaceAll(daemonConf, "DIR", l.Dir), "node.sh": nodeScript,
 	} {
 		if err := os.WriteFile(filepath.Join(l.Dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	// The filters that a Debian node has, clean-traffic among them.
+	if _, err := os.Stat(stockFilters); err == nil {
+		if err := os.CopyFS(filepath.Join(l.Dir, "etc", "nwfilter"), os.DirFS(stockFilters)); err != nil {
 			return err
 		}
 	}

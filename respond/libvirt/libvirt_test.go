@@ -185,8 +185,86 @@ func TestConformance(t *testing.T) {
 				e := prepare(newEnv(t, lab.NIC{}, lab.NIC{}))
 				missing := e.nic
 				missing.VDS, missing.MAC = "vds-gone", "52:54:00:ff:ff:ff"
-				return suspendertest.Fixture{S: e.a, NIC: e.nic, Missing: missing}
+				return suspendertest.Fixture{S: e.a, NIC: e.nic, Missing: missing, Raw: e.raw}
 			})
 		})
+	}
+}
+
+// The measures on NICs with and without a filter of their own. This kernel may
+// not police, so the limit is tried where nothing runs.
+func TestRestrictorConformance(t *testing.T) {
+	for name, c := range map[string]struct {
+		extra string
+		start bool
+		kinds []flow.MeasureKind
+	}{
+		"off, bare":          {"", false, nil},
+		"off, all of it":     {rich, false, nil},
+		"running, protected": {protected, true, []flow.MeasureKind{flow.MeasureBlockPort}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			suspendertest.RunRestrictor(t, func(t *testing.T) suspendertest.Fixture {
+				return restrictFixture(t, c.extra, c.start, c.kinds)
+			})
+		})
+	}
+}
+
+const (
+	protected = `<filterref filter='clean-traffic'><parameter name='CTRL_IP_LEARNING' value='none'/><parameter name='IP' value='198.51.100.10'/><parameter name='IP' value='198.51.100.11'/></filterref>`
+	rich      = protected + `<bandwidth><inbound average='4000' peak='8000' burst='1024'/><outbound average='3000' burst='512'/></bandwidth>`
+)
+
+func restrictFixture(t *testing.T, extra string, start bool, kinds []flow.MeasureKind) suspendertest.Fixture {
+	e := newEnv(t, lab.NIC{Extra: extra}, lab.NIC{})
+	e.needStockFilters()
+	if start {
+		e.start()
+	}
+	missing := e.nic
+	missing.VDS, missing.MAC = "vds-gone", "52:54:00:ff:ff:ff"
+	t.Cleanup(func() { e.wantNoFilters() })
+	return suspendertest.Fixture{S: e.a, NIC: e.nic, Missing: missing, Raw: e.raw, Kinds: kinds}
+}
+
+// raw is all that libvirt says of the NICs, live and as defined.
+func (e *env) raw(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, xf := range []golibvirt.DomainXMLFlags{0, golibvirt.DomainXMLInactive} {
+		x, err := e.admin.DomainGetXMLDesc(e.dom, xf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := parseDocument(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range d.ifaces {
+			b.WriteString(d.text(i.span) + "\n")
+		}
+	}
+	return b.String()
+}
+
+func (e *env) needStockFilters() {
+	e.t.Helper()
+	if _, err := e.admin.NwfilterLookupByName("clean-traffic"); err != nil {
+		lab.Require(e.t, &lab.MissingError{What: []string{"no filter clean-traffic (apt-get install libvirt-daemon-config-nwfilter)"}})
+	}
+}
+
+// wantNoFilters checks that no filter of ours is left on the node.
+func (e *env) wantNoFilters() {
+	e.t.Helper()
+	all, _, err := e.admin.ConnectListAllNwfilters(1, 0)
+	if err != nil {
+		e.t.Error(err)
+	}
+	for _, f := range all {
+		if isOurs(f.Name) {
+			e.t.Errorf("the filter %s is left over", f.Name)
+		}
 	}
 }

@@ -50,8 +50,7 @@ func cutFromXML(t xml.StartElement) cut {
 }
 
 func (c cut) equal(o cut) bool {
-	return c.mac == o.mac && c.live == o.live && c.config == o.config && c.running == o.running &&
-		c.Incident == o.Incident && c.Key == o.Key && c.By == o.By && c.Reason == o.Reason && c.At.Equal(o.At)
+	return c.mac == o.mac && c.live == o.live && c.config == o.config && c.running == o.running && sameMark(c.Mark, o.Mark)
 }
 
 // before is the state that was found before the cut.
@@ -63,8 +62,7 @@ func cutsXML(cuts []cut) string {
 	var b bytes.Buffer
 	b.WriteString("<cuts>")
 	for _, c := range cuts {
-		b.WriteString("<nic")
-		for _, a := range [][2]string{
+		writeNIC(&b, [][2]string{
 			{"mac", c.mac},
 			{"incident", c.Incident},
 			{"key", c.Key},
@@ -74,15 +72,24 @@ func cutsXML(cuts []cut) string {
 			{"live", string(c.live)},
 			{"config", string(c.config)},
 			{"running", strconv.FormatBool(c.running)},
-		} {
-			b.WriteString(" " + a[0] + `="`)
-			_ = xml.EscapeText(&b, []byte(a[1])) // a bytes.Buffer does not fail
-			b.WriteString(`"`)
-		}
-		b.WriteString("/>")
+		})
 	}
 	b.WriteString("</cuts>")
 	return b.String()
+}
+
+// writeNIC writes one <nic> element; empty attributes are left out.
+func writeNIC(b *bytes.Buffer, attrs [][2]string) {
+	b.WriteString("<nic")
+	for _, a := range attrs {
+		if a[1] == "" {
+			continue
+		}
+		b.WriteString(" " + a[0] + `="`)
+		_ = xml.EscapeText(b, []byte(a[1])) // a bytes.Buffer does not fail
+		b.WriteString(`"`)
+	}
+	b.WriteString("/>")
 }
 
 func shorten(s string) string {

@@ -11,7 +11,8 @@ import (
 type target struct {
 	dom          golibvirt.Domain
 	mac          string
-	live, config *side // nil: the domain does not run, or has no definition
+	live, config *side              // nil: the domain does not run, or has no definition
+	filters      map[string]ruleset // ours that the interface refers to
 }
 
 // side is the domain as it runs or as it is defined. The two are read and
@@ -45,7 +46,7 @@ func load(s *session, dom golibvirt.Domain, mac string) (*target, error) {
 	}
 	for _, sd := range t.sides() {
 		if sd.nic != nil {
-			return t, nil
+			return t, t.loadFilters(s)
 		}
 	}
 	return nil, nil
@@ -107,6 +108,7 @@ func (t *target) status() flow.NICStatus {
 		m := c.Mark
 		st.Mark = &m
 	}
+	st.Restrictions = t.restrictions()
 	return st
 }
 

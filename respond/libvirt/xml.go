@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -18,20 +19,31 @@ type document struct {
 	uuid   string
 	ids    map[string][]string // leaf elements in <metadata>: local name → texts
 	ifaces []iface
-	cuts   []cut // our marks
+	cuts   []cut         // our marks
+	milder []restriction // and those of milder measures
 }
 
 // iface is one <interface> element.
 type iface struct {
-	start, end         int // of the element in raw
-	inner              int // where its end tag begins
-	linkStart, linkEnd int // of its <link> child; equal when it has none
-	kind               string
-	mac                string // lower case
-	dev                string
-	link               link
-	ips                []netip.Addr // addresses that the definition ties to it
+	span
+	inner   int // where its end tag begins
+	kind    string
+	mac     string // lower case
+	dev     string
+	network string // of type network: its name
+	port    string // type of its <virtualport>
+	link    link
+	ips     []netip.Addr // addresses that the definition ties to it
+
+	linkAt, filterAt, bandwidthAt span // of the child of that name; empty when it has none
+	filterIn                      span // of what is inside of <filterref>
+	filter                        string
+	inbound                       span // of <inbound> in <bandwidth>
+	outbound                      uint64
 }
+
+// span is a piece of a document's text.
+type span struct{ start, end int }
 
 // link is the state attribute of <link>.
 type link string
@@ -59,7 +71,7 @@ func parseDocument(raw string) (*document, error) {
 		}
 		switch t := tok.(type) {
 		case xml.StartElement:
-			p.start(t, at)
+			p.start(t, at, int(d.InputOffset()))
 		case xml.CharData:
 			p.text.Write(t)
 		case xml.EndElement:
@@ -72,43 +84,58 @@ type docParser struct {
 	doc  *document
 	path []string
 	text strings.Builder
-	in   bool // inside our own metadata element
+	ours string // the namespace of our own metadata element, while inside of one
 }
 
 const ifacePath = "domain/devices/interface"
 
-func (p *docParser) start(t xml.StartElement, at int) {
+func (p *docParser) start(t xml.StartElement, at, after int) {
 	p.path = append(p.path, t.Name.Local)
 	p.text.Reset()
 	path := strings.Join(p.path, "/")
+	inMetadata := len(p.path) > 2 && p.path[1] == "metadata"
 	switch {
-	case len(p.path) == 3 && p.path[1] == "metadata":
-		p.in = t.Name.Space == metadataURI
-	case p.in && len(p.path) == 4 && p.path[1] == "metadata":
+	case inMetadata && len(p.path) == 3:
+		p.ours = t.Name.Space
+	case inMetadata && len(p.path) == 4 && p.ours == metadataURI:
 		p.doc.cuts = append(p.doc.cuts, cutFromXML(t))
+	case inMetadata && len(p.path) == 4 && p.ours == restrictURI:
+		p.doc.milder = append(p.doc.milder, restrictionFromXML(t))
 	case path == ifacePath:
-		p.doc.ifaces = append(p.doc.ifaces, iface{start: at, kind: attr(t, "type"), link: linkAbsent})
+		p.doc.ifaces = append(p.doc.ifaces, iface{span: span{start: at}, kind: attr(t, "type"), link: linkAbsent})
 	case strings.HasPrefix(path, ifacePath+"/"):
-		p.child(t, path[len(ifacePath)+1:], at)
+		p.child(t, path[len(ifacePath)+1:], at, after)
 	}
 }
 
-func (p *docParser) child(t xml.StartElement, path string, at int) {
+func (p *docParser) child(t xml.StartElement, path string, at, after int) {
 	i := &p.doc.ifaces[len(p.doc.ifaces)-1]
 	switch path {
 	case "mac":
 		i.mac = strings.ToLower(attr(t, "address"))
 	case "target":
 		i.dev = attr(t, "dev")
+	case "source":
+		i.network = attr(t, "network")
+	case "virtualport":
+		i.port = attr(t, "type")
 	case "link":
-		i.linkStart = at
+		i.linkAt.start = at
 		i.link = link(attr(t, "state"))
 	case "ip":
 		i.addIP(attr(t, "address"))
+	case "filterref":
+		i.filterAt.start, i.filterIn.start, i.filter = at, after, attr(t, "filter")
 	case "filterref/parameter":
 		if n := attr(t, "name"); n == "IP" || n == "IPV6" {
 			i.addIP(attr(t, "value"))
 		}
+	case "bandwidth":
+		i.bandwidthAt.start = at
+	case "bandwidth/inbound":
+		i.inbound.start = at
+	case "bandwidth/outbound":
+		i.outbound, _ = strconv.ParseUint(attr(t, "average"), 10, 64)
 	}
 }
 
@@ -125,8 +152,8 @@ func (p *docParser) stop(at, after int) {
 	case path == ifacePath:
 		i := &p.doc.ifaces[len(p.doc.ifaces)-1]
 		i.inner, i.end = at, after
-	case path == ifacePath+"/link":
-		p.doc.ifaces[len(p.doc.ifaces)-1].linkEnd = after
+	case strings.HasPrefix(path, ifacePath+"/"):
+		p.doc.ifaces[len(p.doc.ifaces)-1].close(path[len(ifacePath)+1:], at, after)
 	case path == "domain/name":
 		p.doc.name = text
 	case path == "domain/uuid":
@@ -137,6 +164,19 @@ func (p *docParser) stop(at, after int) {
 	}
 	p.path = p.path[:len(p.path)-1]
 	p.text.Reset()
+}
+
+func (i *iface) close(path string, at, after int) {
+	switch path {
+	case "link":
+		i.linkAt.end = after
+	case "filterref":
+		i.filterAt.end, i.filterIn.end = after, at
+	case "bandwidth":
+		i.bandwidthAt.end = after
+	case "bandwidth/inbound":
+		i.inbound.end = after
+	}
 }
 
 func attr(t xml.StartElement, name string) string {
@@ -154,11 +194,19 @@ func (d *document) withLink(i iface, l link) string {
 	if l == linkAbsent {
 		el = ""
 	}
-	if i.linkEnd > i.linkStart {
-		return d.raw[i.start:i.linkStart] + el + d.raw[i.linkEnd:i.end]
-	}
-	return d.raw[i.start:i.inner] + el + d.raw[i.inner:i.end]
+	return d.with(i, i.linkAt, el)
 }
+
+// with is the interface's XML with nothing but one child changed: el in its
+// place, or as the last one where there is none yet.
+func (d *document) with(i iface, child span, el string) string {
+	if child.end <= child.start {
+		child = span{i.inner, i.inner}
+	}
+	return d.raw[i.start:child.start] + el + d.raw[child.end:i.end]
+}
+
+func (d *document) text(s span) string { return d.raw[s.start:s.end] }
 
 // byMAC returns the interfaces with that MAC.
 func (d *document) byMAC(mac string) []iface {

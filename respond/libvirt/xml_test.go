@@ -124,10 +124,11 @@ func FuzzParseDocument(f *testing.F) {
 			return
 		}
 		for _, i := range d.ifaces {
-			if i.start < 0 || i.end > len(s) || i.start > i.inner || i.inner > i.end || i.linkStart > i.linkEnd {
+			if i.start < 0 || i.end > len(s) || i.start > i.inner || i.inner > i.end {
 				t.Fatalf("places %+v in %d bytes", i, len(s))
 			}
 			_ = d.withLink(i, linkDown)
+			_ = d.with(i, i.filterAt, withFilter(d, &i, "x")) + d.with(i, i.bandwidthAt, withOutbound(d, &i, 1))
 		}
 	})
 }
