@@ -1,0 +1,196 @@
+package proxmox
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// target is one NIC of one guest, read at one moment.
+type target struct {
+	a   *Adapter
+	g   guest
+	v   view
+	key string // net0
+	mac string
+}
+
+func (t *target) String() string { return fmt.Sprintf("guest %s: %s", t.g, t.key) }
+
+// links are the states of netN now and at the next start. A NIC that is not
+// there sends nothing.
+func (t *target) links() (now, next flow.LinkState) {
+	state := func(s string, ok bool) flow.LinkState {
+		if !ok || parseNet(s).down() {
+			return flow.LinkDown
+		}
+		return flow.LinkUp
+	}
+	s, ok := t.v.now[t.key]
+	now = state(s, ok)
+	next = now
+	if p, pending := t.v.next[t.key]; pending {
+		next = state(p, true)
+	} else if t.v.gone[t.key] {
+		next = flow.LinkDown
+	}
+	return now, next
+}
+
+// own is our mark of the kind on this NIC. One that a clone or a restored
+// backup brought along from another guest does not count.
+func (t *target) own(kind flow.MeasureKind) *note {
+	_, notes := splitNotes(t.v.now["description"])
+	for _, n := range notes {
+		if n.Kind == kind && n.MAC == t.mac && n.Guest == t.g.ID {
+			return &n
+		}
+	}
+	return nil
+}
+
+// running asks whether the guest runs.
+func (t *target) running(ctx context.Context) (bool, error) {
+	var st struct {
+		Status string `json:"status"`
+	}
+	if err := t.a.api.call(ctx, http.MethodGet, t.g.path("/status/current"), nil, &st); err != nil {
+		return false, err
+	}
+	return st.Status == "running", nil
+}
+
+func (t *target) status(ctx context.Context) (flow.NICStatus, error) {
+	run, err := t.running(ctx)
+	if err != nil {
+		return flow.NICStatus{}, err
+	}
+	st := flow.NICStatus{Running: run}
+	st.Live, st.Config = t.links()
+	if !run {
+		st.Live = flow.LinkUnknown
+	}
+	if n := t.own(flow.MeasureCut); n != nil {
+		m := n.Mark
+		st.Mark = &m
+	}
+	block, err := t.blocked(ctx)
+	if err != nil {
+		return flow.NICStatus{}, err
+	}
+	if block != nil {
+		st.Restrictions = append(st.Restrictions, *block)
+	}
+	if lim := t.limited(); lim != nil {
+		st.Restrictions = append(st.Restrictions, *lim)
+	}
+	return st, nil
+}
+
+// again reads the guest anew.
+func (t *target) again(ctx context.Context) error {
+	v, err := t.a.read(ctx, t.g)
+	if err != nil {
+		return err
+	}
+	if v.macOf(t.key) != t.mac {
+		return fail(flow.ErrConflict, "%s lost the MAC %s meanwhile", t, t.mac)
+	}
+	t.v = v
+	return nil
+}
+
+// put writes the NIC, changed by edit on both of its sides, and the notes,
+// changed by notes. What already is as wanted is not written. The pending side
+// is written back after the other: a write of netN takes its place.
+func (t *target) put(ctx context.Context, edit func(n netDev, next bool) netDev, notes func([]note) []note) error {
+	p := url.Values{}
+	now, here := t.v.now[t.key]
+	next, pending := t.v.next[t.key]
+	gone := t.v.gone[t.key]
+	if here {
+		if want := edit(parseNet(now), false).String(); want != now {
+			p.Set(t.key, want)
+		}
+	}
+	if err := t.putNotes(p, notes); err != nil {
+		return err
+	}
+	again := pending && here && p.Has(t.key) || gone && p.Has(t.key)
+	if pending {
+		want := edit(parseNet(next), true).String()
+		switch {
+		case again:
+			next = want
+		case want != next:
+			p.Set(t.key, want)
+		}
+	}
+	if err := t.write(ctx, p); err != nil || !again {
+		return err
+	}
+	if err := t.again(ctx); err != nil {
+		return err
+	}
+	p = url.Values{t.key: {next}}
+	if !pending {
+		p = url.Values{"delete": {t.key}}
+	}
+	return t.write(ctx, p)
+}
+
+func (t *target) putNotes(p url.Values, change func([]note) []note) error {
+	old := t.v.now["description"]
+	rest, notes := splitNotes(old)
+	text, err := joinNotes(rest, change(notes))
+	switch {
+	case err != nil:
+		return err
+	case text == old:
+	case text == "" || text == "\n":
+		p.Set("delete", "description")
+	default:
+		p.Set("description", text)
+	}
+	return nil
+}
+
+// write changes the guest's configuration if it still is what was read. A
+// change of a VM is a task, as the API asks for what is plugged while it runs.
+func (t *target) write(ctx context.Context, p url.Values) error {
+	if len(p) == 0 {
+		return nil
+	}
+	p.Set("digest", t.v.digest)
+	method := http.MethodPut
+	if t.g.Type == "qemu" {
+		method = http.MethodPost
+		p.Set("background_delay", strconv.Itoa(taskWait))
+	}
+	if err := t.a.api.change(ctx, t.g.Node, method, t.g.path("/config"), p); err != nil {
+		return fmt.Errorf("change guest %s: %w", t.g, err)
+	}
+	return nil
+}
+
+// replace gives notes with n in place of that of its kind and NIC; with drop,
+// without it.
+func replace(n note, drop bool) func([]note) []note {
+	return func(notes []note) []note {
+		same := func(o note) bool { return o.Kind == n.Kind && o.MAC == n.MAC && o.Guest == n.Guest }
+		i := slices.IndexFunc(notes, same)
+		notes = slices.DeleteFunc(slices.Clone(notes), same)
+		if drop {
+			return notes
+		}
+		if i < 0 {
+			i = len(notes)
+		}
+		return slices.Insert(notes, i, n)
+	}
+}
