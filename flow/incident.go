@@ -16,9 +16,9 @@ const (
 	StateHeld       State = "held"              // an act was due, a safety held it back; Reason says which
 	StateApproval   State = "awaiting_approval" // an act is due and waits for a human
 	StateSuspending State = "suspending"        // intent stored; the call is under way or being retried
-	StateSuspended  State = "suspended"         // the hypervisor reads back as cut; traffic not yet seen at zero
-	StateVerified   State = "verified"          // cut and outbound flows are zero
-	StateUnverified State = "unverified"        // cut by read-back but flows go on: a human must look
+	StateSuspended  State = "suspended"         // the measure reads back as in force; its effect is not yet seen in the flows
+	StateVerified   State = "verified"          // in force, and the flows show it: what it stops is not seen any more
+	StateUnverified State = "unverified"        // in force by read-back but flows go on: a human must look
 	StateFailed     State = "failed"            // the act could not be done; Reason says why
 	StateReleasing  State = "releasing"         // restore intent stored
 	StateReleased   State = "released"          // network given back
@@ -28,7 +28,8 @@ const (
 // Live reports whether the incident still takes up new findings.
 func (s State) Live() bool { return s != StateReleased && s != StateClosed }
 
-// Cut reports whether the tenant's network is, or is about to be, cut by us.
+// Cut reports whether a measure of ours is, or is about to be, in force on the
+// tenant's network; Incident.Action says which.
 func (s State) Cut() bool {
 	switch s {
 	case StateSuspending, StateSuspended, StateVerified, StateUnverified, StateReleasing:
@@ -40,20 +41,30 @@ func (s State) Cut() bool {
 // Incident is one tenant's abuse from the first finding to the release. It is
 // the fold of its Events.
 type Incident struct {
-	ID        string     `json:"id"`
-	Tenant    netip.Addr `json:"tenant"`
-	Holder    Holder     `json:"holder"`
-	Rules     []Rule     `json:"rules"`
-	Tier      Tier       `json:"tier"`
-	State     State      `json:"state"`
-	Reason    string     `json:"reason,omitempty"` // why it is in this state, for people
-	Opened    time.Time  `json:"opened"`
-	Updated   time.Time  `json:"updated"`
-	Findings  []Finding  `json:"findings"`            // the strongest per rule, port and remote
-	Action    *Action    `json:"action,omitempty"`    // the cut
-	Restore   *Action    `json:"restore,omitempty"`   // the giving back, once asked for
-	Prior     int        `json:"prior,omitempty"`     // earlier incidents of the same holder that led to a cut or a notice
-	Statement string     `json:"statement,omitempty"` // the customer's, given at release
+	ID       string     `json:"id"`
+	Tenant   netip.Addr `json:"tenant"`
+	Holder   Holder     `json:"holder"`
+	Rules    []Rule     `json:"rules"`
+	Tier     Tier       `json:"tier"`
+	State    State      `json:"state"`
+	Reason   string     `json:"reason,omitempty"` // why it is in this state, for people
+	Opened   time.Time  `json:"opened"`
+	Updated  time.Time  `json:"updated"`
+	Findings []Finding  `json:"findings"`          // the strongest per rule, port and remote
+	Action   *Action    `json:"action,omitempty"`  // the measure in force, or being taken
+	Restore  *Action    `json:"restore,omitempty"` // the giving back, once asked for
+	// Others are measures of the incident beside Action: milder ones that it
+	// replaces, and that of the fallback adapter. Each is given back when Action
+	// reads back as in force, at the latest with the release.
+	Others []Action `json:"others,omitempty"`
+	// Would are the calls that a dry run did not make, in the adapter's words.
+	Would []string `json:"would,omitempty"`
+	// Refuse: offences have reached respond.refuse_after. A human decides
+	// whether the customer is served further; nothing is given back by itself.
+	Refuse    bool   `json:"refuse,omitempty"`
+	Probation bool   `json:"probation,omitempty"` // it was opened while the holder was on probation
+	Prior     int    `json:"prior,omitempty"`     // earlier incidents of the same holder that led to a cut or a notice
+	Statement string `json:"statement,omitempty"` // the customer's, given at release
 	// Evidence are the keys under which the incident's frozen texts are stored,
 	// oldest first: the incident's id, and another for each later stage.
 	Evidence []string `json:"evidence,omitempty"`
@@ -69,10 +80,32 @@ type Action struct {
 	Receipts []Receipt `json:"receipts,omitempty"`
 	Intent   time.Time `json:"intent"`
 	Called   time.Time `json:"called,omitzero"`
-	Done     time.Time `json:"done,omitzero"`     // read back as wanted
+	Done     time.Time `json:"done,omitzero"`     // read back as wanted, the last time
 	Verified time.Time `json:"verified,omitzero"` // outbound flows seen at zero
 	Attempts int       `json:"attempts"`
 	Error    string    `json:"error,omitempty"`
+	// Measure is what is taken. Without a kind it is a cut: older logs know
+	// nothing else. Taken gives the kind.
+	Measure Measure   `json:"measure,omitzero"`
+	HoldS   int64     `json:"hold_s,omitempty"` // seconds after Done when it is given back by itself; 0: when released
+	Again   time.Time `json:"again,omitzero"`   // when it was last found not in force any more, and taken up again
+	Lifted  time.Time `json:"lifted,omitzero"`  // given back because another measure replaced it
+}
+
+// Taken is the kind of the action's measure.
+func (a Action) Taken() MeasureKind {
+	if a.Measure.Kind == "" {
+		return MeasureCut
+	}
+	return a.Measure.Kind
+}
+
+// Expires is when the measure is given back by itself; zero: when released.
+func (a Action) Expires() time.Time {
+	if a.HoldS <= 0 || a.Done.IsZero() {
+		return time.Time{}
+	}
+	return a.Done.Add(time.Duration(a.HoldS) * time.Second)
 }
 
 // Event is one line of the append-only log. Replayed in order of Seq it gives

@@ -20,8 +20,8 @@ var errSuperseded = errors.New("respond: superseded")
 // when to try again; 0 when the action has ended.
 func (c *Controller) act(ctx context.Context, id, key string) time.Duration {
 	r, ok := c.record(id)
-	a := r.pending()
-	if !ok || a == nil || a.Key != key {
+	a := c.undone(r, key)
+	if !ok || a == nil {
 		return 0
 	}
 	attempt := a.Attempts + 1
@@ -33,33 +33,96 @@ func (c *Controller) act(ctx context.Context, id, key string) time.Duration {
 		return c.cfg.RetryMin // shutting down: the next start reads back
 	case err == nil:
 		c.m.actions.WithLabelValues(a.Adapter, result).Inc()
+		c.m.measures.WithLabelValues(string(a.Taken()), a.Kind, result).Inc()
 		if c.settle(ctx, id, key, receipts, result, nil) != nil {
 			return c.cfg.RetryMin
 		}
-		c.log.Info("action done", zap.String("incident", id), zap.String("action", key), zap.String("result", result), zap.Int("attempt", attempt))
+		c.log.Info("action done", zap.String("incident", id), zap.String("action", key), zap.String("measure", string(a.Taken())),
+			zap.String("result", result), zap.Int("attempt", attempt))
 		return 0
 	}
-	class := classOf(err)
-	over := attempt >= c.cfg.MaxAttempts || c.now().Sub(c.actSince(*a)) >= c.cfg.MaxActTime
-	if class == flow.ErrNotFound || class == flow.ErrDenied || class == flow.ErrUnsupported || over {
+	return c.actFailed(ctx, r, *a, attempt, receipts, err)
+}
+
+// undone is the action of that key if it is still to be brought to an end.
+func (c *Controller) undone(r record, key string) *flow.Action {
+	if a := r.pending(); a != nil && a.Key == key {
+		return a
+	}
+	for _, a := range r.stepsIn() {
+		if a.Key == key {
+			return &a
+		}
+	}
+	return nil
+}
+
+// actFailed decides what follows a failed attempt: another, another place, the
+// fallback beside it, the next step of the ladder, or a human.
+func (c *Controller) actFailed(ctx context.Context, r record, a flow.Action, attempt int, receipts []flow.Receipt, err error) time.Duration {
+	id, class := r.inc.ID, classOf(err)
+	current := r.pending() != nil && r.pending().Key == a.Key
+	if class == flow.ErrNotFound && current && a.Kind == kindSuspend {
+		switch c.resolveAgain(ctx, id, a.Key) {
+		case resolvedElsewhere:
+			return c.cfg.RetryMin
+		case resolvedGone:
+			return 0
+		}
+	}
+	wait := backoff(attempt-1, c.cfg.RetryMin, c.cfg.RetryMax)
+	var open *nodeOpenError
+	if errors.As(err, &open) {
+		attempt, wait = a.Attempts, max(open.wait, c.cfg.RetryMin)
+	}
+	if current && c.fallback(ctx, r, a, class, open != nil) {
+		wait = min(wait, c.cfg.RetryMin)
+	}
+	if current && c.givesUp(r, a, attempt, class) {
 		c.m.actions.WithLabelValues(a.Adapter, resultFailed).Inc()
-		c.log.Error("action failed", zap.String("incident", id), zap.String("action", key), zap.Int("attempt", attempt), zap.Error(err))
-		if c.settle(ctx, id, key, receipts, resultFailed, err) != nil {
+		c.m.measures.WithLabelValues(string(a.Taken()), a.Kind, resultFailed).Inc()
+		c.log.Error("action failed", zap.String("incident", id), zap.String("action", a.Key), zap.Int("attempt", attempt), zap.Error(err))
+		if c.settle(ctx, id, a.Key, receipts, resultFailed, err) != nil {
 			return c.cfg.RetryMin
 		}
 		return 0
 	}
 	c.m.actions.WithLabelValues(a.Adapter, resultRetry).Inc()
-	c.log.Warn("action will be repeated", zap.String("incident", id), zap.String("action", key), zap.Int("attempt", attempt), zap.Error(err))
+	c.log.Warn("action will be repeated", zap.String("incident", id), zap.String("action", a.Key), zap.Int("attempt", attempt), zap.Error(err))
+	text := clip(err.Error(), 1024)
 	_ = c.store(ctx, func(t *txn) error { // only a context that ends makes it fail
 		r, _ := t.st.rec(id)
-		if a := r.pending(); a == nil || a.Key != key || a.Attempts > attempt || a.Attempts == attempt && a.Error == err.Error() {
+		b := c.undone(r, a.Key)
+		if b == nil || b.Attempts > attempt || b.Attempts == attempt && b.Error == text {
 			return nil
 		}
-		t.emit(newEvent(id, EventError, actorController, "", c.now(), body{Key: key, Attempt: attempt, Receipts: receipts, Class: class, Error: clip(err.Error(), 1024)}))
+		if !current && b.Error == text { // the fallback is tried for as long as it takes
+			return nil
+		}
+		t.emit(newEvent(id, EventError, actorController, "", c.now(), body{Key: a.Key, Attempt: attempt, Receipts: receipts, Class: class, Error: text}))
 		return nil
 	})
-	return backoff(attempt-1, c.cfg.RetryMin, c.cfg.RetryMax)
+	return wait
+}
+
+// notFoundTries is how often a server that the hypervisor does not know is
+// looked for: a migration takes seconds.
+const notFoundTries = 4
+
+// givesUp reports whether an action is left to a human.
+func (c *Controller) givesUp(r record, a flow.Action, attempt int, class flow.ErrClass) bool {
+	switch class {
+	case flow.ErrDenied, flow.ErrUnsupported:
+		return true
+	case flow.ErrNotFound:
+		return a.Kind == kindRestore || attempt >= notFoundTries
+	}
+	// What was in force once is put in force again however long it takes, and
+	// while the fallback stands in, the hypervisor is asked on.
+	if a.Kind == kindSuspend && (!a.Again.IsZero() || r.fallbackInForce(a.Taken())) {
+		return false
+	}
+	return attempt >= c.cfg.MaxAttempts || c.now().Sub(c.actSince(a)) >= c.cfg.MaxActTime
 }
 
 // actSince is when the attempts began that the bound in time is about: a
@@ -67,10 +130,13 @@ func (c *Controller) act(ctx context.Context, id, key string) time.Duration {
 func (c *Controller) actSince(a flow.Action) time.Time {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.started.After(a.Intent) {
-		return c.started
+	since := a.Intent
+	for _, t := range []time.Time{a.Again, c.started} {
+		if t.After(since) {
+			since = t
+		}
 	}
-	return a.Intent
+	return since
 }
 
 // settle stores the end of an action.
@@ -94,165 +160,70 @@ func (c *Controller) settle(ctx context.Context, id, key string, receipts []flow
 				reason = ReasonRestoreFailed
 			}
 			b.Error, b.Class = clip(failure.Error(), 1024), classOf(failure)
+			if next, ok := c.afterUnsupported(t, r, *a, b.Class); ok {
+				t.emit(newEvent(id, kind, actorController, reason, c.now(), b))
+				t.emit(next)
+				return nil
+			}
 			b.Notices = c.dues(t, r, noticeFailed, flow.StateFailed)
 		case a.Kind == kindRestore:
 			kind, reason = EventReleased, ReasonReleased
-			if result == resultAlready && a.Attempts == 0 {
+			switch {
+			case result == resultAlready && a.Attempts == 0:
 				reason = ReasonNotOurs
+			case !offence(r.why) && r.why != "":
+				reason = r.why
+			case r.why == ReasonExpired:
+				reason = ReasonExpired
 			}
 			b.Notices = c.dues(t, r, noticeReleased, flow.StateReleased)
-		case current:
-			b.Notices = c.dues(t, r, noticeSuspended, flow.StateSuspended)
+		case current || r.stepIn(key):
+			if n := noticeOf(*a); !r.toldOf(*a) {
+				b.Notices = c.dues(t, r, n, flow.StateSuspended)
+			}
 		}
 		t.emit(newEvent(id, kind, actorController, reason, c.now(), b))
 		return nil
 	})
 }
 
-// attempt brings every NIC of the action to where it should be: it looks
-// first, calls only where the hypervisor does not already read as wanted, and
-// looks again. Receipts are returned with an error too, as far as it came.
-func (c *Controller) attempt(ctx context.Context, r record, a flow.Action, attempt int) ([]flow.Receipt, string, error) {
-	s := c.susp[a.Adapter]
-	if s == nil {
-		return nil, "", &flow.ActError{Class: flow.ErrUnsupported, Err: fmt.Errorf("adapter %q is not configured", a.Adapter)}
+// noticeOf is the notice that a measure in force causes.
+func noticeOf(a flow.Action) string {
+	if a.Taken() == flow.MeasureCut {
+		return noticeSuspended
 	}
-	server := serverKey(r.inc.Holder)
-	if err := c.sched.barred(server, a.Kind); err != nil {
-		return nil, "", err
-	}
-	before, err := c.look(ctx, s, server, a)
-	if err != nil {
-		return nil, "", err
-	}
-	if a.Kind == kindRestore {
-		return c.restore(ctx, s, server, r, a, attempt, before)
-	}
-	return c.cut(ctx, s, server, r, a, attempt, before)
+	return noticeRestricted
 }
 
-// look reads every NIC back.
-func (c *Controller) look(ctx context.Context, s Suspender, server string, a flow.Action) ([]flow.NICStatus, error) {
-	out := make([]flow.NICStatus, len(a.NICs))
-	for i, nic := range a.NICs {
-		st, err := call(ctx, c, server, "status", func(ctx context.Context) (flow.NICStatus, error) { return s.Status(ctx, nic) })
-		if err != nil {
-			return nil, fmt.Errorf("read back %s of %s: %w", nic.MAC, nic.VDS, err)
-		}
-		out[i] = st
-	}
-	return out, nil
+// toldOf reports whether a measure of this kind was told of before: one that is
+// taken up again, widened, or taken over from the fallback is no news.
+func (r record) toldOf(a flow.Action) bool {
+	return slices.ContainsFunc(r.notices, func(n notice) bool {
+		return n.Kind == noticeOf(a) && n.inc.Action != nil && n.inc.Action.Taken() == a.Taken()
+	})
 }
 
-func ours(st flow.NICStatus, incident string) bool {
-	return st.Mark != nil && st.Mark.Incident == incident
-}
-
-func (c *Controller) cut(ctx context.Context, s Suspender, server string, r record, a flow.Action, attempt int, before []flow.NICStatus) ([]flow.Receipt, string, error) {
-	id, now := r.inc.ID, c.now()
-	var seen []flow.Receipt
-	already := true
-	for i, nic := range a.NICs {
-		if st := before[i]; st.Mark != nil && !ours(st, id) {
-			return nil, "", &flow.ActError{Class: flow.ErrConflict, Err: fmt.Errorf("%s of %s carries the mark of %s", nic.MAC, nic.VDS, st.Mark.Incident)}
-		}
-		if !ours(before[i], id) || !before[i].Cut() {
-			already = false
-		}
-		rc := flow.Receipt{NIC: nic, Before: before[i], After: before[i], At: now}
-		if ours(before[i], id) {
-			rc.Before.Mark = nil // seen only if an earlier receipt was lost; the mark is never what to go back to
-		}
-		seen = append(seen, rc)
+// afterUnsupported is the intent of the step after one that the adapter turned
+// out not to be able to take here.
+func (c *Controller) afterUnsupported(t *txn, r record, a flow.Action, class flow.ErrClass) (flow.Event, bool) {
+	if class != flow.ErrUnsupported || a.Kind != kindSuspend || a.Taken() == flow.MeasureCut || !c.cfg.SkipUnsupported ||
+		r.inc.Tier < flow.TierSuspend || c.cfg.DryRun {
+		return flow.Event{}, false
 	}
-	if already {
-		return seen, resultAlready, nil
+	ts := c.now()
+	h, known := c.deps.Inventory.Holder(r.inc.Tenant, ts)
+	fs := slices.DeleteFunc(slices.Clone(r.inc.Findings), func(f flow.Finding) bool { return c.cfg.mode(f.Rule) != flow.ModeEnforce })
+	in := c.input(t, ts, r.inc.Tenant, fs, h, known, r)
+	in.InForce = flow.Measure{}
+	in.Measures = slices.DeleteFunc(slices.Clone(in.Measures), func(k flow.MeasureKind) bool { return k.Rank() <= a.Taken().Rank() })
+	w, _ := wishOf(c.cfg, in, ts)
+	if w.state != flow.StateSuspending || w.step.measure.Kind.Rank() <= a.Taken().Rank() || safety(c.cfg, in, true, ts) != "" {
+		return flow.Event{}, false
 	}
-	// What was there before is stored ahead of the call: a crash between the
-	// call and its outcome must not lose what to restore.
-	if err := c.called(ctx, id, a.Key, attempt, seen); err != nil {
-		return nil, "", err
-	}
-	m := flow.Mark{Incident: id, Key: a.Key, By: "flowcordon", Reason: markReason(r.inc), At: a.Intent}
-	var receipts []flow.Receipt
-	for _, nic := range a.NICs {
-		rc, err := call(ctx, c, server, kindSuspend, func(ctx context.Context) (flow.Receipt, error) { return s.Cut(ctx, nic, m) })
-		if err != nil {
-			return receipts, "", fmt.Errorf("cut %s of %s: %w", nic.MAC, nic.VDS, err)
-		}
-		rc.NIC = nic
-		receipts = append(receipts, rc)
-	}
-	after, err := c.look(ctx, s, server, a)
-	if err != nil {
-		return receipts, "", err
-	}
-	for i, st := range after {
-		if !st.Cut() {
-			return receipts, "", &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf(
-				"%s of %s reads back as live=%s config=%s running=%t after the cut", a.NICs[i].MAC, a.NICs[i].VDS, st.Live, st.Config, st.Running)}
-		}
-		receipts[i].After = st
-	}
-	return receipts, resultDone, nil
-}
-
-func (c *Controller) restore(ctx context.Context, s Suspender, server string, r record, a flow.Action, attempt int, before []flow.NICStatus) ([]flow.Receipt, string, error) {
-	id := r.inc.ID
-	var receipts []flow.Receipt // of the cut, by NIC
-	if r.inc.Action != nil {
-		receipts = r.inc.Action.Receipts
-	}
-	receiptOf := func(nic flow.NIC) flow.Receipt {
-		if i := slices.IndexFunc(receipts, func(rc flow.Receipt) bool { return rc.NIC == nic }); i >= 0 {
-			return receipts[i]
-		}
-		return flow.Receipt{NIC: nic}
-	}
-	already := true
-	for i, nic := range a.NICs {
-		if ours(before[i], id) {
-			already = false
-			continue
-		}
-		was := receiptOf(nic).Before
-		if before[i].Mark == nil && before[i].Config == flow.LinkDown && was.Config == flow.LinkUp {
-			return nil, "", &flow.ActError{Class: flow.ErrDenied, Err: fmt.Errorf(
-				"the link of %s of %s is down and does not carry our mark: somebody else must have taken it, look there", nic.MAC, nic.VDS)}
-		}
-	}
-	if already {
-		return nil, resultAlready, nil
-	}
-	if err := c.called(ctx, id, a.Key, attempt, nil); err != nil {
-		return nil, "", err
-	}
-	for i, nic := range a.NICs {
-		if !ours(before[i], id) {
-			continue
-		}
-		mark := *before[i].Mark
-		_, err := call(ctx, c, server, kindRestore, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, s.Restore(ctx, nic, mark, receiptOf(nic))
-		})
-		if err != nil {
-			return nil, "", fmt.Errorf("restore %s of %s: %w", nic.MAC, nic.VDS, err)
-		}
-	}
-	after, err := c.look(ctx, s, server, a)
-	if err != nil {
-		return nil, "", err
-	}
-	var out []flow.Receipt
-	for i, st := range after {
-		was := receiptOf(a.NICs[i]).Before.Config
-		if ours(st, id) || was == flow.LinkUp && st.Config == flow.LinkDown {
-			return nil, "", &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf(
-				"%s of %s reads back as live=%s config=%s after the restore", a.NICs[i].MAC, a.NICs[i].VDS, st.Live, st.Config)}
-		}
-		out = append(out, flow.Receipt{NIC: a.NICs[i], Before: before[i], After: st, At: c.now()})
-	}
-	return out, resultDone, nil
+	// The failed one is no act, and it is still the current action of r.
+	next := r
+	next.intents = r.intents
+	return c.intent(t, next, actorController, ReasonNoMeasure, ts, Decision{Measure: w.step.measure, Hold: w.step.hold}, in), true
 }
 
 // called stores that a call goes out. It fails when the action was superseded
@@ -260,8 +231,8 @@ func (c *Controller) restore(ctx context.Context, s Suspender, server string, r 
 func (c *Controller) called(ctx context.Context, id, key string, attempt int, seen []flow.Receipt) error {
 	return c.store(ctx, func(t *txn) error {
 		r, _ := t.st.rec(id)
-		a := r.pending()
-		if a == nil || a.Key != key {
+		a := c.undone(r, key)
+		if a == nil {
 			return errSuperseded
 		}
 		if a.Attempts >= attempt && !a.Called.IsZero() {

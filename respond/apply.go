@@ -1,6 +1,7 @@
 package respond
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,10 +19,18 @@ type record struct {
 	waiting     time.Time // since when a notice waits whether the abuse rises; zero: none ever did
 	reason      Reason    // of the state
 	notices     []notice
-	evidence    time.Time // up to when the last frozen was read
-	wantLogs    time.Time // last event that evidence must reach up to; zero: none wanted
-	intents     int       // actions so far, both kinds
-	touched     bool      // a cut was called for and not given back: the network may be down
+	evidence    time.Time       // up to when the last frozen was read
+	wantLogs    time.Time       // last event that evidence must reach up to; zero: none wanted
+	intents     int             // actions so far, both kinds
+	touched     bool            // a measure was called for and not given back: it may be in force
+	then        flow.State      // decided at the opening and not stored yet
+	asked       flow.Measure    // held back or awaiting approval
+	askedHold   time.Duration   // how long it would stay
+	stepHeld    Reason          // why the next step is held back; "": it is not
+	why         Reason          // of the last restore intent
+	autoAt      time.Time       // last suspend intent that no person gave
+	orphaned    map[string]bool // strays of the incident that were told of
+	described   time.Time       // when the calls of a dry run were stored
 }
 
 // notice is one line of the outbox.
@@ -60,6 +69,7 @@ func apply(r record, ev flow.Event) (record, error) {
 	case EventOpened:
 		inc.ID, inc.Opened, inc.Prior = ev.Incident, ev.Time, b.Prior
 		inc.Tenant, _ = netip.ParseAddr(b.Tenant)
+		inc.Probation, r.then = b.Probation, b.Then
 		enter(flow.StateOpen)
 		r.await(ev, b)
 	case EventFinding:
@@ -74,8 +84,28 @@ func apply(r record, ev flow.Event) (record, error) {
 		enter(flow.StateApproval)
 		r.wantLogs = ev.Time
 	case EventIntent:
-		applyIntent(&r, b, enter, ev.Time)
-	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased:
+		applyIntent(&r, ev, b, enter)
+	case EventStepHeld:
+		inc.Reason, r.stepHeld = explain(Reason(ev.Reason), b), Reason(ev.Reason)
+	case EventFallback:
+		if b.Action != nil {
+			inc.Others = append(slices.Clone(inc.Others), *b.Action)
+			inc.Reason = explain(Reason(ev.Reason), b)
+			r.intents++
+		}
+	case EventDescribed:
+		inc.Would, r.described = b.Calls, ev.Time
+	case EventOrphan:
+		if inc.ID == "" { // of another log than this one: kept so that it can be seen
+			inc.ID, inc.Opened = ev.Incident, ev.Time
+			enter(flow.StateClosed)
+		}
+		r.orphaned = maps.Clone(r.orphaned)
+		if r.orphaned == nil {
+			r.orphaned = map[string]bool{}
+		}
+		r.orphaned[b.Key] = true
+	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased, EventLifted, EventAgain:
 		applyAct(&r, ev, b, enter)
 	case EventEvidence:
 		r.evidence = b.Frozen
@@ -90,6 +120,12 @@ func apply(r record, ev flow.Event) (record, error) {
 	case EventClosed:
 		enter(flow.StateClosed)
 	}
+	if inc.State != flow.StateOpen {
+		r.then = ""
+	}
+	if b.Measure != nil {
+		r.asked, r.askedHold = *b.Measure, time.Duration(b.HoldS)*time.Second
+	}
 	if b.Holder != nil {
 		r.inc.Holder = *b.Holder
 	}
@@ -98,7 +134,7 @@ func apply(r record, ev flow.Event) (record, error) {
 		r.lastFinding = ev.Time
 	}
 	switch ev.Kind {
-	case EventNoticeSent, EventNoticeFailed, EventEvidence: // bookkeeping, no news of the incident
+	case EventNoticeSent, EventNoticeFailed, EventEvidence, EventDescribed, EventFrozen, EventUnfrozen, EventOrphan: // bookkeeping, no news of the incident
 	default:
 		r.inc.Updated = ev.Time
 	}
@@ -117,19 +153,32 @@ func (r *record) await(ev flow.Event, b body) {
 	r.inc.Reason = explain(ReasonNotifyWait, b)
 }
 
-func applyIntent(r *record, b body, enter func(flow.State), ts time.Time) {
+func applyIntent(r *record, ev flow.Event, b body, enter func(flow.State)) {
 	if b.Action == nil {
 		return
 	}
 	a := *b.Action
 	r.intents++
 	if a.Kind == kindRestore {
-		r.inc.Restore, r.inc.Statement = &a, b.Statement
+		r.inc.Restore, r.inc.Statement, r.why = &a, b.Statement, Reason(ev.Reason)
 		enter(flow.StateReleasing)
 		return
 	}
+	if old := r.inc.Action; old != nil && !old.Called.IsZero() {
+		if old.Taken() == a.Taken() && old.Adapter == a.Adapter {
+			// The same measure, widened or tried again: what was there before the
+			// first of them is what to go back to.
+			a.Receipts = slices.Clone(old.Receipts)
+		} else {
+			r.inc.Others = append(slices.Clone(r.inc.Others), *old)
+		}
+	}
 	r.inc.Action, r.inc.Restore = &a, nil
-	r.wantLogs = ts
+	r.inc.Refuse = r.inc.Refuse || b.Refuse
+	r.wantLogs, r.stepHeld = ev.Time, ""
+	if ev.Actor == actorController {
+		r.autoAt = ev.Time
+	}
 	enter(flow.StateSuspending)
 }
 
@@ -155,6 +204,17 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		}
 	case EventError:
 		act.Error, act.Attempts = b.Error, max(act.Attempts, b.Attempt)
+	case EventAgain:
+		if b.Action != nil { // the same measure at another NIC or hypervisor
+			act.Adapter, act.NICs = b.Action.Adapter, b.Action.NICs
+		}
+		act.Error = ""
+		if current && !act.Done.IsZero() {
+			act.Done, act.Verified, act.Attempts, act.Again = time.Time{}, time.Time{}, 0, ev.Time
+			enter(flow.StateSuspending)
+		}
+	case EventLifted:
+		act.Lifted, act.Error = ev.Time, ""
 	case EventDone:
 		act.Done, act.Error = ev.Time, ""
 		r.touched = true
@@ -182,10 +242,23 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		r.touched = false
 		enter(flow.StateReleased)
 	}
-	if act.Kind == kindRestore {
+	r.put(act)
+}
+
+// put stores a changed action where it belongs.
+func (r *record) put(act flow.Action) {
+	switch {
+	case act.Kind == kindRestore:
 		r.inc.Restore = &act
-	} else {
+	case r.inc.Action != nil && r.inc.Action.Key == act.Key:
 		r.inc.Action = &act
+	default:
+		r.inc.Others = slices.Clone(r.inc.Others)
+		for i := range r.inc.Others {
+			if r.inc.Others[i].Key == act.Key {
+				r.inc.Others[i] = act
+			}
+		}
 	}
 }
 
@@ -194,9 +267,12 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 func keepReceipt(rs []flow.Receipt, rc flow.Receipt) []flow.Receipt {
 	for i := range rs {
 		if rs[i].NIC == rc.NIC {
-			before := rs[i].Before
+			before, undo := rs[i].Before, rs[i].Undo
 			rs[i] = rc
 			rs[i].Before = before
+			if rc.Undo == nil {
+				rs[i].Undo = undo
+			}
 			return rs
 		}
 	}
@@ -208,6 +284,34 @@ func (r record) actionOf(key string) *flow.Action {
 		return r.inc.Restore
 	}
 	if r.inc.Action != nil && r.inc.Action.Key == key {
+		return r.inc.Action
+	}
+	for i := range r.inc.Others {
+		if r.inc.Others[i].Key == key {
+			return &r.inc.Others[i]
+		}
+	}
+	return nil
+}
+
+// held are the measures of the incident that are, or may be, in force.
+func (r record) held() []flow.Action {
+	var out []flow.Action
+	if a := r.inc.Action; a != nil {
+		out = append(out, *a)
+	}
+	for _, a := range r.inc.Others {
+		if a.Lifted.IsZero() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// inForce is the action whose measure reads back as in force, or nil.
+func (r record) inForce() *flow.Action {
+	switch r.inc.State {
+	case flow.StateSuspended, flow.StateVerified, flow.StateUnverified:
 		return r.inc.Action
 	}
 	return nil
@@ -232,6 +336,6 @@ func (r record) pending() *flow.Action {
 	return nil
 }
 
-// holdsCut reports whether this incident has, or may have, the server's
-// network cut.
+// holdsCut reports whether this incident has, or may have, a measure in force
+// on the server's network.
 func (r record) holdsCut() bool { return r.inc.State.Cut() || r.touched && r.inc.State.Live() }

@@ -27,6 +27,12 @@ type Flows interface {
 	Evidence(ctx context.Context, incident string) (flow.Evidence, error)
 }
 
+// Meter is what Flows may be as well: how fast a tenant sent (store). Without
+// it the effect of a rate limit cannot be verified.
+type Meter interface {
+	HostSeries(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error)
+}
+
 // Inventory tells who held an address at a moment.
 type Inventory interface {
 	Holder(ip netip.Addr, at time.Time) (flow.Holder, bool)
@@ -117,6 +123,30 @@ type Config struct {
 	// SharedTags mark holders whose address many customers share.
 	SharedTags []string // shared, nat
 	MaxPerHour int      // 10; suspend intents in any 60 minutes; negative: none at all
+	Caps       Caps     // further bounds of what happens without a human
+	Freeze     Freeze
+	// Ladders are the measures of a rule, milder first. Without an entry a
+	// finding of tier suspend is a cut. One of tier block_port blocks its port
+	// and never climbs.
+	Ladders map[flow.Rule][]Step
+	// SkipUnsupported goes to the next step of the ladder, for tier suspend, where
+	// the adapter cannot take one; otherwise such a finding is only told of.
+	SkipUnsupported bool
+	RepeatFactor    float64       // 2: each earlier offence multiplies the time of a temporary measure by it
+	RepeatMax       time.Duration // 7 days, the longest that a temporary measure grows to
+	// Probation is how long after a release the holder is judged by a lower bar:
+	// what else is a notice takes the first step, and what else takes a step is
+	// answered by the last. 0: none.
+	Probation time.Duration
+	// RefuseAfter is the n-th offence that is cut at once and left to a human,
+	// who decides whether to refuse further service. 0: none.
+	RefuseAfter   int
+	OffenceWindow time.Duration // 180 days: how long an offence counts
+	// DryRun makes no call that takes a measure: what would be called is stored
+	// with the incident. What is in force can still be given back.
+	DryRun bool
+	// InventoryMaxAge holds acts when the inventory is older; 0: any age will do.
+	InventoryMaxAge time.Duration
 	// Cooldown is how long after a release of the same holder no automatic
 	// cut follows; 0: none.
 	Cooldown time.Duration
@@ -127,6 +157,16 @@ type Config struct {
 	NotifyAfter     time.Duration
 	ApprovalTimeout time.Duration // 24 h
 	CloseAfter      time.Duration // 24 h without findings close an incident without an act
+
+	// Reassert is how often what must be in force is read back, and put in force
+	// again where it is not. 1 min; negative: never.
+	Reassert      time.Duration
+	Orphans       OrphanPolicy  // report
+	MarkBy        string        // flowcordon: the name in our marks; another for each installation on one hypervisor
+	BreakerAfter  int           // 5 transient failures in a row leave a node alone
+	BreakerFor    time.Duration // 30 s, then one probe
+	Fallback      string        // name of the adapter that steps in for one that cannot act; "": none
+	FallbackAfter time.Duration // 2 min of attempts before it does
 
 	CallTimeout time.Duration // 10 s for each call to a hypervisor
 	MaxAttempts int           // 10
@@ -151,7 +191,7 @@ type Config struct {
 	Tick           time.Duration // 1 s: how often Run looks for timers that are due
 }
 
-// Deps are what the controller works with. Now, Log and Registerer may be nil.
+// Deps are what the controller works with. What follows Notifiers may be nil.
 type Deps struct {
 	Events     Log
 	Flows      Flows
@@ -161,6 +201,12 @@ type Deps struct {
 	Log        *zap.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
+	// FleetSize is the number of servers that the inventory knows; 0: not known.
+	// It may be nil, and is called under the writer's lock: it must not block.
+	FleetSize func() int
+	// InventoryAge is how long ago the inventory was last known to be right. It
+	// may be nil, and must not block.
+	InventoryAge func() time.Duration
 }
 
 func orDefault[T comparable](v *T, d T) {
@@ -175,6 +221,17 @@ func (c Config) withDefaults() Config {
 		c.SharedTags = []string{"shared", "nat"}
 	}
 	orDefault(&c.MaxPerHour, 10)
+	c.Caps = c.Caps.withDefaults(c.MaxPerHour)
+	c.Freeze = c.Freeze.withDefaults()
+	orDefault(&c.RepeatFactor, 2)
+	orDefault(&c.RepeatMax, 7*24*time.Hour)
+	orDefault(&c.OffenceWindow, 180*24*time.Hour)
+	orDefault(&c.Reassert, time.Minute)
+	orDefault(&c.Orphans, OrphansReport)
+	orDefault(&c.MarkBy, "flowcordon")
+	orDefault(&c.BreakerAfter, 5)
+	orDefault(&c.BreakerFor, 30*time.Second)
+	orDefault(&c.FallbackAfter, 2*time.Minute)
 	orDefault(&c.NotifyAfter, 2*time.Minute)
 	orDefault(&c.ApprovalTimeout, 24*time.Hour)
 	orDefault(&c.CloseAfter, 24*time.Hour)

@@ -40,6 +40,12 @@ type Controller struct {
 	started  time.Time    // of the last Load
 	st       *state
 	lastSeen map[netip.Addr]time.Time // tenant → last finding handled, stored or not
+	busy     map[flow.Rule]time.Time  // rule → last tick that would freeze it, "" for all
+	nudged   map[string]bool          // incidents to be read back before it is their time
+	strays   map[string]stray         // adapter and NIC → orphan, see orphans.go
+	swept    map[string]time.Time     // adapter → last listing
+
+	nodes *breakers
 }
 
 // New makes a controller. It does no I/O and starts nothing: call Load, then
@@ -55,12 +61,14 @@ func New(cfg Config, deps Deps) *Controller {
 	c := &Controller{
 		cfg: cfg, deps: deps, log: deps.Log.Named("respond"), now: func() time.Time { return deps.Now().UTC() },
 		susp: map[string]Suspender{}, wake: make(chan struct{}, 1), st: newState(nil),
-		lastSeen: map[netip.Addr]time.Time{},
+		lastSeen: map[netip.Addr]time.Time{}, busy: map[flow.Rule]time.Time{}, nudged: map[string]bool{},
+		strays: map[string]stray{}, swept: map[string]time.Time{},
 	}
 	for _, s := range deps.Suspenders {
 		c.susp[s.Name()] = s
 	}
 	c.m = newMetrics(deps.Registerer, c.countStates)
+	c.nodes = newBreakers(cfg.BreakerAfter, cfg.BreakerFor, c.m.breaker)
 	c.sched = newScheduler(cfg.Workers)
 	return c
 }
@@ -189,8 +197,18 @@ func (c *Controller) Handle(ctx context.Context, ts time.Time, fs []flow.Finding
 		return nil
 	}
 	err := c.transact(ctx, func(t *txn) error {
+		var fresh []flow.Finding
 		for _, tenant := range order {
-			c.handleTenant(t, ts, tenant, byTenant[tenant])
+			byTenant[tenant] = c.fresh(t, ts, tenant, byTenant[tenant])
+			fresh = append(fresh, byTenant[tenant]...)
+		}
+		c.noteBusy(ts, fresh)
+		// The whole tick counts for a freeze before its first tenant is acted on.
+		trips := c.tripping(t.st, ts, fresh)
+		for _, tenant := range order {
+			if fs := byTenant[tenant]; len(fs) > 0 {
+				c.handleTenant(t, ts, tenant, fs, trips)
+			}
 		}
 		return nil
 	})
@@ -200,26 +218,28 @@ func (c *Controller) Handle(ctx context.Context, ts time.Time, fs []flow.Finding
 	return nil
 }
 
-// handleTenant decides on one tenant's findings and emits what follows.
-func (c *Controller) handleTenant(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Finding) {
-	h, known := c.deps.Inventory.Holder(tenant, ts)
+// fresh leaves out findings that count windows from before the end of the last
+// incident: the long ones still hold the abuse that was already dealt with.
+func (c *Controller) fresh(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Finding) []flow.Finding {
+	h, _ := c.deps.Inventory.Holder(tenant, ts)
 	nb := t.st.earliest(tenant, h)
-	if !nb.IsZero() {
-		// After a release the long windows still hold the abuse that was
-		// already dealt with. Only what counts nothing older may act.
-		fresh := fs[:0:0]
-		for _, f := range fs {
-			if f.From.Before(nb.Add(c.cfg.Settle)) {
-				c.m.stale.Inc()
-				continue
-			}
-			fresh = append(fresh, f)
+	if nb.IsZero() {
+		return fs
+	}
+	out := fs[:0:0]
+	for _, f := range fs {
+		if f.From.Before(nb.Add(c.cfg.Settle)) {
+			c.m.stale.Inc()
+			continue
 		}
-		fs = fresh
+		out = append(out, f)
 	}
-	if len(fs) == 0 {
-		return
-	}
+	return out
+}
+
+// handleTenant decides on one tenant's findings and emits what follows.
+func (c *Controller) handleTenant(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Finding, trips map[flow.Rule]map[netip.Addr]bool) {
+	h, known := c.deps.Inventory.Holder(tenant, ts)
 	c.mu.Lock()
 	c.lastSeen[tenant] = ts
 	c.mu.Unlock()
@@ -237,11 +257,14 @@ func (c *Controller) handleTenant(t *txn, ts time.Time, tenant netip.Addr, fs []
 		if _, taken := t.st.rec(id); taken {
 			return // opened and ended within one slot: the next slot opens another
 		}
+		b := body{
+			Tenant: tenant.String(), Holder: &h, Findings: fs, Prior: t.st.priorOf(holderKey(tenant, h)),
+			Exemption: d.Exemption, Probation: in.Probation,
+		}
 		why := reason
 		if d.State != flow.StateOpen {
-			why = ReasonObserved
+			why, b.Then = ReasonObserved, d.State
 		}
-		b := body{Tenant: tenant.String(), Holder: &h, Findings: fs, Prior: t.st.priorOf(holderKey(tenant, h)), Exemption: d.Exemption}
 		t.emit(newEvent(id, EventOpened, actorDetector, why, ts, b))
 	} else if newsworthy(r, fs, ts) || reason == ReasonNotifyWait && r.waiting.IsZero() {
 		b := body{Findings: fs, Exemption: d.Exemption}
@@ -250,7 +273,23 @@ func (c *Controller) handleTenant(t *txn, ts time.Time, tenant netip.Addr, fs []
 		}
 		t.emit(newEvent(id, EventFinding, actorDetector, reason, ts, b))
 	}
-	c.emitDecision(t, ts, id, d, reason, h, in.OtherCut)
+	// A cap that is reached must not keep a freeze from closing.
+	if (d.State == flow.StateSuspending || d.State == flow.StateHeld) && !in.Frozen {
+		if c.closeFreeze(t, ts, id, trips); c.anyFrozen(t.st, fs) {
+			in.Frozen = true
+			d, reason = decide(c.cfg, from, in, ts)
+		}
+	}
+	c.emitDecision(t, ts, id, d, reason, in)
+}
+
+// anyFrozen reports whether automatic acts of one of the findings' rules are
+// frozen.
+func (c *Controller) anyFrozen(s *state, fs []flow.Finding) bool {
+	return slices.ContainsFunc(fs, func(f flow.Finding) bool {
+		_, yes := s.frozen(f.Rule)
+		return yes && c.cfg.mode(f.Rule) == flow.ModeEnforce
+	})
 }
 
 // input collects what decide may look at.
@@ -262,47 +301,120 @@ func (c *Controller) input(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Fi
 		}
 	}
 	before, knownBefore := c.deps.Inventory.Holder(tenant, first)
+	inc := r.inc
+	inc.Tenant, inc.Holder = tenant, h
 	in := Input{
 		Findings: fs, Holder: h, Known: known, Before: before, KnownBefore: knownBefore,
 		Adapter:  len(h.NICs) > 0 && c.susp[h.Hypervisor] != nil,
-		LastHour: t.st.intentsSince(ts.Add(-time.Hour)),
+		Measures: c.measures(h.Hypervisor),
 		Released: t.st.releasedOf(holderKey(tenant, h)),
 		Held:     r.reason, Waiting: r.waiting,
 		OtherCut: t.st.cutByOther(h, r.inc.ID),
+		Frozen:   c.anyFrozen(t.st, fs),
+	}
+	in.Counts, in.LastHour = t.st.counts(ts, inc)
+	in.Counts.Fleet = c.fleetSize()
+	in.Offences, in.Probation = t.st.standing(c.cfg, standingKey(tenant, h), ts)
+	if c.deps.InventoryAge != nil {
+		in.InventoryAge = c.deps.InventoryAge()
+	}
+	if a := r.inForce(); a != nil {
+		in.InForce, in.InForceSince, in.Held = a.Measure, a.Done, r.stepHeld
+		in.InForce.Kind = a.Taken()
+		if r.holder(h) {
+			in.Before = h // who holds it now is who it was taken for; what was before is settled
+			in.KnownBefore = true
+		}
 	}
 	return in
 }
 
+// holder reports whether h is still the customer and server of the incident.
+func (r record) holder(h flow.Holder) bool {
+	return r.inc.Holder.VDS == h.VDS && r.inc.Holder.Tenant == h.Tenant
+}
+
+// measures are the milder ones that an adapter can take.
+func (c *Controller) measures(adapter string) []flow.MeasureKind {
+	if r, ok := c.susp[adapter].(Restrictor); ok {
+		return r.Measures()
+	}
+	return nil
+}
+
 // emitDecision stores the state that a decision leads to.
-func (c *Controller) emitDecision(t *txn, ts time.Time, id string, d Decision, reason Reason, h flow.Holder, other string) {
+func (c *Controller) emitDecision(t *txn, ts time.Time, id string, d Decision, reason Reason, in Input) {
 	r, _ := t.st.rec(id)
-	b := body{Holder: &h, Exemption: d.Exemption}
+	h := in.Holder
+	b := body{Holder: &h, Exemption: d.Exemption, HoldS: int64(d.Hold / time.Second)}
+	if d.Measure.Kind != "" {
+		b.Measure = &d.Measure
+	}
 	switch d.State {
 	case flow.StateNotified:
 		b.Notices = c.dues(t, r, noticeNotified, flow.StateNotified)
 		t.emit(newEvent(id, EventNotified, actorController, reason, ts, b))
-	case flow.StateHeld:
-		if reason == ReasonAlreadyCut {
-			b.Detail = other
-		}
-		b.Notices = c.dues(t, r, noticeHeld, flow.StateHeld)
-		if slices.ContainsFunc(r.notices, func(n notice) bool { return n.Kind == noticeHeld && n.reply == reason }) {
-			b.Notices = nil // staff know; a reason that comes and goes is not news
-		}
-		t.emit(newEvent(id, EventHeld, actorController, reason, ts, b))
-	case flow.StateApproval:
-		b.Notices = c.dues(t, r, noticeHeld, flow.StateApproval)
-		t.emit(newEvent(id, EventApprovalAsked, actorController, reason, ts, b))
+	case flow.StateHeld, flow.StateApproval:
+		c.emitHeld(t, ts, r, d, reason, b, in)
 	case flow.StateSuspending:
-		t.emit(c.intent(r, actorController, reason, ts, h))
+		t.emit(c.intent(t, r, actorController, reason, ts, d, in))
 	}
 }
 
-// intent is the event that must be stored before a hypervisor is called.
-func (c *Controller) intent(r record, actor string, reason Reason, ts time.Time, h flow.Holder) flow.Event {
-	a := &flow.Action{Key: actionKey(r, kindSuspend), Kind: kindSuspend, Adapter: h.Hypervisor, Intent: ts.UTC()}
-	for _, mac := range h.NICs {
-		a.NICs = append(a.NICs, flow.NIC{VDS: h.VDS, Hypervisor: h.Hypervisor, MAC: mac, IP: r.inc.Tenant})
+// emitHeld stores that an act is due and waits, for a person or for a safety
+// to open.
+func (c *Controller) emitHeld(t *txn, ts time.Time, r record, d Decision, reason Reason, b body, in Input) {
+	kind := EventHeld
+	switch {
+	case d.Climb:
+		kind, b.Holder = EventStepHeld, nil
+	case d.State == flow.StateApproval:
+		kind = EventApprovalAsked
 	}
-	return newEvent(r.inc.ID, EventIntent, actor, reason, ts, body{Holder: &h, Action: a})
+	state := d.State
+	if d.Climb {
+		state = r.inc.State
+	}
+	switch reason {
+	case ReasonAlreadyCut:
+		b.Detail = in.OtherCut
+	case ReasonFreeze:
+		if list := t.st.freezesNow(); len(list) > 0 {
+			b.Detail = freezeText(list[0].Rule, list[0].Tenants, c.cfg.Freeze.Window)
+		}
+	}
+	// Staff know; a reason that comes and goes is not news. A freeze has a page of its own.
+	told := slices.ContainsFunc(r.notices, func(n notice) bool { return n.Kind == noticeHeld && n.reply == reason })
+	if kind == EventApprovalAsked || !told && reason != ReasonFreeze {
+		b.Notices = c.dues(t, r, noticeHeld, state)
+	}
+	c.m.held.WithLabelValues(string(reason)).Inc()
+	t.emit(newEvent(r.inc.ID, kind, actorController, reason, ts, b))
+}
+
+// intent is the event that must be stored before a hypervisor is called.
+func (c *Controller) intent(t *txn, r record, actor string, reason Reason, ts time.Time, d Decision, in Input) flow.Event {
+	h := in.Holder
+	a := &flow.Action{
+		Key: actionKey(r, kindSuspend), Kind: kindSuspend, Adapter: h.Hypervisor, NICs: nicsOf(h, r.inc.Tenant),
+		Intent: ts.UTC(), Measure: d.Measure, HoldS: int64(d.Hold / time.Second),
+	}
+	if a.Measure.Kind == "" {
+		a.Measure.Kind = flow.MeasureCut
+	}
+	b := body{Holder: &h, Action: a}
+	if in.refused(c.cfg) && !r.inc.Refuse {
+		a.HoldS, b.Refuse = 0, true
+		b.Notices = c.dues(t, r, noticeRefuse, flow.StateSuspending)
+		c.m.refused.Inc()
+	}
+	return newEvent(r.inc.ID, EventIntent, actor, reason, ts, b)
+}
+
+func nicsOf(h flow.Holder, ip netip.Addr) []flow.NIC {
+	var out []flow.NIC
+	for _, mac := range h.NICs {
+		out = append(out, flow.NIC{VDS: h.VDS, Hypervisor: h.Hypervisor, MAC: mac, IP: ip})
+	}
+	return out
 }

@@ -29,6 +29,14 @@ const (
 	EventNoticeFailed  = "notice_failed"
 	EventReleased      = "released"
 	EventClosed        = "closed"
+	EventStepHeld      = "step_held"       // the next step is held back; what is in force stays
+	EventLifted        = "measure_lifted"  // Key: replaced by another measure and given back
+	EventAgain         = "action_again"    // what must be in force is not, or is elsewhere: Action, if so
+	EventFallback      = "fallback_intent" // Action: the fallback adapter is about to be asked
+	EventDescribed     = "dry_run"         // Calls that were not made
+	EventFrozen        = "acts_frozen"     // Rule, Count tenants
+	EventUnfrozen      = "acts_unfrozen"   // Rule
+	EventOrphan        = "orphan"          // NIC with our mark that nothing holds; Receipts
 )
 
 // Kinds of an action.
@@ -77,6 +85,16 @@ type body struct {
 	Rows      int            `json:"rows,omitempty"`
 	Frozen    time.Time      `json:"frozen,omitzero"` // when the evidence was read
 	Truncated bool           `json:"truncated,omitempty"`
+	Measure   *flow.Measure  `json:"measure,omitempty"` // that is held back or asked for
+	HoldS     int64          `json:"hold_s,omitempty"`  // seconds that it would stay
+	Rule      flow.Rule      `json:"rule,omitempty"`    // of a freeze; empty: all
+	Count     int            `json:"count,omitempty"`   // tenants of a freeze
+	Calls     []string       `json:"calls,omitempty"`   // of a dry run
+	Refuse    bool           `json:"refuse,omitempty"`  // with the intent: too many offences
+	Probation bool           `json:"probation,omitempty"`
+	// Then is the state that was decided on together with the opening. An
+	// incident that is still open without it was left there by a decision.
+	Then flow.State `json:"then,omitempty"`
 }
 
 // newEvent builds an event; Seq is given when it is appended.

@@ -13,6 +13,17 @@ type metrics struct {
 	logErrors prometheus.Counter
 	hung      prometheus.Gauge
 	evidence  *prometheus.CounterVec
+
+	measures   *prometheus.CounterVec
+	held       *prometheus.CounterVec
+	frozen     *prometheus.CounterVec
+	reasserted *prometheus.CounterVec
+	orphans    *prometheus.GaugeVec
+	breaker    *prometheus.GaugeVec
+	refused    prometheus.Counter
+	expired    prometheus.Counter
+	undone     prometheus.Counter
+	fallbacks  prometheus.Counter
 }
 
 // Results of an attempt, as in flowcordon_actions_total.
@@ -27,6 +38,7 @@ const (
 	resultGivenUp     = "given_up"
 	resultFrozen      = "frozen"
 	resultUnavailable = "unavailable"
+	resultReplaced    = "replaced"
 )
 
 var allStates = []flow.State{
@@ -74,9 +86,34 @@ func newMetrics(reg prometheus.Registerer, count func() map[flow.State]int) *met
 			Name: "flowcordon_respond_evidence_total", Help: "Evidence freezes, by result.",
 		}, []string{"result"}),
 	}
+	m.ladder()
+	reg.MustRegister(m.measures, m.held, m.frozen, m.reasserted, m.orphans, m.breaker, m.refused, m.expired, m.undone, m.fallbacks)
 	reg.MustRegister(m.actions, m.notices, m.stale, m.logErrors, m.hung, m.evidence, stateCollector{
 		desc:  prometheus.NewDesc("flowcordon_incidents", "Incidents, by state.", []string{"state"}, nil),
 		count: count,
 	})
 	return m
+}
+
+// ladder makes the metrics of measures, standing, safety and reconciling.
+func (m *metrics) ladder() {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	one := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help, label string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{label})
+	}
+	m.measures = vec("flowcordon_measures_total", "Measures taken and given back, by measure, kind of action and result.", "measure", "kind", "result")
+	m.held = vec("flowcordon_respond_held_total", "Acts that were due and held back, by reason.", "reason")
+	m.frozen = vec("flowcordon_respond_freezes_total", "Freezes of automatic acts, by rule.", "rule")
+	m.reasserted = vec("flowcordon_respond_reasserted_total", "Measures that were not in force any more and were taken up again, by reason.", "reason")
+	m.orphans = gauge("flowcordon_respond_orphans", "NICs with a mark of ours that no incident holds, by adapter.", "adapter")
+	m.breaker = gauge("flowcordon_respond_node_left_alone", "1 while a node is left alone after failures in a row.", "node")
+	m.refused = one("flowcordon_respond_refused_total", "Offences that were left to a human to refuse further service.")
+	m.expired = one("flowcordon_respond_expired_total", "Temporary measures whose time was over.")
+	m.undone = one("flowcordon_respond_undone_total", "Incidents whose measures an undo gave back.")
+	m.fallbacks = one("flowcordon_respond_fallbacks_total", "Times that the fallback adapter stood in for a hypervisor.")
 }

@@ -14,7 +14,7 @@ func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	w := newWorld()
 	p := &proc{w: w, die: func() {}}
-	c := New(enforce(), Deps{Events: p, Flows: p, Inventory: p, Suspenders: []Suspender{hyper{p}}, Notifiers: []Notifier{box{p, "staff", nil}}, Registerer: reg})
+	c := New(enforce(), Deps{Events: p, Flows: p, Inventory: p, Suspenders: []Suspender{hyper{p, "hv"}}, Notifiers: []Notifier{box{p, "staff", nil}}, Registerer: reg})
 	if err := c.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

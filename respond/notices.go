@@ -20,6 +20,10 @@ const (
 	noticeHeld       = "held" // also: an act awaits approval
 	noticeFailed     = "failed"
 	noticeUnverified = "unverified"
+	noticeRestricted = "restricted" // a measure milder than the cut is in force
+	noticeFrozen     = "frozen"     // to staff: automatic acts are frozen
+	noticeRefuse     = "refuse"     // to staff: the n-th offence, decide on further service
+	noticeOrphan     = "orphan"     // to staff: our mark without an incident that holds it
 )
 
 // dues lists the notice that the next event of r causes, for the notifiers
@@ -39,8 +43,15 @@ func (c *Controller) dues(t *txn, r record, kind string, state flow.State) []due
 	return []due{d}
 }
 
-// needsLogs: a message that gives the network back needs no proof of abuse.
-func needsLogs(kind string) bool { return kind != noticeReleased }
+// needsLogs: a message that gives the network back needs no proof of abuse, and
+// a page to staff does not wait for it.
+func needsLogs(kind string) bool {
+	switch kind {
+	case noticeReleased, noticeFrozen, noticeRefuse, noticeOrphan:
+		return false
+	}
+	return true
+}
 
 // noticeReady reports whether a notice may go to a notifier now: its evidence
 // is frozen, or was waited for long enough, and earlier notices of the

@@ -18,22 +18,44 @@ var (
 	ErrStatement = errors.New("a statement is required: what happened, how it was fixed, and what changed so that it does not recur")
 	ErrReason    = errors.New("a reason is required")
 	ErrProtected = errors.New("protected: nothing overrides the protected list")
+	ErrRefused   = errors.New("too many offences: a human decides whether the customer is served further")
+	ErrDryRun    = errors.New("respond.dry_run is on: nothing is called")
+	ErrMeasure   = errors.New("the measure cannot be taken")
 )
 
 // maxText bounds what a person may store with an order, in bytes.
 const maxText = 16 << 10
 
-// Release gives the network of an incident back. The statement is the
+// Release gives everything of an incident back. The statement is the
 // customer's account and is stored with the incident. It returns as soon as
-// the intent is stored; Run makes the call, reads back and moves the incident
-// to released. It may be asked for while the cut is still being tried.
+// the intent is stored; Run makes the calls, reads back and moves the incident
+// to released. It may be asked for while the measure is still being tried.
 func (c *Controller) Release(ctx context.Context, id, actor, statement string) error {
-	statement = strings.TrimSpace(statement)
-	if statement == "" {
+	return c.release(ctx, id, actor, ReasonReleased, statement, false)
+}
+
+// ReleaseOnStatement is Release for an automatic release after the customer's
+// statement: ErrRefused when a human must decide.
+func (c *Controller) ReleaseOnStatement(ctx context.Context, id, actor, statement string) error {
+	return c.release(ctx, id, actor, ReasonReleased, statement, true)
+}
+
+// ReleaseMistake is Release of what should not have been taken: it is no
+// offence and no probation follows. The reason is stored.
+func (c *Controller) ReleaseMistake(ctx context.Context, id, actor, reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return ErrReason
+	}
+	return c.release(ctx, id, actor, ReasonMistake, reason, false)
+}
+
+func (c *Controller) release(ctx context.Context, id, actor string, why Reason, text string, automatic bool) error {
+	text = strings.TrimSpace(text)
+	if text == "" {
 		return ErrStatement
 	}
-	if len(statement) > maxText {
-		return fmt.Errorf("statement of %d bytes: at most %d", len(statement), maxText)
+	if len(text) > maxText {
+		return fmt.Errorf("statement of %d bytes: at most %d", len(text), maxText)
 	}
 	return c.transact(ctx, func(t *txn) error {
 		r, ok := t.st.rec(id)
@@ -41,6 +63,8 @@ func (c *Controller) Release(ctx context.Context, id, actor, statement string) e
 			return fmt.Errorf("%w: %s", ErrNotFound, id)
 		}
 		switch {
+		case automatic && r.inc.Refuse:
+			return fmt.Errorf("%w: %s", ErrRefused, id)
 		case r.inc.State == flow.StateReleasing:
 			return fmt.Errorf("%w: %s is being released already", ErrState, id)
 		case !r.holdsCut():
@@ -48,19 +72,71 @@ func (c *Controller) Release(ctx context.Context, id, actor, statement string) e
 		case r.inc.Action == nil:
 			return fmt.Errorf("%w: %s has no act to take back", ErrState, id)
 		}
-		a := &flow.Action{
-			Key: actionKey(r, kindRestore), Kind: kindRestore, Adapter: r.inc.Action.Adapter,
-			NICs: r.inc.Action.NICs, Intent: c.now(),
+		b := body{Statement: text}
+		if why == ReasonMistake {
+			b = body{Detail: text}
 		}
-		t.emit(newEvent(id, EventIntent, actor, ReasonReleased, c.now(), body{Action: a, Statement: statement}))
+		t.emit(c.restoreIntent(r, actor, why, b))
 		return nil
 	})
 }
 
-// Approve lets a human's decision cut a tenant: from awaiting_approval, from a
-// hold that may be overridden (not protected, not without a holder), or again
-// after a failure.
+// restoreIntent is the event that must be stored before anything is given back.
+func (c *Controller) restoreIntent(r record, actor string, why Reason, b body) flow.Event {
+	b.Action = &flow.Action{
+		Key: actionKey(r, kindRestore), Kind: kindRestore, Adapter: r.inc.Action.Adapter,
+		NICs: r.inc.Action.NICs, Intent: c.now(),
+	}
+	return newEvent(r.inc.ID, EventIntent, actor, why, c.now(), b)
+}
+
+// Approve lets a human's decision take the measure that an incident waits for:
+// from awaiting_approval, from a hold that may be overridden (not protected,
+// not without a holder), again after a failure, or the next step of one that
+// has a measure in force.
 func (c *Controller) Approve(ctx context.Context, id, actor, reason string) error {
+	return c.order(ctx, id, actor, reason, ReasonApproved, func(r record, in Input) (Decision, error) {
+		switch {
+		case r.inc.State == flow.StateApproval, r.inc.State == flow.StateHeld:
+			return Decision{Measure: r.asked, Hold: r.askedHold}, nil
+		case r.inc.State == flow.StateFailed:
+			return Decision{Measure: r.inc.Action.Measure, Hold: time.Duration(r.inc.Action.HoldS) * time.Second}, nil
+		case r.stepHeld != "" && r.inForce() != nil && r.asked.Kind.Rank() >= in.InForce.Kind.Rank():
+			return Decision{Measure: r.asked, Hold: r.askedHold}, nil
+		}
+		return Decision{}, fmt.Errorf("%w: %s is %s", ErrState, id, r.inc.State)
+	})
+}
+
+// Restrict takes a measure that a person chose on a live incident, stronger or
+// milder than the one in force, which it replaces. Protected holders, and holds
+// that approval cannot override, are refused as by Approve; ErrMeasure says
+// that the measure is incomplete or that the hypervisor cannot take it.
+func (c *Controller) Restrict(ctx context.Context, id, actor string, m flow.Measure, reason string) error {
+	return c.order(ctx, id, actor, reason, ReasonByHand, func(r record, in Input) (Decision, error) {
+		switch {
+		case !r.inc.State.Live() || r.inc.State == flow.StateReleasing || r.inc.State == flow.StateSuspending:
+			return Decision{}, fmt.Errorf("%w: %s is %s", ErrState, id, r.inc.State)
+		case m.Kind.Rank() == 0:
+			return Decision{}, fmt.Errorf("%w: %q: write block_port, rate_limit or cut", ErrMeasure, m.Kind)
+		case m.Kind == flow.MeasureBlockPort && len(m.Ports) == 0:
+			return Decision{}, fmt.Errorf("%w: block_port without ports", ErrMeasure)
+		case len(m.Ports) > maxBlockedPorts:
+			return Decision{}, fmt.Errorf("%w: %d ports, at most %d", ErrMeasure, len(m.Ports), maxBlockedPorts)
+		case m.Kind == flow.MeasureLimit && m.KbitS == 0:
+			return Decision{}, fmt.Errorf("%w: rate_limit without kbit_s", ErrMeasure)
+		case m.Kind != flow.MeasureCut && !slices.Contains(in.Measures, m.Kind):
+			return Decision{}, fmt.Errorf("%w: %s of %q can %v and cut", ErrMeasure, m.Kind, in.Holder.Hypervisor, in.Measures)
+		case r.inForce() != nil && in.InForce.Kind == m.Kind && covers(in.InForce, m) && covers(m, in.InForce):
+			return Decision{}, fmt.Errorf("%w: it is in force already", ErrState)
+		}
+		m.Ports = joinPorts(m.Ports, nil)
+		return Decision{Measure: m}, nil
+	})
+}
+
+// order is a person's decision to take a measure.
+func (c *Controller) order(ctx context.Context, id, actor, reason string, why Reason, choose func(record, Input) (Decision, error)) error {
 	if strings.TrimSpace(reason) == "" {
 		return ErrReason
 	}
@@ -69,33 +145,33 @@ func (c *Controller) Approve(ctx context.Context, id, actor, reason string) erro
 		if !ok {
 			return fmt.Errorf("%w: %s", ErrNotFound, id)
 		}
-		switch r.inc.State {
-		case flow.StateApproval, flow.StateHeld:
-		case flow.StateFailed:
-			if r.inc.Restore != nil {
-				return fmt.Errorf("%w: %s failed while giving back; release it again", ErrState, id)
-			}
-		default:
-			return fmt.Errorf("%w: %s is %s", ErrState, id, r.inc.State)
+		if r.inc.State == flow.StateFailed && (r.inc.Restore != nil || r.inc.Action == nil) {
+			return fmt.Errorf("%w: %s failed while giving back; release it again", ErrState, id)
 		}
 		ts := c.now()
 		// The holder is looked up again: the inventory may have been completed
 		// since, and what counts is who holds the address now.
 		h, known := c.deps.Inventory.Holder(r.inc.Tenant, ts)
 		in := c.input(t, ts, r.inc.Tenant, r.inc.Findings, h, known, r)
+		d, err := choose(r, in)
+		if err != nil {
+			return err
+		}
 		switch held := safety(c.cfg, in, false, ts); {
 		case held == ReasonProtected:
 			return fmt.Errorf("%w: %s", ErrProtected, r.inc.Tenant)
+		case held == ReasonDryRun:
+			return ErrDryRun
 		case held != "" && !overridable(held):
 			return fmt.Errorf("%w: %s", ErrState, explain(held, body{}))
 		}
-		ev := c.intent(r, actor, ReasonApproved, ts, h)
+		ev := c.intent(t, r, actor, why, ts, d, in)
 		b, err := readBody(ev)
 		if err != nil {
 			return err
 		}
 		b.Detail = clip(reason, maxText)
-		t.emit(newEvent(id, EventIntent, actor, ReasonApproved, ts, b))
+		t.emit(newEvent(id, EventIntent, actor, why, ts, b))
 		return nil
 	})
 }

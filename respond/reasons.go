@@ -34,6 +34,34 @@ const (
 	ReasonNotOurs        Reason = "not_ours"         // nothing at the hypervisor carries our mark: nothing was changed
 	ReasonQuiet          Reason = "quiet"            // no findings for close_after
 	ReasonClosedByPerson Reason = "closed_by_person"
+
+	ReasonNoMeasure    Reason = "no_measure"           // no step of the ladder fits the finding and the adapter: told, not done
+	ReasonGoesOn       Reason = "abuse_goes_on"        // it goes on with the measure in force: the next step
+	ReasonMorePorts    Reason = "more_ports"           // the same abuse on another port, which is blocked as well
+	ReasonProbation    Reason = "probation"            // released a short time ago: the lower bar
+	ReasonRefuse       Reason = "refuse_service"       // the n-th offence: cut, and a human decides on further service
+	ReasonCapShort     Reason = "cap_10min"            // bound of 10 minutes
+	ReasonCapDay       Reason = "cap_day"              // bound of 24 hours
+	ReasonCapTenant    Reason = "cap_tenant"           // bound of 24 hours for one customer
+	ReasonCapNode      Reason = "cap_node"             // bound of 60 minutes for one hypervisor
+	ReasonCapFleet     Reason = "cap_fleet"            // share of all servers that have a measure in force
+	ReasonFreeze       Reason = "freeze"               // many tenants tripped one rule at once: more likely the data than they
+	ReasonUnfrozen     Reason = "unfrozen"             // lifted by a person, or after a quiet time
+	ReasonInventoryOld Reason = "inventory_stale"      // the inventory is older than inventory_max_age
+	ReasonDryRun       Reason = "dry_run"              // everything but the call
+	ReasonExpired      Reason = "expired"              // the time of a temporary measure is over
+	ReasonUndone       Reason = "undone"               // automatic acts taken back by a person; no offence
+	ReasonMistake      Reason = "mistake"              // released because the act was wrong; no offence
+	ReasonByHand       Reason = "by_hand"              // a measure that a person chose
+	ReasonDrift        Reason = "not_in_force"         // what must be in force is not: taken up again
+	ReasonResolved     Reason = "resolved_again"       // the server has another NIC or another hypervisor now
+	ReasonGone         Reason = "vds_gone"             // neither hypervisor nor inventory know the server any more
+	ReasonNICAway      Reason = "nic_away"             // the hypervisor does not know the NIC, the inventory still does
+	ReasonReplaced     Reason = "replaced"             // another measure of the incident is in force instead
+	ReasonFallback     Reason = "fallback"             // the hypervisor cannot act: the fallback adapter does
+	ReasonOrphan       Reason = "orphan"               // our mark on a NIC, and no incident that holds it
+	ReasonUnmetered    Reason = "unmetered"            // in force by read-back; no means to measure its effect
+	ReasonUnderLimit   Reason = "outbound_below_limit" // what it sends is below the limit
 )
 
 // Reasons is the closed list, in the order above.
@@ -42,5 +70,8 @@ var Reasons = []Reason{
 	ReasonHolderUnknown, ReasonHolderChanged, ReasonNoAdapter, ReasonShared, ReasonAlreadyCut, ReasonCooldown,
 	ReasonCap, ReasonApprovalLate, ReasonActFailed, ReasonRestoreFailed, ReasonNothingNew, ReasonStale,
 	ReasonReadBack, ReasonSilent, ReasonFleetSilent, ReasonStillSending, ReasonReleased, ReasonNotOurs,
-	ReasonQuiet, ReasonClosedByPerson,
+	ReasonQuiet, ReasonClosedByPerson, ReasonNoMeasure, ReasonGoesOn, ReasonMorePorts, ReasonProbation, ReasonRefuse,
+	ReasonCapShort, ReasonCapDay, ReasonCapTenant, ReasonCapNode, ReasonCapFleet, ReasonFreeze, ReasonUnfrozen,
+	ReasonInventoryOld, ReasonDryRun, ReasonExpired, ReasonUndone, ReasonMistake, ReasonByHand, ReasonDrift,
+	ReasonResolved, ReasonGone, ReasonNICAway, ReasonReplaced, ReasonFallback, ReasonOrphan, ReasonUnmetered, ReasonUnderLimit,
 }

@@ -74,6 +74,15 @@ func (s *scheduler) end(key, server string, slots chan struct{}, now time.Time, 
 	t.running, t.next, t.tries = false, now.Add(wait), t.tries+1
 }
 
+// hurry makes a task that does not run due.
+func (s *scheduler) hurry(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.tasks[key]; t != nil {
+		t.next = time.Time{}
+	}
+}
+
 func (s *scheduler) tries(key string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,6 +112,11 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	for name, sp := range c.susp {
+		if w, ok := sp.(Watcher); ok {
+			wg.Go(func() { c.watch(ctx, name, w) })
+		}
+	}
 	c.reconsider(ctx)
 	tick := time.NewTicker(c.cfg.Tick)
 	defer tick.Stop()
@@ -145,13 +159,14 @@ func (c *Controller) dispatch(ctx context.Context, wg *sync.WaitGroup) {
 func (c *Controller) jobs(now time.Time) []job {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	var out []job
+	out := c.orphanJobs(now)
 	for id := range c.st.active {
 		r := c.st.recs[id]
 		if a := r.pending(); a != nil {
 			key := a.Key
 			out = append(out, job{key, serverKey(r.inc.Holder), c.sched.slots, func(ctx context.Context) time.Duration { return c.act(ctx, id, key) }})
 		}
+		out = c.measureJobs(out, id, r, now)
 		switch r.inc.State {
 		case flow.StateSuspended, flow.StateUnverified:
 			out = append(out, job{id + "/verify", "", c.sched.other, func(ctx context.Context) time.Duration { return c.verify(ctx, id) }})
@@ -166,6 +181,49 @@ func (c *Controller) jobs(now time.Time) []job {
 				}
 				out = append(out, job{n.Key + "/" + name, "", c.sched.other, func(ctx context.Context) time.Duration { return c.notify(ctx, id, n, name) }})
 			}
+		}
+	}
+	return out
+}
+
+// measureJobs are those beside the action that is pending: the fallback's, what
+// is replaced, what must be read back, what a dry run owes. The caller holds mu.
+func (c *Controller) measureJobs(out []job, id string, r record, now time.Time) []job {
+	server := serverKey(r.inc.Holder)
+	for _, a := range r.stepsIn() {
+		out = append(out, job{a.Key, server, c.sched.slots, func(ctx context.Context) time.Duration { return c.act(ctx, id, a.Key) }})
+	}
+	for _, a := range r.replaced() {
+		out = append(out, job{id + "/lift/" + a.Key, server, c.sched.slots, func(ctx context.Context) time.Duration { return c.lift(ctx, id, a.Key) }})
+	}
+	if a := r.inForce(); a != nil && c.cfg.Reassert > 0 && (c.nudged[id] || !now.Before(a.Done.Add(c.cfg.Reassert))) {
+		key := id + "/reassert"
+		if c.nudged[id] {
+			c.sched.hurry(key)
+		}
+		out = append(out, job{key, server, c.sched.slots, func(ctx context.Context) time.Duration { return c.reassert(ctx, id) }})
+	}
+	if r.owesCalls() {
+		out = append(out, job{id + "/describe", server, c.sched.slots, func(ctx context.Context) time.Duration { return c.describe(ctx, id) }})
+	}
+	return out
+}
+
+// orphanJobs list what is marked, and see to what two listings showed. The
+// caller holds mu.
+func (c *Controller) orphanJobs(now time.Time) []job {
+	var out []job
+	if c.cfg.Reassert < 0 {
+		return nil
+	}
+	for name, s := range c.susp {
+		if l, ok := s.(Lister); ok && !now.Before(c.started.Add(c.cfg.Reassert)) {
+			out = append(out, job{"orphans/" + name, "", c.sched.other, func(ctx context.Context) time.Duration { return c.sweep(ctx, name, l) }})
+		}
+	}
+	for key, o := range c.strays {
+		if o.seen.After(o.since) {
+			out = append(out, job{"orphan/" + key, o.adapter + "/" + o.nic.VDS, c.sched.slots, func(ctx context.Context) time.Duration { return c.adopt(ctx, key, o) }})
 		}
 	}
 	return out

@@ -389,7 +389,7 @@ func TestErrorClasses(t *testing.T) {
 		{flow.ErrConflict, 1, flow.StateVerified, 2},
 		{flow.ErrTransient, 99, flow.StateFailed, 10},
 		{flow.ErrDenied, 99, flow.StateFailed, 1},
-		{flow.ErrNotFound, 99, flow.StateFailed, 1},
+		{flow.ErrNotFound, 99, flow.StateFailed, notFoundTries},
 		{flow.ErrUnsupported, 99, flow.StateFailed, 1},
 	} {
 		t.Run(fmt.Sprintf("%s %d", tc.class, tc.until), func(t *testing.T) {

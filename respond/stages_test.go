@@ -49,7 +49,7 @@ func TestStagesOnTheStore(t *testing.T) {
 	cfg := enforce()
 	cfg.NotifyAfter, cfg.EvidenceAfter, cfg.Tick = 300*time.Millisecond, 4*time.Second, 50*time.Millisecond
 	c := New(cfg, Deps{
-		Events: st, Flows: st, Inventory: p, Suspenders: []Suspender{hyper{p}},
+		Events: st, Flows: st, Inventory: p, Suspenders: []Suspender{hyper{p, "hv"}},
 		Notifiers: []Notifier{box{p, "staff", nil}, box{p, "customer", []string{noticeSuspended, noticeNotified}}},
 	})
 	if err := c.Load(ctx); err != nil {

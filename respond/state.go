@@ -18,21 +18,27 @@ type state struct {
 	seq       uint64
 	recs      map[string]record
 	events    map[string][]flow.Event
-	live      map[netip.Addr]string // tenant → its live incident, "" none
-	cut       map[string]string     // server or NIC → incident that holds it cut, "" none
-	intents   []time.Time           // of suspensions
-	notBefore map[string]time.Time  // tenant, server or NIC → findings must count nothing older
-	released  map[string]time.Time  // holder → last release
-	prior     map[string]int        // holder → incidents that led to a cut or a notice
-	hits      map[string]uint64     // exemption → events that it turned into records
-	active    map[string]bool       // incidents that may have something undone
+	live      map[netip.Addr]string  // tenant → its live incident, "" none
+	cut       map[string]string      // server or NIC → incident that holds it cut, "" none
+	intents   []intent               // of suspensions
+	holds     map[string]bool        // incident → a measure of it is, or may be, in force
+	trips     []trip                 // tenants that a rule began to find worth an act
+	freezes   map[flow.Rule]freeze   // by rule, "" for all; zero: lifted
+	offences  map[string][]time.Time // standingKey → releases of incidents that were no mistake
+	log       []flow.Event           // every event, for the audit; kept at the root only
+	notBefore map[string]time.Time   // tenant, server or NIC → findings must count nothing older
+	released  map[string]time.Time   // holder → last release
+	prior     map[string]int         // holder → incidents that led to a cut or a notice
+	hits      map[string]uint64      // exemption → events that it turned into records
+	active    map[string]bool        // incidents that may have something undone
 }
 
 func newState(parent *state) *state {
 	s := &state{
 		parent: parent, recs: map[string]record{}, events: map[string][]flow.Event{}, live: map[netip.Addr]string{},
 		cut: map[string]string{}, notBefore: map[string]time.Time{}, released: map[string]time.Time{},
-		prior: map[string]int{}, hits: map[string]uint64{}, active: map[string]bool{},
+		prior: map[string]int{}, hits: map[string]uint64{}, active: map[string]bool{}, holds: map[string]bool{},
+		freezes: map[flow.Rule]freeze{}, offences: map[string][]time.Time{},
 	}
 	if parent != nil {
 		s.seq = parent.seq
@@ -88,19 +94,6 @@ func (s *state) priorOf(holder string) int {
 func (s *state) releasedOf(holder string) time.Time {
 	t, _ := lookup(s, func(s *state) map[string]time.Time { return s.released }, holder)
 	return t
-}
-
-// intentsSince counts suspend intents after t.
-func (s *state) intentsSince(t time.Time) int {
-	n := 0
-	for ; s != nil; s = s.parent {
-		for _, at := range s.intents {
-			if at.After(t) {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 // earliest is the moment before which findings for the tenant or its server
@@ -171,6 +164,9 @@ func (s *state) fold(ev flow.Event) error {
 	s.seq = ev.Seq
 	s.recs[ev.Incident] = r
 	s.events[ev.Incident] = append(s.events[ev.Incident], ev)
+	if s.parent == nil {
+		s.log = append(s.log, ev)
+	}
 	if r.inc.State.Live() || slices.ContainsFunc(r.notices, func(n notice) bool { return len(n.open()) > 0 }) {
 		s.active[ev.Incident] = true
 	} else {
@@ -182,6 +178,13 @@ func (s *state) fold(ev flow.Event) error {
 	}
 	inc := r.inc
 	hk, keys := holderKey(inc.Tenant, inc.Holder), cutKeys(inc.Holder)
+	s.holds[inc.ID] = r.holdsCut()
+	for _, k := range cutKeys(old.inc.Holder) { // the server may have got another NIC
+		if s.cutBy(k) == inc.ID && !slices.Contains(keys, k) {
+			s.cut[k] = ""
+		}
+	}
+	s.foldTrips(old, r, b, ev)
 	for _, k := range keys {
 		if r.holdsCut() {
 			s.cut[k] = inc.ID
@@ -194,8 +197,12 @@ func (s *state) fold(ev flow.Event) error {
 		s.live[inc.Tenant] = inc.ID
 	case EventIntent:
 		if b.Action != nil && b.Action.Kind == kindSuspend {
-			s.intents = append(s.intents, ev.Time)
+			s.intents = append(s.intents, intent{ev.Time, customerKey(inc), b.Action.Adapter})
 		}
+	case EventFrozen:
+		s.freezes[b.Rule] = freeze{since: ev.Time, incident: ev.Incident, tenants: b.Count}
+	case EventUnfrozen:
+		s.freezes[b.Rule] = freeze{}
 	case EventReleased, EventClosed:
 		s.live[inc.Tenant] = ""
 		if Reason(ev.Reason) == ReasonQuiet {
@@ -207,6 +214,10 @@ func (s *state) fold(ev flow.Event) error {
 				s.notBefore[k] = ev.Time
 			}
 			s.released[hk] = ev.Time
+		}
+		if ev.Kind == EventReleased && offence(Reason(ev.Reason)) {
+			k := standingKey(inc.Tenant, inc.Holder)
+			s.offences[k] = append(slices.Clone(s.offencesOf(k)), ev.Time)
 		}
 	}
 	if led(r) && !led(old) {

@@ -52,7 +52,7 @@ func TestOnTheStore(t *testing.T) {
 	w := newWorld()
 	p := &proc{w: w, die: func() {}}
 	deps := Deps{
-		Events: st, Flows: st, Inventory: p, Suspenders: []Suspender{hyper{p}},
+		Events: st, Flows: st, Inventory: p, Suspenders: []Suspender{hyper{p, "hv"}},
 		Notifiers: []Notifier{box{p, "staff", nil}, box{p, "customer", []string{noticeSuspended, noticeReleased}}},
 	}
 	cfg := enforce()

@@ -16,6 +16,7 @@ type timers struct {
 	late  []string // nobody approved in time
 	tell  []string // a notice waited long enough for an act
 	quiet []string // no findings for long enough
+	over  []string // the time of the measure in force is over
 }
 
 func (c *Controller) timers(now time.Time) timers {
@@ -43,6 +44,10 @@ func (c *Controller) timers(now time.Time) timers {
 			if !now.Before(seen.Add(c.cfg.CloseAfter)) {
 				due.quiet = append(due.quiet, id)
 			}
+		case flow.StateSuspended, flow.StateVerified, flow.StateUnverified:
+			if end := r.inc.Action.Expires(); !end.IsZero() && !now.Before(end) && !r.inc.Refuse {
+				due.over = append(due.over, id)
+			}
 		}
 	}
 	return due
@@ -62,6 +67,13 @@ func (c *Controller) housekeeping(ctx context.Context) {
 		for _, id := range due.tell {
 			c.tell(t, id, now)
 		}
+		for _, id := range due.over {
+			if r, _ := t.st.rec(id); r.inForce() != nil {
+				t.emit(c.restoreIntent(r, actorController, ReasonExpired, body{}))
+				c.m.expired.Inc()
+			}
+		}
+		c.thaw(t, now)
 		for _, id := range due.quiet {
 			if r, _ := t.st.rec(id); r.inc.State.Live() && !r.holdsCut() {
 				t.emit(newEvent(id, EventClosed, actorController, ReasonQuiet, now, body{}))
@@ -92,7 +104,7 @@ func (c *Controller) tell(t *txn, id string, now time.Time) {
 	in := c.input(t, now, r.inc.Tenant, fs, r.inc.Holder, true, r)
 	d, reason := decide(c.cfg, r.inc.State, in, now)
 	if d.State == flow.StateNotified {
-		c.emitDecision(t, now, id, d, reason, r.inc.Holder, "")
+		c.emitDecision(t, now, id, d, reason, in)
 	}
 }
 
@@ -106,7 +118,8 @@ func (c *Controller) reconsider(ctx context.Context) {
 	now := c.now()
 	err := c.transact(ctx, func(t *txn) error {
 		for id, r := range c.st.recs {
-			if r.inc.State != flow.StateOpen || now.Sub(r.inc.Updated) > maxFindingAge {
+			// Only what was never decided on: findings that were are not acted on anew.
+			if r.inc.State != flow.StateOpen || r.then == "" || now.Sub(r.inc.Updated) > maxFindingAge {
 				continue
 			}
 			h, known := c.deps.Inventory.Holder(r.inc.Tenant, now)
@@ -115,7 +128,7 @@ func (c *Controller) reconsider(ctx context.Context) {
 			if d.State == flow.StateNotified && !r.waiting.IsZero() {
 				continue // the timer's, see tell
 			}
-			c.emitDecision(t, now, id, d, reason, h, in.OtherCut)
+			c.emitDecision(t, now, id, d, reason, in)
 		}
 		return nil
 	})

@@ -2,7 +2,6 @@ package respond
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"time"
 
@@ -19,6 +18,7 @@ const (
 	fleetSilent                // nobody is heard: silence means nothing
 	silent                     // the tenant is silent while others are heard
 	sending                    // the deadline is over and it still sends
+	unmetered                  // there is no means to tell
 )
 
 // skew is how far past the settling time packets may still be dated: clocks of
@@ -90,39 +90,42 @@ func (c *Controller) verify(ctx context.Context, id string) time.Duration {
 	if !ok || r.inc.Action == nil || r.inc.State != flow.StateSuspended && r.inc.State != flow.StateUnverified {
 		return 0
 	}
+	key := r.inc.Action.Key
 	now := c.now()
 	since := c.cfg.since(r.inc.Action.Done)
 	if now.Before(since) {
 		return since.Sub(now)
 	}
-	qctx, cancel := context.WithTimeout(ctx, c.cfg.QueryTimeout)
-	o, err := c.deps.Flows.Outbound(qctx, r.inc.Tenant, since)
-	cancel()
+	v, seen, err := c.effect(ctx, r.inc, since, now)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Warn("traffic after the cut cannot be read", zap.String("incident", id), zap.Error(err))
 		}
 		return c.cfg.VerifyEvery
 	}
-	v := judge(c.cfg, r.inc, o, now)
 	state := r.inc.State
 	err = c.store(ctx, func(t *txn) error {
 		r, _ := t.st.rec(id)
-		if r.inc.State != state {
-			return nil // released meanwhile, or stored already
+		if r.inc.State != state || r.inc.Action.Key != key {
+			return nil // released or replaced meanwhile, or stored already
 		}
-		key := r.inc.Action.Key
 		switch {
 		case v == silent:
-			t.emit(newEvent(id, EventVerified, actorController, ReasonSilent, now, body{Key: key}))
+			why := ReasonSilent
+			if r.inc.Action.Taken() == flow.MeasureLimit {
+				why = ReasonUnderLimit
+			}
+			t.emit(newEvent(id, EventVerified, actorController, why, now, body{Key: key}))
 			c.m.actions.WithLabelValues(r.inc.Action.Adapter, resultVerified).Inc()
 		case v == sending && state == flow.StateSuspended:
-			b := body{Key: key, Detail: fmt.Sprintf("%d sampled packets since %s, the last until %s", o.Packets, stamp(since), stamp(o.Last))}
+			b := body{Key: key, Detail: seen}
 			b.Notices = c.dues(t, r, noticeUnverified, flow.StateUnverified)
 			t.emit(newEvent(id, EventUnverified, actorController, ReasonStillSending, now, b))
 			c.m.actions.WithLabelValues(r.inc.Action.Adapter, resultUnverified).Inc()
 		case v == fleetSilent && state == flow.StateSuspended && r.reason != ReasonFleetSilent:
 			t.emit(newEvent(id, EventWaiting, actorController, ReasonFleetSilent, now, body{Key: key}))
+		case v == unmetered && state == flow.StateSuspended && r.reason != ReasonUnmetered:
+			t.emit(newEvent(id, EventWaiting, actorController, ReasonUnmetered, now, body{Key: key}))
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -48,12 +49,32 @@ type world struct {
 	points  int
 	crashAt map[int]bool
 	proc    *proc
+
+	// the ladder
+	measures                                []flow.MeasureKind // what the hypervisor can take beside the cut
+	restrictErr                             func(n int) error
+	liftErr                                 func(n int) error
+	after                                   func(call string) error // called after an effect: an error is an answer that was lost
+	before                                  func(call string)       // called before an effect, without the lock
+	adapters                                []string                // beside "hv"
+	edge                                    map[string]*nicState    // by server: the network side, which needs no hypervisor
+	events2                                 chan string             // what Watch tells, made in the bubble
+	attacks                                 map[netip.Addr][]uint16 // ports that a tenant scans
+	kbit                                    map[netip.Addr]uint64   // what a tenant would send
+	restrictCalls, liftCalls, describeCalls int
+	fleetSize                               int
+	age                                     time.Duration
 }
 
 type nicState struct {
 	up, configUp bool
+	running      bool
 	mark         *flow.Mark
-	cuts, gives  int // real changes
+	restrictions []flow.Restriction
+	cuts, gives  int    // real changes of the link
+	takes, lifts int    // and of what is milder
+	at           string // the adapter that knows it
+	node         string
 }
 
 type sentNotice struct {
@@ -71,7 +92,8 @@ type proc struct {
 func newWorld() *world {
 	w := &world{
 		nics: map[string]*nicState{}, holders: map[netip.Addr]flow.Holder{}, saved: map[string]flow.Evidence{},
-		crashAt: map[int]bool{}, sends: map[netip.Addr]bool{}, fleet: time.Now,
+		crashAt: map[int]bool{}, sends: map[netip.Addr]bool{}, fleet: time.Now, edge: map[string]*nicState{},
+		attacks: map[netip.Addr][]uint16{}, kbit: map[netip.Addr]uint64{}, measures: []flow.MeasureKind{flow.MeasureBlockPort, flow.MeasureLimit},
 	}
 	for i, a := range []netip.Addr{tenantA, tenantB, tenantC} {
 		w.addServer(a, string(rune('a'+i)))
@@ -81,7 +103,7 @@ func newWorld() *world {
 
 func (w *world) addServer(a netip.Addr, name string) {
 	mac := "52:54:00:00:00:0" + name
-	w.nics[mac] = &nicState{up: true, configUp: true}
+	w.nics[mac] = &nicState{up: true, configUp: true, running: true, at: "hv"}
 	w.holders[a] = flow.Holder{
 		Prefix: netip.PrefixFrom(a, a.BitLen()), Tenant: "cust-" + name, VDS: "vds-" + name, Hypervisor: "hv", NICs: []string{mac},
 		Contact: name + "@example.org", Language: "en",
@@ -167,6 +189,10 @@ func (p *proc) Flows(_ context.Context, q flow.FlowQuery) (out []flow.FlowRow, e
 		p.w.onFlows()
 	}
 	err = p.ask(func() error {
+		if q.Limit == portRows { // what is looked at after a port was blocked
+			out = p.w.toPort(q)
+			return nil
+		}
 		for _, r := range p.w.rows {
 			if r.Tenant == q.Tenant && selects(q, r) {
 				out = append(out, r)
@@ -187,7 +213,7 @@ func (p *proc) Outbound(_ context.Context, tenant netip.Addr, since time.Time) (
 	err = p.ask(func() error {
 		o.FleetLast = p.w.fleet()
 		h := p.w.holders[tenant]
-		if len(h.NICs) > 0 && (p.w.nics[h.NICs[0]].up || p.w.sends[tenant]) && time.Now().After(since) {
+		if len(h.NICs) > 0 && (p.w.nics[h.NICs[0]] != nil && p.w.nics[h.NICs[0]].up || p.w.sends[tenant]) && time.Now().After(since) {
 			o.Packets, o.Last = 7, time.Now()
 		}
 		return nil
@@ -215,10 +241,52 @@ func (p *proc) Evidence(_ context.Context, id string) (e flow.Evidence, err erro
 	return e, err
 }
 
-// hyper is the hypervisor seen from one process.
-type hyper struct{ *proc }
+// nicOf is the NIC of a tenant as the packets find it, whatever the inventory
+// says; nil when there is none.
+func (w *world) nicOf(a netip.Addr) *nicState {
+	if h := w.holders[a]; len(h.NICs) > 0 {
+		return w.nics[h.NICs[0]]
+	}
+	return nil
+}
 
-func (h hyper) Name() string { return "hv" }
+// toPort is what a tenant still sends to a port.
+func (w *world) toPort(q flow.FlowQuery) []flow.FlowRow {
+	n := w.nicOf(q.Tenant)
+	if n == nil || !n.up || !slices.Contains(w.attacks[q.Tenant], uint16(q.SvcPort)) {
+		return nil
+	}
+	st := n.status()
+	if r, ok := st.Restricted(flow.MeasureBlockPort); ok && slices.Contains(r.Measure.Ports, flow.PortRule{Proto: q.IPProto, Port: uint16(q.SvcPort)}) {
+		return nil
+	}
+	at := q.Range.To.UnixNano()
+	return []flow.FlowRow{{Time: at, End: at, Tenant: q.Tenant, RemotePort: uint16(q.SvcPort), SvcPort: uint16(q.SvcPort), Packets: 3}}
+}
+
+func (p *proc) HostSeries(_ context.Context, tenant netip.Addr, r flow.Range, step time.Duration) (out []flow.SeriesPoint, err error) {
+	err = p.ask(func() error {
+		rate := p.w.kbit[tenant]
+		if n := p.w.nicOf(tenant); n != nil {
+			if x, ok := n.status().Restricted(flow.MeasureLimit); ok && !p.w.sends[tenant] {
+				rate = min(rate, x.Measure.KbitS)
+			}
+		}
+		for at := r.From; at.Before(r.To); at = at.Add(step) {
+			out = append(out, flow.SeriesPoint{Time: at, EstOutBytes: rate * 125 * uint64(step/time.Second)})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// hyper is a hypervisor seen from one process.
+type hyper struct {
+	*proc
+	name string
+}
+
+func (h hyper) Name() string { return h.name }
 
 func (n *nicState) status() flow.NICStatus {
 	ls := func(up bool) flow.LinkState {
@@ -227,12 +295,169 @@ func (n *nicState) status() flow.NICStatus {
 		}
 		return flow.LinkDown
 	}
-	st := flow.NICStatus{Live: ls(n.up), Config: ls(n.configUp), Running: true}
+	st := flow.NICStatus{Live: ls(n.up), Config: ls(n.configUp), Running: n.running, Restrictions: slices.Clone(n.restrictions)}
+	if !n.running {
+		st.Live = flow.LinkUnknown
+	}
 	if n.mark != nil {
 		m := *n.mark
 		st.Mark = &m
 	}
 	return st
+}
+
+// find is the NIC at this adapter. The caller holds the lock.
+func (h hyper) find(nic flow.NIC) (*nicState, error) {
+	n := h.w.nics[nic.MAC]
+	if n == nil || n.at != h.name {
+		return nil, &flow.ActError{Class: flow.ErrNotFound, Err: errors.New(h.name + " does not know " + nic.MAC)}
+	}
+	return n, nil
+}
+
+// effect is do with what the script has before and after a call.
+func (h hyper) effect(name string, f func() error) error {
+	if h.w.before != nil {
+		h.w.before(name)
+	}
+	err := h.do(f)
+	if err == nil && h.w.after != nil {
+		err = h.w.after(name)
+	}
+	return err
+}
+
+func (h hyper) Measures() []flow.MeasureKind {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return slices.Clone(h.w.measures)
+}
+
+func (h hyper) Restrict(_ context.Context, nic flow.NIC, me flow.Measure, m flow.Mark) (rc flow.Receipt, err error) {
+	err = h.effect("restrict", func() error {
+		h.w.restrictCalls++
+		if err := scripted(h.w.restrictErr, h.w.restrictCalls); err != nil {
+			return err
+		}
+		n, err := h.find(nic)
+		if err != nil {
+			return err
+		}
+		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now(), Undo: []byte(`"as it was"`)}
+		i := slices.IndexFunc(n.restrictions, func(r flow.Restriction) bool { return r.Measure.Kind == me.Kind })
+		switch {
+		case i < 0:
+			n.restrictions = append(n.restrictions, flow.Restriction{Measure: me, Mark: m})
+		case n.restrictions[i].Mark.Incident != m.Incident:
+			return &flow.ActError{Class: flow.ErrConflict, Err: errors.New("restricted for " + n.restrictions[i].Mark.Incident)}
+		case cmp.Compare(n.restrictions[i].Measure.KbitS, me.KbitS) == 0 && slices.Equal(n.restrictions[i].Measure.Ports, me.Ports):
+			h.w.redundant++
+			return nil
+		default:
+			n.restrictions[i] = flow.Restriction{Measure: me, Mark: m}
+		}
+		n.takes++
+		rc.After = n.status()
+		return nil
+	})
+	return rc, err
+}
+
+func (h hyper) Lift(_ context.Context, nic flow.NIC, kind flow.MeasureKind, m flow.Mark, r flow.Receipt) error {
+	return h.effect("lift", func() error {
+		h.w.liftCalls++
+		if err := scripted(h.w.liftErr, h.w.liftCalls); err != nil {
+			return err
+		}
+		n, err := h.find(nic)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(n.restrictions, func(r flow.Restriction) bool { return r.Measure.Kind == kind })
+		if i < 0 || n.restrictions[i].Mark.Incident != m.Incident {
+			h.w.redundant++
+			return nil
+		}
+		if string(r.Undo) != `"as it was"` {
+			return errors.New("no receipt: what to give back is not known")
+		}
+		n.restrictions = slices.Delete(slices.Clone(n.restrictions), i, i+1)
+		n.lifts++
+		return nil
+	})
+}
+
+func (h hyper) Watch(ctx context.Context, changed func(string)) error {
+	h.w.mu.Lock()
+	evs := h.w.events2
+	h.w.mu.Unlock()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case vds := <-evs:
+			changed(vds)
+		}
+	}
+}
+
+func (h hyper) Marked(context.Context) (out []flow.MarkedNIC, err error) {
+	err = h.ask(func() error {
+		for _, mac := range slices.Sorted(maps.Keys(h.w.nics)) {
+			n := h.w.nics[mac]
+			if n.at == h.name && (n.mark != nil || len(n.restrictions) > 0) {
+				out = append(out, flow.MarkedNIC{NIC: flow.NIC{VDS: "vds-" + mac[len(mac)-1:], Hypervisor: h.name, MAC: mac}, Status: n.status()})
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (h hyper) Describe(_ context.Context, nic flow.NIC, me flow.Measure) (string, error) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.w.describeCalls++
+	return "PUT /" + nic.VDS + "/" + nic.MAC + " " + string(me.Kind), nil
+}
+
+// edge is the network side: it drops by source address and never fails.
+type edge struct{ *proc }
+
+func (e edge) Name() string { return "edge" }
+
+func (e edge) at(nic flow.NIC) *nicState {
+	k := nic.IP.String()
+	if e.w.edge[k] == nil {
+		e.w.edge[k] = &nicState{up: true, configUp: true, running: true}
+	}
+	return e.w.edge[k]
+}
+
+func (e edge) Status(_ context.Context, nic flow.NIC) (st flow.NICStatus, err error) {
+	err = e.do(func() error { st = e.at(nic).status(); return nil })
+	return st, err
+}
+
+func (e edge) Cut(_ context.Context, nic flow.NIC, m flow.Mark) (rc flow.Receipt, err error) {
+	err = e.do(func() error {
+		n := e.at(nic)
+		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now()}
+		n.up, n.configUp, n.mark = false, false, &m
+		n.cuts++
+		rc.After = n.status()
+		return nil
+	})
+	return rc, err
+}
+
+func (e edge) Restore(_ context.Context, nic flow.NIC, m flow.Mark, _ flow.Receipt) error {
+	return e.do(func() error {
+		n := e.at(nic)
+		n.up, n.configUp, n.mark = true, true, nil
+		n.gives++
+		return nil
+	})
 }
 
 func scripted(f func(int) error, n int) error {
@@ -245,8 +470,14 @@ func scripted(f func(int) error, n int) error {
 func (h hyper) Status(_ context.Context, nic flow.NIC) (st flow.NICStatus, err error) {
 	err = h.do(func() error {
 		h.w.statusCalls++
-		st = h.w.nics[nic.MAC].status()
-		return scripted(h.w.statusErr, h.w.statusCalls)
+		if err := scripted(h.w.statusErr, h.w.statusCalls); err != nil {
+			return err
+		}
+		n, err := h.find(nic)
+		if err == nil {
+			st = n.status()
+		}
+		return err
 	})
 	return st, err
 }
@@ -262,17 +493,20 @@ func (h hyper) Cut(_ context.Context, nic flow.NIC, m flow.Mark) (rc flow.Receip
 		<-hang
 		return rc, errors.New("hung")
 	}
-	err = h.do(func() error {
+	err = h.effect("cut", func() error {
 		h.w.cutCalls++
 		if err := scripted(h.w.cutErr, h.w.cutCalls); err != nil {
 			return err
 		}
-		n := h.w.nics[nic.MAC]
+		n, err := h.find(nic)
+		if err != nil {
+			return err
+		}
 		if n.mark != nil && n.mark.Incident != m.Incident { // one mark on a NIC, as with libvirt
 			return &flow.ActError{Class: flow.ErrConflict, Err: errors.New("marked for " + n.mark.Incident)}
 		}
-		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now()}
-		if n.up || n.configUp {
+		rc = flow.Receipt{NIC: nic, Before: n.status(), At: time.Now(), Node: n.node}
+		if n.up && n.running || n.configUp {
 			n.cuts++
 		} else {
 			h.w.redundant++
@@ -285,12 +519,15 @@ func (h hyper) Cut(_ context.Context, nic flow.NIC, m flow.Mark) (rc flow.Receip
 }
 
 func (h hyper) Restore(_ context.Context, nic flow.NIC, m flow.Mark, r flow.Receipt) error {
-	return h.do(func() error {
+	return h.effect("restore", func() error {
 		h.w.restoreCalls++
 		if err := scripted(h.w.restoreErr, h.w.restoreCalls); err != nil {
 			return err
 		}
-		n := h.w.nics[nic.MAC]
+		n, err := h.find(nic)
+		if err != nil {
+			return err
+		}
 		if n.mark == nil || n.mark.Incident != m.Incident {
 			h.w.redundant++
 			return nil
@@ -340,13 +577,22 @@ func (w *world) boot(ctx context.Context, cfg Config) (*Controller, *proc, <-cha
 	ctx, cancel := context.WithCancel(ctx)
 	p := &proc{w: w, die: cancel}
 	w.proc = p
-	c := New(cfg, Deps{
-		Events: p, Flows: p, Inventory: p, Suspenders: []Suspender{hyper{p}},
+	deps := Deps{
+		Events: p, Flows: p, Inventory: p, Suspenders: []Suspender{hyper{p, "hv"}},
 		Notifiers: []Notifier{
 			box{p, "staff", nil},
-			box{p, "customer", []string{noticeSuspended, noticeNotified, noticeReleased}},
+			box{p, "customer", []string{noticeSuspended, noticeRestricted, noticeNotified, noticeReleased}},
 		},
-	})
+		FleetSize:    func() int { return w.fleetSize },
+		InventoryAge: func() time.Duration { w.mu.Lock(); defer w.mu.Unlock(); return w.age },
+	}
+	for _, name := range w.adapters {
+		deps.Suspenders = append(deps.Suspenders, hyper{p, name})
+	}
+	if cfg.Fallback == "edge" {
+		deps.Suspenders = append(deps.Suspenders, edge{p})
+	}
+	c := New(cfg, deps)
 	done := make(chan error, 1)
 	if err := c.Load(ctx); err != nil {
 		done <- err
