@@ -75,6 +75,22 @@ func (f *fixedWindows) KnownPeerShare(context.Context, netip.Addr, uint8, uint16
 	return 0, nil
 }
 
+func (f *fixedWindows) Sources(context.Context, flow.SourceQuery) ([]flow.SourceStat, error) {
+	return nil, nil
+}
+
+func (f *fixedWindows) SharedFlows(context.Context, flow.SourceQuery, netip.Addr, netip.Addr) (flow.SharedFlows, error) {
+	return flow.SharedFlows{}, nil
+}
+
+func (f *fixedWindows) FleetAnswers(context.Context, flow.Range, flow.Range) (flow.FleetAnswers, error) {
+	return flow.FleetAnswers{}, nil
+}
+
+func (f *fixedWindows) RateChecks(context.Context, flow.Range, uint32, float64) ([]flow.RateCheck, error) {
+	return nil, nil
+}
+
 // BenchmarkTick is one tick in which every length is due, the statistics of
 // 100,000 tenants having passed the screens (two ports and two pairs each), one
 // in a thousand of them a scanner.

@@ -48,6 +48,7 @@ type Thresholds struct {
 	BlockedPort BlockedPortConfig `yaml:"blocked_port"`
 	Spoofed     SpoofedConfig     `yaml:"spoofed_source"`
 	Gates       GateConfig        `yaml:"gates"`
+	Guards      GuardConfig       `yaml:"guards"`
 }
 
 const defaultInterval = 5 * time.Second
@@ -65,7 +66,7 @@ func Defaults() Config {
 		Blockscan: defaultBlockscan(), UDPSweep: defaultUDPSweep(), ICMPSweep: defaultICMPSweep(),
 		SYNFlood: defaultSYNFlood(), UDPFlood: defaultUDPFlood(), ICMPFlood: defaultICMPFlood(), PacketFlood: defaultPacketFlood(),
 		Reflector: defaultReflector(), Spam: defaultSpam(), Bruteforce: defaultBruteforce(), BlockedPort: defaultBlockedPort(),
-		Spoofed: defaultSpoofed(), Gates: defaultGates(),
+		Spoofed: defaultSpoofed(), Gates: defaultGates(), Guards: defaultGuards(),
 	}}
 	for _, r := range rules {
 		c.Rules[r] = RuleConfig{Mode: flow.ModeObserve}
@@ -99,6 +100,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&t.Spoofed, dt.Spoofed, t.Spoofed.WindowsS)
 	if t.Gates == (GateConfig{}) {
 		t.Gates = dt.Gates
+	}
+	if t.Guards.FleetS == 0 && t.Guards.SettleS == 0 {
+		t.Guards = dt.Guards
 	}
 	return c
 }
@@ -150,6 +154,7 @@ func (c Config) Validate() error {
 	if g.KnownPeerDays < 1 {
 		v.add("thresholds.gates.known_peer_days", "is %d: write 1 or more, as 30", g.KnownPeerDays)
 	}
+	t.Guards.validate(v, "thresholds.guards")
 	return errors.Join(v.errs...)
 }
 
@@ -230,7 +235,8 @@ func (t *Thresholds) hash(r flow.Rule) string {
 		Config  any
 		Ports   *PortClasses `json:",omitempty"`
 		Gates   GateConfig
-	}{Rule: r, Gates: t.Gates}
+		Guards  GuardConfig
+	}{Rule: r, Gates: t.Gates, Guards: t.Guards}
 	switch r {
 	case flow.RuleNetscan:
 		in.Version, in.Config, in.Ports = netscanVersion, t.Netscan, &t.PortClasses

@@ -23,15 +23,22 @@ type Deps struct {
 	// Tags returns a tenant's role tags (tags.go); nil: nobody has any.
 	Tags func(tenant netip.Addr) []string
 	// PortOwner returns the tenant whose port an attachment is; nil, or false:
-	// nobody's, and what is spoofed there has nobody to answer for it.
-	PortOwner  func(flow.Attachment) (netip.Addr, bool)
+	// not known, and what is spoofed there has nobody to answer for it. It must
+	// say false of a router's or switch's MAC and of ports that many share; see
+	// PortTable.
+	PortOwner func(flow.Attachment) (netip.Addr, bool)
+	// SameHolder reports whether two tenants' addresses are of one server; nil:
+	// only equal ones.
+	SameHolder func(a, b netip.Addr) bool
+	Health     Health                // of the exporters; nil: nothing is known of them
 	Log        *zap.Logger           // nil: none
 	Registerer prometheus.Registerer // nil: a private registry
 	Now        func() time.Time      // nil: time.Now; only Run asks
 }
 
-// Detector judges windows. It keeps no state between ticks that a
-// verdict depends on; one goroutine uses it.
+// Detector judges windows. What its rules find depends on the windows alone; what
+// the guards hold back also on what they saw in the ticks before, and that is
+// forgotten with the process. One goroutine uses it.
 type Detector struct {
 	cfg    Config
 	deps   Deps
@@ -39,6 +46,7 @@ type Detector struct {
 	m      *metrics
 	ports  *portTable
 	hashes map[flow.Rule]string
+	guards *guardMemory
 	warned time.Time // slot of the last warning
 }
 
@@ -51,7 +59,7 @@ func New(cfg Config, deps Deps) *Detector {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	d := &Detector{cfg: cfg.withDefaults(), deps: deps, log: deps.Log.Named("detect"), m: newMetrics(deps.Registerer), hashes: map[flow.Rule]string{}}
+	d := &Detector{cfg: cfg.withDefaults(), deps: deps, log: deps.Log.Named("detect"), m: newMetrics(deps.Registerer), hashes: map[flow.Rule]string{}, guards: newGuardMemory()}
 	d.ports = d.cfg.Thresholds.PortClasses.table()
 	for _, r := range rules {
 		d.hashes[r] = d.cfg.Thresholds.hash(r)
@@ -72,6 +80,7 @@ func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, erro
 // when slots were missed.
 func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding, error) {
 	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{}}
+	d.guards.health.observe(t.ts, d.deps.Health)
 	steps := []struct {
 		rule flow.Rule
 		run  func() error
@@ -112,6 +121,11 @@ type tickState struct {
 	tcpPairs   map[flow.Range]tcpPairs
 	loginStats map[flow.Range][]flow.ServiceStat
 	hosts      map[flow.Range][]flow.HostStat
+	// What the guards know, loaded when a finding first needs it.
+	exporters    []flow.ExporterHealth
+	badExporters map[netip.Addr][]string
+	wrongRates   map[netip.Addr]bool
+	silent       bool
 }
 
 // dueLengths returns the lengths of windows_s that this tick judges a rule over.
@@ -183,9 +197,8 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 	for _, f := range t.best {
 		out = append(out, f)
 	}
-	slices.SortFunc(out, func(a, b flow.Finding) int {
-		return cmp.Or(a.Tenant.Compare(b.Tenant), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Port, b.Port), a.Remote.Compare(b.Remote))
-	})
+	inOrder(out)
+	t.d.guards.note(&t.d.cfg.Thresholds.Guards, out, t.ts)
 	g := t.d.cfg.Thresholds.Gates
 	deaf := t.fleet.deaf()
 	for i := range out {
@@ -214,5 +227,33 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 			hold(f, GateKnownPeers)
 		}
 	}
-	return out, nil
+	if err := t.lookAtFleet(); err != nil {
+		return nil, err
+	}
+	blamed, err := t.guard(out)
+	if err != nil || len(blamed) == 0 {
+		return out, err
+	}
+	return t.merge(out, blamed), nil
+}
+
+func inOrder(fs []flow.Finding) {
+	slices.SortFunc(fs, func(a, b flow.Finding) int {
+		return cmp.Or(a.Tenant.Compare(b.Tenant), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Port, b.Port), a.Remote.Compare(b.Remote))
+	})
+}
+
+// merge adds findings about ports to those that the rule itself has made.
+func (t *tickState) merge(fs, blamed []flow.Finding) []flow.Finding {
+	for _, f := range blamed {
+		i := slices.IndexFunc(fs, func(o flow.Finding) bool { return o.Tenant == f.Tenant && o.Rule == f.Rule })
+		switch {
+		case i < 0:
+			fs = append(fs, f)
+		case cmp.Or(cmp.Compare(f.Tier, fs[i].Tier), cmp.Compare(f.Score, fs[i].Score)) > 0:
+			fs[i] = f
+		}
+	}
+	inOrder(fs)
+	return fs
 }

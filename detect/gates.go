@@ -21,6 +21,19 @@ const (
 	GateRefused      = "refused"                 // the remote refuses: a reconnect loop
 	GateSharedPort   = "shared_port"             // ordinary servers on this port do the same
 	GateRoleTag      = "role_tag"                // the tenant's role makes such traffic, see tags.go
+
+	// Of the guards: who saw it, from whose port, and what the fleet shows.
+	GateExporterRate   = "exporter_rate"       // an exporter's sampling rate is unknown, not the expected one, or changed lately
+	GateRateWrong      = "rate_implausible"    // handshakes show that an exporter samples more densely than it says
+	GateExporterLoss   = "exporter_loss"       // too much of its export is missing by sequence number, or dropped by the agent
+	GateExporterClock  = "exporter_clock"      // its clock is off
+	GateExporterSilent = "exporter_silent"     // an exporter has stopped: answers may be missing
+	GateNoTimes        = "no_times"            // counts of many packets without the time they took
+	GateDuplicate      = "duplicate_export"    // several exporters may have seen the same packets
+	GateSource         = "source"              // the packets came from another tenant's port
+	GateSourceUnknown  = "source_unknown"      // nobody knows whose port they came from, and it is required
+	GateSourcesUnknown = "sources_unavailable" // the store could not tell who saw it
+	GateFleet          = "fleet"               // many tenants at once: a fault of the network or of the export
 )
 
 // GateConfig holds the thresholds of the gates that all rules share

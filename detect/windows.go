@@ -15,6 +15,7 @@ type Windows interface {
 	ScanWindows
 	FloodWindows
 	PeerRows
+	GuardRows
 	// HostStats returns the totals of the tenants given; nil: of all.
 	HostStats(ctx context.Context, r flow.Range, tenants []netip.Addr) ([]flow.HostStat, error)
 }
@@ -57,4 +58,17 @@ type PeerRows interface {
 	// SpoofStats returns the attachments by which at least minRecords records
 	// with sources that are not theirs came in.
 	SpoofStats(ctx context.Context, r flow.Range, minRecords uint64) ([]flow.SpoofStat, error)
+}
+
+// GuardRows are what the guards ask: who saw a finding's traffic, and how the
+// fleet is doing.
+type GuardRows interface {
+	// Sources returns nothing where no rows are stored.
+	Sources(ctx context.Context, q flow.SourceQuery) ([]flow.SourceStat, error)
+	// SharedFlows compares what two exporters saw of a finding.
+	SharedFlows(ctx context.Context, q flow.SourceQuery, a, b netip.Addr) (flow.SharedFlows, error)
+	// FleetAnswers compares now with base, which ends where now begins.
+	FleetAnswers(ctx context.Context, base, now flow.Range) (flow.FleetAnswers, error)
+	// RateChecks judges claimed rates of at least 1:least.
+	RateChecks(ctx context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error)
 }

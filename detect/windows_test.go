@@ -13,17 +13,20 @@ import (
 // memWindows is the store as a model: it keeps the rows that the aggregator
 // emits and adds them up over a range as the queries do.
 type memWindows struct {
-	services map[int64][]flow.ServiceWindow
-	pairs    map[int64][]flow.PairWindow
-	hosts    map[int64][]flow.HostWindow
-	flows    []memFlow        // of the ports that peers are asked for
-	spoofs   []flow.SpoofStat // the answer to SpoofStats
-	peersErr error            // of Peers
-	known    float64          // the answer to KnownPeerShare
-	knownErr error
-	asked    int   // calls of KnownPeerShare
-	err      error // of every query
-	queries  int
+	services  map[int64][]flow.ServiceWindow
+	pairs     map[int64][]flow.PairWindow
+	hosts     map[int64][]flow.HostWindow
+	flows     []memFlow        // of the ports that peers are asked for
+	seen      []memSeen        // what the guards look at
+	spoofs    []flow.SpoofStat // the answer to SpoofStats
+	peersErr  error            // of Peers
+	guardErr  error            // of the queries of the guards but SharedFlows
+	sharedErr error            // of SharedFlows
+	known     float64          // the answer to KnownPeerShare
+	knownErr  error
+	asked     int   // calls of KnownPeerShare
+	err       error // of every query
+	queries   int
 }
 
 func newMemWindows() *memWindows {
@@ -41,6 +44,7 @@ func (m *memWindows) add(b *flow.Batch) {
 		m.hosts[r.Start] = append(m.hosts[r.Start], r)
 	}
 	m.addFlows(b.Flows)
+	m.addSeen(b.Flows)
 }
 
 // inRange calls fn for the rows of each window that starts within r, in order.

@@ -1,0 +1,387 @@
+package detect
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Guards G1 and G2 of detection.md §5.2 for one finding: by whom it was seen,
+// and from whose port it came.
+
+// sourcesKept is how long an answer about one finding's rows is good: they are
+// read by key, but some tenants stay above notify for days.
+const sourcesKept = time.Minute
+
+// sourceVerdict is what the rows of one finding say.
+type sourceVerdict struct {
+	at       time.Time
+	gates    []string
+	exporter netip.Addr        // with the most records; invalid: there are no rows
+	foreign  []flow.SourceStat // rows from ports of others
+}
+
+// guard applies to the findings above notify what their rows and their exporters
+// say, then what the fleet says. It returns what others' ports are blamed for.
+func (t *tickState) guard(fs []flow.Finding) ([]flow.Finding, error) {
+	var foreign []flow.SourceStat
+	any := false
+	for i := range fs {
+		f := &fs[i]
+		if f.Tier <= flow.TierNotify || f.Rule == flow.RuleSpoofed {
+			continue
+		}
+		if !any {
+			any = true
+			t.loadExporters()
+			if err := t.checkRates(); err != nil {
+				return nil, err
+			}
+		}
+		v, err := t.sourcesOf(f)
+		if err != nil {
+			return nil, err
+		}
+		foreign = append(foreign, v.foreign...)
+		if e := t.d.guards.entries[f.Rule][f.Tenant]; e != nil {
+			e.exporter = v.exporter
+		}
+		for _, g := range v.gates {
+			hold(f, g)
+		}
+	}
+	t.fleetGate(fs)
+	return t.blameForeign(foreign), nil
+}
+
+// loadExporters asks the collector, once a tick.
+func (t *tickState) loadExporters() {
+	if t.d.deps.Health == nil || t.exporters != nil {
+		return
+	}
+	t.exporters = t.d.deps.Health.Exporters()
+	t.badExporters = map[netip.Addr][]string{}
+	for i := range t.exporters {
+		h := &t.exporters[i]
+		if g := exporterGates(&t.d.cfg.Thresholds.Guards, h, t.d.guards.health.since(h), t.ts); len(g) > 0 {
+			t.badExporters[h.Exporter] = g
+		}
+		t.silent = t.silent || silent(h, t.ts)
+	}
+}
+
+// sourcesOf returns the gates that a finding's rows close, asked once a minute.
+func (t *tickState) sourcesOf(f *flow.Finding) (*sourceVerdict, error) {
+	k := findingKey{f.Tenant, f.Rule, f.Port, f.Remote}
+	if v := t.d.guards.asked[k]; v != nil && t.ts.Sub(v.at) < sourcesKept {
+		return v, nil
+	}
+	q := sourceQuery(f)
+	v := &sourceVerdict{at: t.ts}
+	stats, err := t.d.deps.Windows.Sources(t.ctx, q)
+	switch {
+	case t.ctx.Err() != nil:
+		return nil, t.ctx.Err()
+	case err != nil: // one slow answer must not hide the other findings
+		t.d.m.errors.WithLabelValues(stepSources).Inc()
+		t.d.warn(t.ts, "rows of a finding not available, its verdict is held", err)
+		v.gates = []string{GateSourcesUnknown}
+		return v, nil
+	}
+	v.exporter = mainExporter(stats)
+	v.gates = append(v.gates, t.exportersOf(stats)...)
+	if ratesMixed(stats) {
+		v.gates = append(v.gates, GateExporterRate)
+	}
+	if timesMissing(stats) {
+		v.gates = append(v.gates, GateNoTimes)
+	}
+	gate, foreign := t.ownPort(f, stats)
+	v.foreign = foreign
+	if gate != "" {
+		v.gates = append(v.gates, gate)
+	}
+	dup, err := t.seenTwice(f, q, stats)
+	if err != nil {
+		return nil, err
+	}
+	if dup {
+		v.gates = append(v.gates, GateDuplicate)
+	}
+	slices.Sort(v.gates)
+	v.gates = slices.Compact(v.gates)
+	t.d.guards.asked[k] = v
+	return v, nil
+}
+
+// sourceQuery selects the rows that a finding rests on.
+func sourceQuery(f *flow.Finding) flow.SourceQuery {
+	q := flow.SourceQuery{Tenant: f.Tenant, Range: flow.Range{From: f.From, To: f.To}, IPProto: f.IPProto, SvcPort: -1}
+	switch f.Rule {
+	case flow.RuleNetscan, flow.RuleUDPSweep, flow.RuleReflector:
+		q.SvcPort = int(f.Port)
+	case flow.RuleUDPFlood:
+		if f.Distinct == 1 { // else Remote is a network's first address
+			q.Remote = f.Remote
+		}
+	case flow.RulePortscan, flow.RuleSYNFlood, flow.RuleICMPFlood, flow.RulePacketFlood:
+		q.Remote = f.Remote
+	}
+	return q
+}
+
+func mainExporter(stats []flow.SourceStat) netip.Addr {
+	var best netip.Addr
+	sums := map[netip.Addr]uint64{}
+	for i := range stats {
+		if stats[i].Dir == flow.Out {
+			sums[stats[i].Exporter] += stats[i].Records
+		}
+	}
+	for a, n := range sums {
+		if !best.IsValid() || n > sums[best] || n == sums[best] && a.Less(best) {
+			best = a
+		}
+	}
+	return best
+}
+
+// exportersOf returns what speaks against the exporters that saw a finding's
+// traffic. Where no rows are stored, any of them may have.
+func (t *tickState) exportersOf(stats []flow.SourceStat) []string {
+	var out []string
+	if t.silent {
+		out = append(out, GateExporterSilent)
+	}
+	if len(stats) == 0 {
+		for _, g := range t.badExporters {
+			out = append(out, g...)
+		}
+		if len(t.wrongRates) > 0 {
+			out = append(out, GateRateWrong)
+		}
+		return out
+	}
+	for i := range stats {
+		out = append(out, t.badExporters[stats[i].Exporter]...)
+		if t.wrongRates[stats[i].Exporter] {
+			out = append(out, GateRateWrong)
+		}
+	}
+	return out
+}
+
+// ratesMixed reports whether one interface's rows carry several sampling rates,
+// with a notable part of them at another than the most: its rate changed within
+// the range.
+func ratesMixed(stats []flow.SourceStat) bool {
+	for i := range stats {
+		if stats[i].Dir == flow.Out && stats[i].MinRate != stats[i].MaxRate {
+			return true
+		}
+	}
+	return false
+}
+
+// timesMissing reports whether half of what went out was exported in records
+// that count many packets and do not say how long they took: it may have been
+// half an hour.
+func timesMissing(stats []flow.SourceStat) bool {
+	var all, untimed uint64
+	for i := range stats {
+		if stats[i].Dir == flow.Out {
+			all, untimed = all+stats[i].Packets, untimed+stats[i].Untimed
+		}
+	}
+	return untimed > 0 && 2*untimed >= all
+}
+
+// ownPort is guard G1: the rows must come from the tenant's own ports. It
+// returns the gate that is closed, and those rows that came from others'.
+func (t *tickState) ownPort(f *flow.Finding, stats []flow.SourceStat) (gate string, foreign []flow.SourceStat) {
+	cfg := &t.d.cfg.Thresholds.Guards
+	var known, others uint64
+	for i := range stats {
+		s := &stats[i]
+		if s.Dir != flow.Out || t.d.deps.PortOwner == nil {
+			continue
+		}
+		owner, ok := t.d.deps.PortOwner(s.Attachment)
+		if !ok {
+			continue
+		}
+		known += s.Records
+		if !t.sameHolder(owner, f.Tenant) {
+			others += s.Records
+			foreign = append(foreign, *s)
+		}
+	}
+	switch {
+	case known > 0 && float64(others) > cfg.ForeignShare*float64(known):
+		return GateSource, foreign
+	case known == 0 && cfg.RequireSource:
+		return GateSourceUnknown, nil
+	}
+	return "", foreign
+}
+
+func (t *tickState) sameHolder(a, b netip.Addr) bool {
+	return a == b || t.d.deps.SameHolder != nil && t.d.deps.SameHolder(a, b)
+}
+
+// blameForeign turns packets with others' sources into findings about the ports
+// that they came from.
+func (t *tickState) blameForeign(rows []flow.SourceStat) []flow.Finding {
+	cfg := &t.d.cfg.Thresholds.Spoofed
+	if len(rows) == 0 || !t.d.cfg.on(flow.RuleSpoofed) {
+		return nil
+	}
+	sums := map[flow.Attachment]*flow.SpoofStat{}
+	var order []flow.Attachment
+	for i := range rows {
+		s := sums[rows[i].Attachment]
+		if s == nil {
+			s = &flow.SpoofStat{Attachment: rows[i].Attachment}
+			sums[rows[i].Attachment] = s
+			order = append(order, rows[i].Attachment)
+		}
+		// Findings of one tenant may share rows: the most that one of them has.
+		s.Records, s.Packets = max(s.Records, rows[i].Records), max(s.Packets, rows[i].Packets)
+		s.Sources, s.Rate = 1, max(s.Rate, float64(rows[i].MaxRate))
+	}
+	var out []flow.Finding
+	length := time.Duration(slices.Max(cfg.WindowsS)) * time.Second
+	r := span(t.ts, length)
+	for _, a := range order {
+		owner, _ := t.d.deps.PortOwner(a)
+		if f, ok := spoofed(cfg, sums[a], owner, r); ok {
+			t.evidence(&f)
+			f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.d.hashes[f.Rule]
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// sumsPackets are the rules whose evidence is a number of packets: those that
+// see two packets where one was exported twice.
+var sumsPackets = []flow.Rule{flow.RuleSYNFlood, flow.RuleUDPFlood, flow.RuleICMPFlood, flow.RulePacketFlood, flow.RuleReflector}
+
+// Of conversations with four packets or more, fewer than half are seen by both
+// exporters where each sees a part: that must be shown by leastHeavy of them.
+const leastHeavy = 5
+
+// seenTwice reports whether a flood rests on what several exporters saw, none of
+// them enough alone, and nothing shows that they saw different packets.
+func (t *tickState) seenTwice(f *flow.Finding, q flow.SourceQuery, stats []flow.SourceStat) (bool, error) {
+	if t.d.cfg.Thresholds.Guards.SingleExport || !slices.Contains(sumsPackets, f.Rule) {
+		return false, nil
+	}
+	first, second, share := topExporters(stats)
+	if !second.IsValid() {
+		return false, nil
+	}
+	n := float64(f.Samples)
+	if excess(n*share, expectedOf(n, f.Score)) >= f.Threshold {
+		return false, nil
+	}
+	s, err := t.d.deps.Windows.SharedFlows(t.ctx, q, first, second)
+	switch {
+	case t.ctx.Err() != nil:
+		return false, t.ctx.Err()
+	case err != nil:
+		t.d.m.errors.WithLabelValues(stepSources).Inc()
+		t.d.warn(t.ts, "flows that exporters share not available, the verdict is held", err)
+		return true, nil
+	}
+	return s.Heavy < leastHeavy || 2*s.Both >= s.Heavy, nil
+}
+
+// topExporters returns the two exporters with the most outgoing packets, scaled,
+// and the first one's share of all.
+func topExporters(stats []flow.SourceStat) (first, second netip.Addr, share float64) {
+	sums, total := map[netip.Addr]uint64{}, uint64(0)
+	for i := range stats {
+		if stats[i].Dir == flow.Out {
+			sums[stats[i].Exporter] += stats[i].Scaled
+			total += stats[i].Scaled
+		}
+	}
+	before := func(a, b netip.Addr) bool {
+		return !b.IsValid() || sums[a] > sums[b] || sums[a] == sums[b] && a.Less(b)
+	}
+	for a := range sums {
+		switch {
+		case before(a, first):
+			first, second = a, first
+		case before(a, second):
+			second = a
+		}
+	}
+	if total > 0 {
+		share = float64(sums[first]) / float64(total)
+	}
+	return first, second, share
+}
+
+// expectedOf is the benign expectation that n packets have a score over: the
+// inverse of excess.
+func expectedOf(n, score float64) float64 {
+	lo, hi := 0.0, n
+	for range 60 {
+		if mid := (lo + hi) / 2; excess(n, mid) > score {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return hi
+}
+
+// rateLog is the last comparison of claimed sampling rates with handshakes.
+type rateLog struct {
+	at    time.Time
+	wrong map[netip.Addr]bool
+}
+
+const (
+	rateEvery = 5 * time.Minute
+	rateRange = 30 * time.Minute
+	// leastRate: below it both halves of a handshake are sampled too often to
+	// tell anything.
+	leastRate = 10
+)
+
+// checkRates compares the rates that exporters claim with how often both halves
+// of a handshake were sampled. A rate that is claimed ten times too high makes a
+// flood of a tenth of one, and nothing else shows it.
+func (t *tickState) checkRates() error {
+	cfg, l := &t.d.cfg.Thresholds.Guards, &t.d.guards.rates
+	if l.at.IsZero() || t.ts.Sub(l.at) >= rateEvery {
+		checks, err := t.d.deps.Windows.RateChecks(t.ctx, span(t.ts, rateRange), leastRate, cfg.RateSlack)
+		switch {
+		case t.ctx.Err() != nil:
+			return t.ctx.Err()
+		case err != nil:
+			t.d.m.errors.WithLabelValues(stepSources).Inc()
+			t.d.warn(t.ts, "claimed sampling rates could not be checked", err)
+			return nil
+		}
+		l.at, l.wrong = t.ts, map[netip.Addr]bool{}
+		for _, c := range checks {
+			if rateWrong(c) {
+				l.wrong[c.Exporter] = true
+			}
+		}
+	}
+	t.wrongRates = l.wrong
+	return nil
+}
+
+// rateWrong reports whether more tenants than the claimed rate explains have a
+// handshake of which both halves were sampled.
+func rateWrong(c flow.RateCheck) bool {
+	return excess(float64(c.Hits), c.Expected) >= oneWayProof
+}

@@ -1,0 +1,238 @@
+package detect
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"net/netip"
+	"slices"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// memSeen is what the guards look at in a flow row.
+type memSeen struct {
+	at            int64
+	tenant        netip.Addr
+	remote        netip.Addr
+	exporter      netip.Addr
+	hostPort      uint16
+	remotePort    uint16
+	svcPort       uint16
+	vlan          uint16
+	proto         uint8
+	dir           flow.Direction
+	class         flow.Class
+	instant       bool
+	packets, rate uint32
+	inIf          uint32
+	mac           [6]byte
+	bytes         uint64
+}
+
+func (m *memWindows) addSeen(rows []flow.FlowRow) {
+	for i := range rows {
+		if r := &rows[i]; !r.Spoofed {
+			m.seen = append(m.seen, memSeen{r.Time, r.Tenant, r.Remote, r.Exporter, r.HostPort, r.RemotePort, r.SvcPort, r.VLAN, r.IPProto, r.Dir, r.Class,
+				r.Start == r.End, uint32(r.Packets), r.Rate, r.InIf, r.SrcMAC, r.Bytes})
+		}
+	}
+}
+
+func (m *memWindows) eachSeen(q flow.SourceQuery, fn func(*memSeen)) {
+	from, to := q.Range.From.UnixNano(), q.Range.To.UnixNano()
+	for i := range m.seen {
+		f := &m.seen[i]
+		if f.tenant == q.Tenant && f.at >= from && f.at < to && (q.IPProto == 0 || f.proto == q.IPProto) &&
+			(!q.Remote.IsValid() || f.remote == q.Remote) && (q.SvcPort < 0 || int(f.svcPort) == q.SvcPort) {
+			fn(f)
+		}
+	}
+}
+
+func (m *memWindows) Sources(_ context.Context, q flow.SourceQuery) ([]flow.SourceStat, error) {
+	m.queries++
+	if m.err != nil || m.guardErr != nil {
+		return nil, cmp.Or(m.err, m.guardErr)
+	}
+	type key struct {
+		dir flow.Direction
+		at  flow.Attachment
+	}
+	sums := map[key]*flow.SourceStat{}
+	m.eachSeen(q, func(f *memSeen) {
+		k := key{f.dir, flow.Attachment{Exporter: f.exporter}}
+		if f.dir == flow.Out {
+			k.at = flow.Attachment{Exporter: f.exporter, InIf: f.inIf, SrcMAC: f.mac, VLAN: f.vlan}
+		}
+		s := sums[k]
+		if s == nil {
+			s = &flow.SourceStat{Dir: k.dir, Attachment: k.at, MinRate: math.MaxUint32}
+			sums[k] = s
+		}
+		s.Records, s.Packets, s.Scaled = s.Records+1, s.Packets+uint64(f.packets), s.Scaled+uint64(f.packets)*uint64(f.rate)
+		if f.packets >= 10 && f.instant {
+			s.Untimed += uint64(f.packets)
+		}
+		s.MinRate, s.MaxRate = min(s.MinRate, f.rate), max(s.MaxRate, f.rate)
+	})
+	var out []flow.SourceStat
+	for _, s := range sums {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b flow.SourceStat) int {
+		return cmp.Or(cmp.Compare(b.Records, a.Records), cmp.Compare(a.Dir, b.Dir), a.Exporter.Compare(b.Exporter), cmp.Compare(a.InIf, b.InIf), slices.Compare(a.SrcMAC[:], b.SrcMAC[:]), cmp.Compare(a.VLAN, b.VLAN))
+	})
+	return out, nil
+}
+
+func (m *memWindows) SharedFlows(_ context.Context, q flow.SourceQuery, a, b netip.Addr) (flow.SharedFlows, error) {
+	m.queries++
+	if m.err != nil || m.sharedErr != nil {
+		return flow.SharedFlows{}, cmp.Or(m.err, m.sharedErr)
+	}
+	type key struct {
+		remote     netip.Addr
+		rport, own uint16
+	}
+	sums := map[key][2]uint64{}
+	m.eachSeen(q, func(f *memSeen) {
+		i := slices.Index([]netip.Addr{a, b}, f.exporter)
+		if i < 0 || f.dir != flow.Out {
+			return
+		}
+		k := key{f.remote, f.remotePort, f.hostPort}
+		c := sums[k]
+		c[i] += uint64(f.packets)
+		sums[k] = c
+	})
+	var s flow.SharedFlows
+	for _, c := range sums {
+		if max(c[0], c[1]) >= 4 {
+			s.Heavy++
+			if c[0] > 0 && c[1] > 0 {
+				s.Both++
+			}
+		}
+	}
+	return s, nil
+}
+
+func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range) (flow.FleetAnswers, error) {
+	m.queries++
+	if m.err != nil || m.guardErr != nil {
+		return flow.FleetAnswers{}, cmp.Or(m.err, m.guardErr)
+	}
+	type sum struct {
+		was, answeredWas, is, answeredIs float64
+		active                           bool
+	}
+	sums := map[netip.Addr]*sum{}
+	add := func(r flow.Range, later bool) {
+		inRange(m.services, r, func(_ int64, w *flow.ServiceWindow) {
+			tcp := w.IPProto == flow.ProtoTCP && w.Role == flow.RoleClient
+			if !tcp && !later {
+				return
+			}
+			s := sums[w.Tenant]
+			if s == nil {
+				s = &sum{}
+				sums[w.Tenant] = s
+			}
+			s.active = s.active || later
+			switch n, a := float64(w.SYNOut+w.SYNACKIn), float64(w.SYNACKIn); {
+			case tcp && later:
+				s.is, s.answeredIs = s.is+n, s.answeredIs+a
+			case tcp:
+				s.was, s.answeredWas = s.was+n, s.answeredWas+a
+			}
+		})
+	}
+	add(base, false)
+	add(now, true)
+	var out flow.FleetAnswers
+	most := 50 * base.Seconds() / now.Seconds()
+	for _, s := range sums {
+		if s.active {
+			out.Active++
+		}
+		if s.was < 10 {
+			continue
+		}
+		out.Tenants++
+		p := min(1, most/s.was)
+		out.BaseOpened, out.BaseAnswered = out.BaseOpened+p*s.was, out.BaseAnswered+p*s.answeredWas
+		if s.is > 0 {
+			p = min(1, 50/s.is)
+			out.Opened, out.Answered = out.Opened+p*s.is, out.Answered+p*s.answeredIs
+		}
+	}
+	return out, nil
+}
+
+func (m *memWindows) RateChecks(_ context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error) {
+	m.queries++
+	if m.err != nil || m.guardErr != nil {
+		return nil, cmp.Or(m.err, m.guardErr)
+	}
+	type conn struct {
+		exporter, tenant, remote netip.Addr
+		rate                     uint32
+		rport, own               uint16
+	}
+	type claim struct {
+		exporter netip.Addr
+		rate     uint32
+	}
+	type claimBy struct {
+		claim
+		tenant netip.Addr
+	}
+	conns := map[conn][2]int{}
+	from, to := r.From.UnixNano(), r.To.UnixNano()
+	for i := range m.seen {
+		f := &m.seen[i]
+		syn := f.class == flow.ClassSYN && f.dir == flow.Out
+		if f.at < from || f.at >= to || f.proto != flow.ProtoTCP || f.rate < least || !syn && (f.class != flow.ClassSYNACK || f.dir != flow.In) {
+			continue
+		}
+		k := conn{f.exporter, f.tenant, f.remote, f.rate, f.remotePort, f.hostPort}
+		c := conns[k]
+		if syn {
+			c[0]++
+		} else {
+			c[1]++
+		}
+		conns[k] = c
+	}
+	sums := map[claimBy][2]float64{}
+	for k, c := range conns {
+		if c[1] == 0 {
+			continue
+		}
+		s := sums[claimBy{claim{k.exporter, k.rate}, k.tenant}]
+		s[0]++
+		if c[0] > 0 {
+			s[1]++
+		}
+		sums[claimBy{claim{k.exporter, k.rate}, k.tenant}] = s
+	}
+	checks := map[claim]*flow.RateCheck{}
+	for k, s := range sums {
+		c := checks[k.claim]
+		if c == nil {
+			c = &flow.RateCheck{Exporter: k.exporter, Rate: k.rate}
+			checks[k.claim] = c
+		}
+		c.Tenants++
+		c.Expected += -math.Expm1(-slack * s[0] / float64(k.rate))
+		if s[1] > 0 {
+			c.Hits++
+		}
+	}
+	var out []flow.RateCheck
+	for _, c := range checks {
+		out = append(out, *c)
+	}
+	return out, nil
+}
