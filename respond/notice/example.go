@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -37,6 +38,7 @@ func Example(kind string) flow.Notice {
 			Done: at.Add(400 * time.Millisecond), Attempts: 1,
 		},
 	}
+	key := inc.ID
 	switch kind {
 	case "held":
 		inc.Action, inc.Reason = nil, "many customers share the address"
@@ -47,17 +49,86 @@ func Example(kind string) flow.Notice {
 		inc.Reason = "the network could not be cut: locked: the guest is being migrated"
 	case "unverified":
 		inc.Reason = "the hypervisor reads back as cut but outgoing packets are still seen: 812 sampled packets since 2026-11-22 06:53:30 UTC"
+	case "restricted", "lifted":
+		inc.State, inc.Tier = flow.StateSuspended, flow.TierBlockPort
+		inc.Action.Measure = flow.Measure{Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{{Proto: flow.ProtoTCP, Port: 22}, {Proto: flow.ProtoICMP}}}
+		inc.Action.HoldS = 3600
 	case "released":
-		inc.Statement = "An outdated WordPress plugin was broken into.\nI reinstalled the server and turned on automatic updates."
+		inc.Statement = exampleStatement
 		inc.Restore = &flow.Action{Key: "FC-ABCDEFGHIJ-restore-2", Kind: "restore", Adapter: "node7", NICs: []flow.NIC{nic}, Intent: at.Add(time.Hour), Done: at.Add(time.Hour)}
+	case "statement":
+		inc.State, inc.Statement = flow.StateVerified, exampleStatement
+	case "reminder", "probation_ended":
+		inc.State = flow.StateVerified
+	case "refuse":
+		inc.State, inc.Prior, inc.Refuse = flow.StateVerified, 4, true
+		inc.Reason = "cut again after too many offences: a human decides whether the customer is served further"
+	case "escalated":
+		inc.State, inc.Reason = flow.StateVerified, "the customer has not answered in time"
+	case "frozen":
+		// No single incident: many at once.
+		inc = flow.Incident{Rules: []flow.Rule{flow.RuleNetscan}, Reason: "212 servers tripped netscan within 5 minutes, at most 20 do on an ordinary day", Updated: at}
 	}
 	return flow.Notice{
-		Key: inc.ID + "/" + kind + "/5", Incident: inc, Kind: kind, At: at,
+		Key: key + "/" + kind + "/5", Incident: inc, Kind: kind, At: at,
 		Evidence: flow.Evidence{
-			Incident: inc.ID, Tenant: ip, Frozen: at, From: at.Add(-70 * time.Second), To: at, Rows: 2,
-			Logs: []flow.EvidenceLog{{Form: "summary", Name: inc.ID + "-summary.txt", Text: "summary\n"}, {Form: "packets", Name: inc.ID + "-packets.txt", Text: "packets\n"}},
+			Incident: key, Tenant: ip, Frozen: at, From: at.Add(-70 * time.Second), To: at, Rows: 2,
+			Logs: []flow.EvidenceLog{{Form: "summary", Name: key + "-summary.txt", Text: "summary\n"}, {Form: "packets", Name: key + "-packets.txt", Text: "packets\n"}},
 		},
 	}
 }
 
 func stateOf(kind string) flow.State { return flow.State(kind) }
+
+const exampleStatement = "An outdated WordPress plugin was broken into.\nI reinstalled the server and turned on automatic updates."
+
+// variants are the forms in which a template may meet a kind: with everything,
+// with as little as can be, with each measure, and with more findings than are
+// shown.
+func variants(kind string) []flow.Notice {
+	full, bare, long := Example(kind), Example(kind), Example(kind)
+	bare.Incident.Holder = flow.Holder{}
+	bare.Incident.Findings, bare.Incident.Prior, bare.Incident.Statement = nil, 0, ""
+	bare.Evidence = flow.Evidence{}
+	for range 12 {
+		long.Incident.Findings = append(long.Incident.Findings, long.Incident.Findings...)
+		if len(long.Incident.Findings) > maxShown {
+			break
+		}
+	}
+	long.Evidence.Truncated = true
+	out := []flow.Notice{full, bare, long}
+	for _, m := range []flow.Measure{{Kind: flow.MeasureCut}, {Kind: flow.MeasureLimit, KbitS: 1500}, {Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{{Proto: flow.ProtoUDP, Port: 53}}}} {
+		n := Example(kind)
+		if n.Incident.Action == nil {
+			break
+		}
+		n.Incident.Action.Measure, n.Incident.Action.HoldS = m, 0
+		out = append(out, n)
+	}
+	return out
+}
+
+// exampleDetails are Details with every field.
+func exampleDetails(to Audience) Details {
+	at := time.Date(2026, 11, 29, 6, 53, 16, 0, time.UTC)
+	d := Details{LinkUntil: at, Deadline: at.Add(-48 * time.Hour), Probation: at.Add(240 * time.Hour), Outcome: "queued"}
+	if to == Customer {
+		d.Link = "https://abuse.example.org/case/AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
+	}
+	return d
+}
+
+// ExampleBatch is a digest of several kinds, more than it shows.
+func ExampleBatch() Batch {
+	var ns []flow.Notice
+	for i := range maxDigestRows + 5 {
+		n := Example([]string{"suspended", "held", "restricted"}[i%3])
+		n.At = n.At.Add(time.Duration(i) * time.Second)
+		n.Incident.ID = fmt.Sprintf("FC-EXAMPLE%03d", i)
+		n.Incident.Tenant = netip.AddrFrom4([4]byte{11, 0, 0, byte(i)})
+		n.Key = n.Incident.ID + "/" + n.Kind + "/1"
+		ns = append(ns, n)
+	}
+	return newBatch(ns)
+}

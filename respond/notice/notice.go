@@ -1,8 +1,10 @@
 // Package notice writes the texts of notices: what a customer or the staff
 // reads about an incident, in English or Russian, from text/template files
 // that a directory may override. In comes a flow.Notice, out goes a subject
-// and a text; nothing is sent here and no goroutine is started. It imports
-// flow only.
+// and a text. It also has what every channel needs beside the text: the record
+// of a delivery, the waiting that a busy receiver asks for, the digest of many
+// notices, and a trial of each kind. No goroutine is started. It imports flow
+// only.
 package notice
 
 import (
@@ -13,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -27,7 +30,7 @@ var embedded embed.FS
 // Audience is who reads a notice.
 type Audience string
 
-// The audiences. Customers get suspended, notified and released; staff all.
+// The audiences. Kinds says who gets what.
 const (
 	Customer Audience = "customer"
 	Staff    Audience = "staff"
@@ -45,14 +48,79 @@ type Config struct {
 	Company string
 	// PortalURL is where staff look at an incident; "{id}" is replaced. May be empty.
 	PortalURL string
+	// Details adds to a notice what the incident does not hold, above all the
+	// customer's signed link. It may be nil.
+	Details func(flow.Notice) Details
+}
+
+// Details are what templates may use beside the incident. Zero values mean that
+// it is not known, and the texts leave it out.
+type Details struct {
+	// Link leads the customer to the form for his statement. It is given to
+	// texts for customers only: whoever has it may answer in his name.
+	Link      string
+	LinkUntil time.Time
+	Deadline  time.Time // by when an answer is asked for
+	Probation time.Time // until when the holder is on probation after a release
+	Outcome   string    // of a statement: released, queued or refused
+}
+
+// Kind is one kind of notice and who has a text for it.
+type Kind struct {
+	Name            string
+	Customer, Staff bool
+}
+
+// Kinds are the kinds of notices that have a text of their own. Staff get any
+// other kind by the template staff-other, so that no notice is lost for want of
+// a text; customers get none of those.
+var Kinds = []Kind{
+	{"suspended", true, true},        // a measure is in force; with a milder one than the cut, restricted is written
+	{"restricted", true, true},       // a port is blocked, or the rate is limited
+	{"notified", true, true},         // only told
+	{"released", true, true},         // everything was given back
+	{"lifted", true, false},          // the time of a temporary measure is over
+	{"statement", true, true},        // the customer has answered
+	{"reminder", true, false},        // the customer has not answered
+	{"refuse", true, true},           // too many offences: a human decides on further service
+	{"probation_ended", true, false}, // the higher bar counts again
+	{"held", false, true},
+	{"failed", false, true},
+	{"unverified", false, true},
+	{"frozen", false, true},    // many tenants at once: automatic acts have stopped
+	{"escalated", false, true}, // a human must decide
 }
 
 // Names are the template files of each language: common holds shared blocks,
 // the others are named audience-kind. A file's first line is the subject, after
 // "Subject: "; an empty line follows, then the text.
-var Names = []string{
-	"common", "customer-suspended", "customer-notified", "customer-released", "staff-suspended", "staff-notified",
-	"staff-released", "staff-held", "staff-failed", "staff-unverified",
+var Names = func() []string {
+	names := []string{"common"}
+	for _, k := range Kinds {
+		if k.Customer {
+			names = append(names, "customer-"+k.Name)
+		}
+		if k.Staff {
+			names = append(names, "staff-"+k.Name)
+		}
+	}
+	return append(names, staffOther, staffDigest)
+}()
+
+const (
+	staffOther  = "staff-other"
+	staffDigest = "staff-digest"
+)
+
+// CustomerKinds are the kinds that customers are written to about.
+func CustomerKinds() []string {
+	var names []string
+	for _, k := range Kinds {
+		if k.Customer {
+			names = append(names, k.Name)
+		}
+	}
+	return names
 }
 
 // Message is a text that is ready to be sent.
@@ -82,12 +150,7 @@ func New(cfg Config) (*Writer, error) {
 		errs = append(errs, w.parse(os.DirFS(cfg.Dir), cfg.Dir+string(filepath.Separator)))
 	}
 	for lang := range w.langs {
-		for _, name := range Names[1:] {
-			aud, kind, _ := strings.Cut(name, "-")
-			if _, err := w.write(lang, Audience(aud), Example(kind)); err != nil {
-				errs = append(errs, err)
-			}
-		}
+		errs = append(errs, w.try(lang))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -105,9 +168,13 @@ func (w *Writer) parse(tree fs.FS, from string) error {
 	var errs []error
 	for _, d := range dirs {
 		if !d.IsDir() {
+			if strings.HasSuffix(d.Name(), ".txt") {
+				errs = append(errs, fmt.Errorf("%s%s: templates lie in a directory for each language, for example en/%s", from, d.Name(), d.Name()))
+			}
 			continue
 		}
 		lang := d.Name()
+		errs = append(errs, unknown(tree, lang, from))
 		set := w.langs[lang]
 		if set == nil {
 			set = template.New("").Option("missingkey=error").Funcs(funcs)
@@ -133,29 +200,104 @@ func (w *Writer) parse(tree fs.FS, from string) error {
 	return errors.Join(errs...)
 }
 
-// Write renders a notice for an audience in a language.
-func (w *Writer) Write(n flow.Notice, to Audience, language string) (Message, error) {
-	language, _, _ = strings.Cut(strings.ToLower(language), "-") // ru-RU is ru
-	if w.langs[language] == nil {
-		language = DefaultLanguage
+// unknown reports templates whose name nothing asks for: a slip of the pen
+// would otherwise leave the built-in text in force, unseen.
+func unknown(tree fs.FS, lang, from string) error {
+	files, err := fs.ReadDir(tree, lang)
+	if err != nil {
+		return fmt.Errorf("read templates in %s%s: %w", from, lang, err)
 	}
-	return w.write(language, to, n)
+	var errs []error
+	for _, f := range files {
+		name, isText := strings.CutSuffix(f.Name(), ".txt")
+		if isText && !slices.Contains(Names, name) {
+			errs = append(errs, fmt.Errorf("%s%s/%s: no such template; there are %s", from, lang, f.Name(), strings.Join(Names, ", ")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
-func (w *Writer) write(language string, to Audience, n flow.Notice) (Message, error) {
-	name := string(to) + "-" + n.Kind
-	var b strings.Builder
-	if err := w.langs[language].ExecuteTemplate(&b, name, w.view(n)); err != nil {
-		return Message{}, fmt.Errorf("write notice %s (%s/%s.txt): %w", n.Key, language, name, err)
+// try renders every template of a language on everything that it may meet.
+func (w *Writer) try(lang string) error {
+	var errs []error
+	for _, name := range Names[1:] {
+		if name == staffDigest {
+			_, err := w.WriteDigest(ExampleBatch(), lang)
+			errs = append(errs, err)
+			continue
+		}
+		aud, kind, _ := strings.Cut(name, "-")
+		errs = append(errs, w.tryOne(lang, name, kind, Audience(aud)))
 	}
-	head, text, ok := strings.Cut(b.String(), "\n")
+	return errors.Join(errs...)
+}
+
+// tryOne gives the first error only: the others are mostly the same.
+func (w *Writer) tryOne(lang, name, kind string, to Audience) error {
+	for _, n := range variants(kind) {
+		v := w.view(n, to)
+		for _, d := range []Details{v.Details, {}, exampleDetails(to)} {
+			v.Details = d
+			if _, err := w.write(lang, name, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// templateOf names the template of a notice. A cut and a milder measure are one
+// kind to the controller; to whoever reads it, they are not.
+func (w *Writer) templateOf(n flow.Notice, to Audience) string {
+	kind := n.Kind
+	if a := n.Incident.Action; kind == "suspended" && a != nil && a.Taken() != flow.MeasureCut {
+		kind = "restricted"
+	}
+	name := string(to) + "-" + kind
+	if to == Staff && (!slices.Contains(Names, name) || name == staffDigest) {
+		return staffOther
+	}
+	return name
+}
+
+// Write renders a notice for an audience in a language.
+func (w *Writer) Write(n flow.Notice, to Audience, language string) (Message, error) {
+	return w.write(w.language(language), w.templateOf(n, to), w.view(n, to))
+}
+
+// language is the nearest that has templates: ru-RU is ru.
+func (w *Writer) language(l string) string {
+	l, _, _ = strings.Cut(strings.ToLower(l), "-")
+	if w.langs[l] == nil {
+		return DefaultLanguage
+	}
+	return l
+}
+
+// write renders a template. Answers are found by the id in the subject.
+func (w *Writer) write(language, name string, v view) (Message, error) {
+	m, err := w.render(language, name, v)
+	if err != nil {
+		return m, fmt.Errorf("write notice %s: %w", v.Key, err)
+	}
+	if id := "[" + v.ID + "]"; v.ID != "" && !strings.Contains(m.Subject, id) {
+		m.Subject = id + " " + m.Subject
+	}
+	return m, nil
+}
+
+func (w *Writer) render(language, name string, data any) (Message, error) {
+	var b strings.Builder
+	if w.langs[language].Lookup(name) == nil {
+		return Message{}, fmt.Errorf("there is no text %s/%s.txt", language, name)
+	}
+	if err := w.langs[language].ExecuteTemplate(&b, name, data); err != nil {
+		return Message{}, fmt.Errorf("%s/%s.txt: %w", language, name, err)
+	}
+	head, text, ok := strings.Cut(strings.TrimLeft(b.String(), "\n"), "\n")
 	subject, found := strings.CutPrefix(head, "Subject: ")
 	if !ok || !found {
 		return Message{}, fmt.Errorf("template %s/%s.txt: the first line must be \"Subject: …\", it is %q", language, name, head)
-	}
-	id := "[" + n.Incident.ID + "]"
-	if !strings.Contains(subject, id) {
-		subject = id + " " + subject // answers are found by it
 	}
 	subject = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -163,66 +305,9 @@ func (w *Writer) write(language string, to Audience, n flow.Notice) (Message, er
 		}
 		return r
 	}, subject)
-	return Message{Subject: strings.TrimSpace(subject), Text: strings.Trim(text, "\n") + "\n", Language: language}, nil
-}
-
-// view is what templates may use.
-type view struct {
-	flow.Notice
-	ID, IP, Server string
-	Company, URL   string
-	Rules          []flow.Rule
-	Findings       []flow.Finding // at most ten, strongest first
-	More           int            // findings beyond those
-	CutAt          time.Time      // when the network was read back as cut
-	RestoredAt     time.Time
-	Nth            int // which incident of this holder it is, from 1
-}
-
-const maxShown = 10
-
-func (w *Writer) view(n flow.Notice) view {
-	inc := n.Incident
-	v := view{
-		Notice: n, ID: inc.ID, IP: inc.Tenant.String(), Server: inc.Holder.VDS, Company: w.cfg.Company, Rules: inc.Rules,
-		Findings: inc.Findings, Nth: inc.Prior + 1, URL: strings.ReplaceAll(w.cfg.PortalURL, "{id}", inc.ID),
+	m := Message{Subject: strings.TrimSpace(subject), Text: strings.Trim(text, "\n") + "\n", Language: language}
+	if m.Subject == "" || strings.TrimSpace(m.Text) == "" {
+		return Message{}, fmt.Errorf("template %s/%s.txt: subject and text must not be empty", language, name)
 	}
-	if len(v.Findings) > maxShown {
-		v.More, v.Findings = len(v.Findings)-maxShown, v.Findings[:maxShown]
-	}
-	v.CutAt, v.RestoredAt = n.At, n.At
-	if inc.Action != nil && !inc.Action.Done.IsZero() {
-		v.CutAt = inc.Action.Done
-	}
-	if inc.Restore != nil && !inc.Restore.Done.IsZero() {
-		v.RestoredAt = inc.Restore.Done
-	}
-	return v
-}
-
-var funcs = template.FuncMap{
-	"utc": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"proto": func(p uint8) string {
-		switch p {
-		case flow.ProtoTCP:
-			return "TCP"
-		case flow.ProtoUDP:
-			return "UDP"
-		case flow.ProtoICMP, flow.ProtoICMPv6:
-			return "ICMP"
-		}
-		return fmt.Sprintf("IP/%d", p)
-	},
-	"scan": func(r flow.Rule) bool {
-		switch r {
-		case flow.RuleNetscan, flow.RuleBlockscan, flow.RuleUDPSweep, flow.RuleICMPSweep:
-			return true
-		}
-		return false
-	},
-	"ports": func(r flow.Rule) bool { return r == flow.RulePortscan },
-	"whole": func(f float64) string { return fmt.Sprintf("%.0f", f) },
-	"join":  strings.Join,
-	// quote keeps every line of a person's text apart from ours.
-	"quote": func(s string) string { return "> " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n> ") },
+	return m, nil
 }

@@ -8,43 +8,66 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// Each kind in each language, as a customer or the staff will read it.
+// Each kind in each language, as a customer or the staff will read it: with the
+// incident alone, and with a link and dates.
 func TestGolden(t *testing.T) {
-	w, err := New(Config{Company: "Example Hosting", PortalURL: "https://abuse.example.org/i/{id}"})
+	cfg := Config{Company: "Example Hosting", PortalURL: "https://abuse.example.org/i/{id}"}
+	plain, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Details = func(flow.Notice) Details { return exampleDetails(Customer) }
+	linked, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, lang := range []string{"en", "ru"} {
 		for _, name := range Names[1:] {
-			t.Run(lang+"/"+name, func(t *testing.T) {
-				aud, kind, _ := strings.Cut(name, "-")
-				m, err := w.Write(Example(kind), Audience(aud), lang)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got := "Subject: " + m.Subject + "\n\n" + m.Text
-				file := filepath.Join("testdata", lang, name+".golden")
-				if *update {
-					if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			for sub, w := range map[string]*Writer{"": plain, "linked": linked} {
+				t.Run(filepath.Join(lang, sub, name), func(t *testing.T) {
+					aud, kind, _ := strings.Cut(name, "-")
+					var m Message
+					if name == staffDigest {
+						m, err = w.WriteDigest(ExampleBatch(), lang)
+					} else {
+						m, err = w.Write(Example(kind), Audience(aud), lang)
+					}
+					if err != nil {
 						t.Fatal(err)
 					}
-					if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-						t.Fatal(err)
+					got := "Subject: " + m.Subject + "\n\n" + m.Text
+					if link := exampleDetails(Customer).Link; aud == "staff" && strings.Contains(got, link) {
+						t.Errorf("staff read the customer's link")
 					}
-				}
-				want, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if d := cmp.Diff(string(want), got); d != "" {
-					t.Errorf("%s (-want +got):\n%s", file, d)
-				}
-			})
+					golden(t, filepath.Join("testdata", lang, sub, name+".golden"), got)
+				})
+			}
 		}
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", file, d)
 	}
 }
 
@@ -134,6 +157,17 @@ func TestDirOverrides(t *testing.T) {
 	for _, want := range []string{"NoSuchField", "en/staff-held.txt", `ru/staff-held.txt: the first line must be "Subject`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %q:\n%v", want, err)
+		}
+	}
+	write("en/staff-hold.txt", "Subject: x\n\ny\n")
+	write("staff-held.txt", "Subject: x\n\ny\n")
+	write("ru/customer-reminder.txt", "Subject:  \n\ny\n")
+	if _, err = New(Config{Dir: dir}); err == nil {
+		t.Fatal("templates that nothing asks for were accepted")
+	}
+	for _, want := range []string{"en/staff-hold.txt: no such template; there are common, customer-suspended,", "staff-held.txt: templates lie in a directory for each language", "ru/customer-reminder.txt: subject and text must not be empty"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q:\n%v", want, err)
 		}
 	}
 	if _, err := New(Config{Dir: filepath.Join(dir, "missing")}); err == nil {

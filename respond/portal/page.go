@@ -129,21 +129,21 @@ func (h *Handler) about(v visit) page {
 	at := h.deps.Links.path + "/" + v.token
 	p.OtherAt, p.Action = at+"?lang="+p.Other, at+"?lang="+p.Lang
 	p.ID, p.IP, p.Server, p.Expires = v.inc.ID, v.inc.Tenant.String(), v.inc.Holder.VDS, v.expires
-	p.State = standing(v.inc.State)
+	p.State = standing(v.inc)
 	return p
 }
 
-// standing is what an incident's state means to the customer.
-func standing(s flow.State) string {
-	switch s {
-	case flow.StateSuspending, flow.StateSuspended, flow.StateVerified, flow.StateUnverified:
-		return "cut"
-	case flow.StateReleasing:
+// standing is what an incident means to the customer now.
+func standing(inc flow.Incident) string {
+	switch {
+	case inc.State == flow.StateReleasing:
 		return "releasing"
-	case flow.StateOpen, flow.StateNotified, flow.StateHeld, flow.StateApproval, flow.StateFailed:
+	case !inc.State.Cut():
 		return "warned"
+	case inc.Action != nil && inc.Action.Taken() != flow.MeasureCut:
+		return "restricted"
 	}
-	return "restricted"
+	return "cut"
 }
 
 // form is the page with the questions.
