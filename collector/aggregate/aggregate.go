@@ -13,9 +13,9 @@ type Aggregator struct {
 	mask ip // of v6 tenants
 
 	windows  windows
-	hosts    table[hostRow]
-	services table[serviceRow]
-	pairs    table[pairRow]
+	hosts    keyed[hostRow]
+	services keyed[serviceRow]
+	pairs    pairTable
 	upper    upperWords // of pairs
 	remotes  setPool
 	ports    portPool
@@ -30,25 +30,32 @@ type Aggregator struct {
 	pipeline pipeline
 }
 
-// table holds the keys of one kind in all windows.
+// table holds the rows of one kind in all windows.
 type table[T any] struct {
-	index index
-	rows  slab[T]
-	max   int      // keys
-	hot   []uint32 // rows that are due before their window
-	due   []uint32 // those of them that the present round hands over
-	full  uint64   // contributions that found no room
+	rows slab[T]
+	max  int      // keys
+	hot  []uint32 // rows that are due before their window
+	due  []uint32 // those of them that the present round hands over
+	heat uint     // by how many bits a row must be hotter than usual
+	full uint64   // contributions that found no room
 }
 
-func (t *table[T]) init(mem *memory, choices uint32) {
-	t.index, t.rows.mem = newIndex(mem, minBuckets, choices), mem
+// keyed is a table of hosts or of services.
+type keyed[T any] struct {
+	table[T]
+	index index
+}
+
+type pairTable struct {
+	table[pairRow]
+	index pairIndex
 }
 
 // minBuckets is the size of an index without keys.
 const minBuckets = 16
 
 // maxBuckets bounds an index of max keys: it is a quarter to a half full then.
-func maxBuckets(keys int) int {
+func maxBuckets(keys, ways int) int {
 	return max(minBuckets, 1<<bits.Len(uint(2*keys/ways)))
 }
 
@@ -64,9 +71,9 @@ func New(cfg Config, write func(*flow.Batch)) *Aggregator {
 	a.chunk.write = write
 	a.windows.init()
 	mem := newMemory(a)
-	a.hosts.init(mem, 2)
-	a.services.init(mem, 2)
-	a.pairs.init(mem, 1) // nearly all are new, and one that finds no room takes another's
+	a.hosts.index, a.hosts.rows.mem = newIndex(mem, minBuckets), mem
+	a.services.index, a.services.rows.mem = newIndex(mem, minBuckets), mem
+	a.pairs.index, a.pairs.rows.mem = newPairIndex(mem, minBuckets), mem
 	a.set(cfg)
 	return a
 }
@@ -91,7 +98,7 @@ func (a *Aggregator) Reconfigure(cfg Config) error {
 
 func (a *Aggregator) hostHash(row uint32) (uint64, uint16) {
 	h := a.hosts.rows.at(row)
-	return hashHost(hashTenant(h.tenant), h.rate), h.win
+	return hashHost(hashTenant(h.tenant()), h.rate), h.win
 }
 
 func (a *Aggregator) serviceHash(row uint32) (uint64, uint16) {
@@ -100,22 +107,29 @@ func (a *Aggregator) serviceHash(row uint32) (uint64, uint16) {
 	return hashService(h, s.svc, s.proto, s.role), win
 }
 
-func (a *Aggregator) pairHash(row uint32) (uint64, uint16) {
-	p := a.pairs.rows.at(row)
-	h, win := a.hostHash(p.host)
-	return hashPair(h, a.remote(p, row), p.proto), win
+func (a *Aggregator) pairHash(e *pairEntry) uint64 {
+	h, _ := a.hostHash(e.host())
+	switch form := e.key & pairFormMask; form {
+	case formOther, formV6:
+		p := a.pairs.rows.at(e.row())
+		return hashPair(h, a.remote(p, e.row()), p.proto)
+	default:
+		return hashPair(h, ip{lo: v4Prefix | e.key>>32}, formProtos[form])
+	}
 }
 
 // grow doubles the index of a kind, if it may.
-func (a *Aggregator) grow(kind int) bool {
-	var ok bool
+func (a *Aggregator) grow(kind int) (ok bool) {
 	switch kind {
 	case kindHosts:
 		ok = a.hosts.grow(a.hostHash)
 	case kindServices:
 		ok = a.services.grow(a.serviceHash)
 	case kindPairs:
-		ok = a.pairs.grow(a.pairHash)
+		var x pairIndex
+		if x, ok = a.pairs.index.grown(maxBuckets(a.pairs.max, pairWays), a.pairHash); ok {
+			a.pairs.index = x
+		}
 	}
 	if ok {
 		for _, w := range a.windows.byID[1:] {
@@ -126,8 +140,8 @@ func (a *Aggregator) grow(kind int) bool {
 	return ok
 }
 
-func (t *table[T]) grow(hash func(uint32) (uint64, uint16)) bool {
-	x, ok := t.index.grown(maxBuckets(t.max), hash)
+func (t *keyed[T]) grow(hash func(uint32) (uint64, uint16)) bool {
+	x, ok := t.index.grown(maxBuckets(t.max, ways), hash)
 	if ok {
 		t.index = x
 	}
@@ -145,7 +159,7 @@ func (a *Aggregator) remote(p *pairRow, row uint32) ip {
 
 // newKey returns a free way for a new key of a kind, or ok false if there is no
 // room.
-func newKey[T any](a *Aggregator, t *table[T], kind int, hash uint64, win uint16) (at uint32, ok bool) {
+func newKey[T any](a *Aggregator, t *keyed[T], kind int, hash uint64, win uint16) (at uint32, ok bool) {
 	if t.index.n >= t.max {
 		return 0, false
 	}

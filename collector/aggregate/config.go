@@ -49,7 +49,7 @@ type Config struct {
 	// MaxKeys bounds the hosts, and the services, that an Aggregator holds over
 	// all windows: 4,000,000. What finds no room is refused and counted.
 	MaxKeys int
-	// MaxPairs bounds the pairs over all windows: 1,000,000, about 130 MB. Beyond
+	// MaxPairs bounds the pairs over all windows: 1,000,000, at most about 130 MB. Beyond
 	// it a newcomer takes the place of the pair that is worth least.
 	MaxPairs int
 }
@@ -63,8 +63,9 @@ const (
 	DefaultMaxPairs     = 1_000_000
 )
 
-// maxKeysLimit keeps the number of a row, and the size of an index, in 32 bits.
-const maxKeysLimit = 1 << 28
+// maxKeysLimit keeps the number of a host's row in the 23 bits that a pair has
+// for it.
+const maxKeysLimit = 8_000_000
 
 // maxAgeLimit bounds MaxAge: one record may touch MaxAge/10 s windows, and that
 // is the work that a single forged record can cause.

@@ -71,7 +71,7 @@ func classes(n func(i int) uint64) flow.Classes {
 }
 
 func (a *Aggregator) key(h *hostRow) flow.Key {
-	return flow.Key{Start: a.windows.byID[h.win].start(), Tenant: h.tenant.addr(), Rate: h.rate}
+	return flow.Key{Start: a.windows.byID[h.win].start(), Tenant: h.tenant().addr(), Rate: h.rate}
 }
 
 // emitHost appends the row to the chunk and starts its counters again at zero.
@@ -82,7 +82,7 @@ func (a *Aggregator) emitHost(h *hostRow) {
 		UDPOutPackets: uint64(h.udpOut), ICMPOutPackets: uint64(h.icmpOut), ICMPErrOut: uint64(h.icmpErrOut),
 		BogonOut: uint64(h.bogonOut), SpoofOut: uint64(h.spoofOut),
 	})
-	*h = hostRow{tenant: h.tenant, rate: h.rate, win: h.win, flags: h.flags & rowHot}
+	h.reset(h.tenant(), h.rate, h.win, h.flags&rowHot)
 }
 
 func (a *Aggregator) emitService(s *serviceRow) {

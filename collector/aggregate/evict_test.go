@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -79,5 +80,44 @@ func TestPairsAboveTheFloorGoOutEarly(t *testing.T) {
 	}
 	if s := a.Stats(); s.PairsEvicted != 0 || s.Keys != 0 {
 		t.Errorf("%d evicted below the floor, %d keys left", s.PairsEvicted, s.Keys)
+	}
+}
+
+// TestChurnWhileClosing: pairs that give way while windows are handed over in
+// small slices leave none behind, and none in another's name.
+func TestChurnWhileClosing(t *testing.T) {
+	cfg := testConfig()
+	cfg.FlowPolicy, cfg.MaxPairs = FlowOff, 2000
+	var rows sink
+	front, a, b := NewFront(cfg, 1), New(cfg, rows.write), &Block{}
+	seen := map[string]uint64{} // packets sent, by window and remote
+	const records = 200_000
+	for i := range records {
+		now := t0 + int64(i)*60*sec/records
+		r := rec(rate(50), conversation(uint64(20+i%7), 1000), to(remote(i%3001)), at(now))
+		seen[fmt.Sprint(now/windowNS, r.Dst)] += r.Packets * 50
+		front.Route([]flow.Record{*r}, []*Block{b})
+		if i%100 == 0 {
+			a.Take(b)
+			b.Items = b.Items[:0]
+			a.Flush(now, false, 16)
+		}
+	}
+	a.Take(b)
+	a.Flush(t0+200*sec, true, 0)
+	if s := a.Stats(); s.Keys != 0 || s.Windows != 0 {
+		t.Errorf("%d keys and %d windows are left", s.Keys, s.Windows)
+	}
+	got := map[string]uint64{}
+	for _, p := range rows.Pairs {
+		got[fmt.Sprint(p.Start*sec/windowNS, p.Remote)] += p.OutPackets * 50
+	}
+	if len(got) == 0 {
+		t.Fatal("no pairs")
+	}
+	for k, n := range got {
+		if n > seen[k] {
+			t.Errorf("%s: %d packets stored, %d sent", k, n, seen[k])
+		}
 	}
 }

@@ -73,7 +73,24 @@ func (a *Aggregator) begin(now int64, all bool) {
 	slices.SortFunc(r.closing, func(v, w *window) int { return int(v.no - w.no) })
 }
 
-func (t *table[T]) turnHot() { t.hot, t.due = t.due[:0], t.hot }
+// turnHot makes the hot rows there are due. When they are many, what is normal
+// here is not: a row must then be twice as hot to go out before its time.
+func (t *table[T]) turnHot() {
+	switch n := len(t.hot); {
+	case n > manyHot && t.heat < maxHeat:
+		t.heat++
+	case n < manyHot/4 && t.heat > 0:
+		t.heat--
+	}
+	t.hot, t.due = t.due[:0], t.hot
+}
+
+// manyHot is how many rows of a kind may be hot in a round. A round is 2 s; 8192
+// rows are a fifth of what closing a window of 50,000 hosts hands over.
+const (
+	manyHot = 8192
+	maxHeat = 11 // 16,384 attempts: a row counts up to 65,535
+)
 
 // slice goes on with the round, to its end if limit is not above 0.
 func (a *Aggregator) slice(limit int) {
@@ -88,7 +105,11 @@ func (a *Aggregator) slice(limit int) {
 		}
 	}
 	for ; r.kind < numKinds; r.kind, r.window, r.pos = r.kind+1, 0, 0 {
-		if !a.closeLists() || !a.closeRest() {
+		if r.kind == kindPairs {
+			if !a.closePairs() {
+				return
+			}
+		} else if !a.closeLists() || !a.closeRest() {
 			return
 		}
 	}
@@ -109,11 +130,11 @@ func (r *round) pay(cost int) bool {
 func (a *Aggregator) hotRows(kind int) (done bool) {
 	switch kind {
 	case kindPairs:
-		return eachHot(a, &a.pairs, (*Aggregator).coolPair)
+		return eachHot(a, &a.pairs.table, (*Aggregator).coolPair)
 	case kindServices:
-		return eachHot(a, &a.services, (*Aggregator).coolService)
+		return eachHot(a, &a.services.table, (*Aggregator).coolService)
 	}
-	return eachHot(a, &a.hosts, (*Aggregator).coolHost)
+	return eachHot(a, &a.hosts.table, (*Aggregator).coolHost)
 }
 
 func eachHot[T any](a *Aggregator, t *table[T], cool func(*Aggregator, *T, uint32)) (done bool) {
@@ -207,7 +228,7 @@ const (
 )
 
 // fetchKeys fetches ahead of pos: the buckets of the next but one run of keys,
-// and the rows of the next.
+// the rows of the next, and the hosts of this one's services.
 func (a *Aggregator) fetchKeys(kind int, at []uint32, pos int) {
 	x := a.index(kind)
 	lines := a.pipeline.lines[:0]
@@ -217,11 +238,15 @@ func (a *Aggregator) fetchKeys(kind int, at []uint32, pos int) {
 	for _, k := range at[min(pos+fetchRun, len(at)):min(pos+2*fetchRun, len(at))] {
 		lines = a.rowLines(lines, kind, *x.way(k))
 	}
+	for _, k := range at[pos:min(pos+fetchRun, len(at))] {
+		lines = a.hostLine(lines, kind, *x.way(k))
+	}
 	prefetch(lines)
 }
 
-// fetchBucketRows fetches the rows of the run of buckets after that at pos. The
-// buckets themselves follow each other, which the processor sees by itself.
+// fetchBucketRows fetches the rows of the run of buckets after that at pos, and
+// the hosts of this one's services. The buckets themselves follow each other,
+// which the processor sees by itself.
 func (a *Aggregator) fetchBucketRows(kind, pos int) {
 	x := a.index(kind)
 	lines := a.pipeline.lines[:0]
@@ -230,35 +255,100 @@ func (a *Aggregator) fetchBucketRows(kind, pos int) {
 			lines = a.rowLines(lines, kind, k)
 		}
 	}
+	for i := pos; i < min(pos+bucketRun, len(x.buckets)); i++ {
+		for _, k := range &x.buckets[i] {
+			lines = a.hostLine(lines, kind, k)
+		}
+	}
 	prefetch(lines)
 }
 
-// rowLines appends where the row of a closing window's key lies, if it will be
-// read.
+// rowLines appends where the row of a closing window's key lies.
 func (a *Aggregator) rowLines(lines []uintptr, kind int, k uint64) []uintptr {
-	if kind == kindPairs && k&worthMask != worthKeep || !a.round.isClosing(k) {
-		return lines
+	switch {
+	case !a.round.isClosing(k):
+	case kind == kindServices:
+		lines = append(lines, line(a.services.rows.at(rowOf(k))))
+	case kind == kindHosts:
+		at := line(a.hosts.rows.at(rowOf(k)))
+		lines = append(lines, at, at+hostCold)
 	}
-	switch row := rowOf(k); kind {
-	case kindPairs:
-		lines = append(lines, line(a.pairs.rows.at(row)))
-	case kindServices:
-		lines = append(lines, line(a.services.rows.at(row)))
-	case kindHosts:
-		h := a.hosts.rows.at(row)
-		lines = append(lines, line(&h.bytes), line(&h.flags))
+	return lines
+}
+
+// hostLine appends where the host of a closing window's service lies, whose row
+// was fetched a run before.
+func (a *Aggregator) hostLine(lines []uintptr, kind int, k uint64) []uintptr {
+	if kind == kindServices && a.round.isClosing(k) {
+		lines = append(lines, line(a.hosts.rows.at(a.services.rows.at(rowOf(k)).host)))
 	}
 	return lines
 }
 
 func (a *Aggregator) index(kind int) *index {
-	switch kind {
-	case kindPairs:
-		return &a.pairs.index
-	case kindServices:
+	if kind == kindServices {
 		return &a.services.index
 	}
 	return &a.hosts.index
+}
+
+// closePairs closes the pairs of all windows that are due. A slice ends between
+// two buckets that are beside each other only after the second: what gives way
+// in between must not bring a pair of the second back to the first.
+func (a *Aggregator) closePairs() (done bool) {
+	r, x := &a.round, &a.pairs.index
+	cost := 0
+	for ; len(r.closing) > 0 && r.pos < len(x.buckets); r.pos++ {
+		if r.pos%bucketRun == 0 {
+			a.fetchPairRows(r.pos)
+		}
+		cost += costLook
+		b := &x.buckets[r.pos]
+		for i := range b {
+			for e := &b[i]; e.key != 0 && r.isOf[e.win()]; { // another may come back to its place
+				cost += a.closePair(e)
+				x.remove(uint32(r.pos), e)
+			}
+		}
+		if r.pos%2 == 0 {
+			continue
+		}
+		if !r.pay(cost) {
+			r.pos++
+			return false
+		}
+		cost = 0
+	}
+	return true
+}
+
+func (a *Aggregator) fetchPairRows(pos int) {
+	x := &a.pairs.index
+	lines := a.pipeline.lines[:0]
+	for i := min(pos+bucketRun, len(x.buckets)); i < min(pos+2*bucketRun, len(x.buckets)); i++ {
+		for j := range x.buckets[i] {
+			if e := &x.buckets[i][j]; e.val&worthMask == worthKeep && e.key != 0 && a.round.isOf[e.win()] {
+				lines = append(lines, line(a.pairs.rows.at(e.row())), line(a.hosts.rows.at(e.host())))
+			}
+		}
+	}
+	prefetch(lines)
+}
+
+// closePair hands a closing window's pair over, if it is to be stored. It
+// returns what that cost.
+func (a *Aggregator) closePair(e *pairEntry) (cost int) {
+	if e.val&worthMask != worthKeep {
+		a.stats.pairsBelowFloor++
+		a.dropPair(e)
+		return costLook
+	}
+	row := e.row()
+	a.pairs.rows.put(row)
+	if p := a.pairs.rows.at(row); p.flags&rowDirty != 0 {
+		a.emitPair(p, row)
+	}
+	return costRow
 }
 
 // closeKey takes a closing window's key out and hands its row over. It returns
@@ -269,15 +359,6 @@ func (a *Aggregator) closeKey(kind int, at uint32) (cost int) {
 	x.remove(at)
 	row := rowOf(k)
 	switch kind {
-	case kindPairs:
-		a.pairs.rows.put(row)
-		if k&worthMask != worthKeep {
-			a.stats.pairsBelowFloor++
-			return costLook
-		}
-		if p := a.pairs.rows.at(row); p.flags&rowDirty != 0 {
-			a.emitPair(p, row)
-		}
 	case kindServices:
 		a.services.rows.put(row)
 		if s := a.services.rows.at(row); s.flags&rowDirty != 0 {

@@ -1,19 +1,20 @@
 package aggregate
 
-import "math/bits"
+import (
+	"math/bits"
+	"unsafe"
+)
 
 // ways is the number of keys in a bucket, which is one cache line.
 const ways = 8
 
-// bucket holds keys: tag<<(32+winBits) | window<<32 | row<<worthBits | worth.
-// 0 is a free way.
+// bucket holds keys: tag<<(32+winBits) | window<<32 | row. 0 is a free way: no
+// window has the handle 0.
 type bucket [ways]uint64
 
 const (
-	winBits   = 13 // window handles: two for each window of maxAgeLimit, at least
-	maxWin    = 1 << winBits
-	worthBits = 2
-	worthMask = 1<<worthBits - 1
+	winBits = 13 // window handles: two for each window of maxAgeLimit, at least
+	maxWin  = 1 << winBits
 )
 
 // noRow: there is no such key.
@@ -28,12 +29,11 @@ type index struct {
 	mem     *memory
 	buckets []bucket
 	mask    uint32
-	choices uint32 // buckets of a key: 1 or 2
-	n       int    // keys
+	n       int // keys
 }
 
-func newIndex(mem *memory, buckets int, choices uint32) index {
-	return index{mem: mem, buckets: mem.buckets(buckets), mask: uint32(buckets - 1), choices: choices}
+func newIndex(mem *memory, buckets int) index {
+	return index{mem: mem, buckets: bucketsOf[bucket](mem, buckets), mask: uint32(buckets - 1)}
 }
 
 // at returns the number of the first bucket of hash in a window; the second is
@@ -48,18 +48,15 @@ func tagOf(hash uint64, win uint16) uint32 {
 
 func winOf(key uint64) uint16 { return uint16(key>>32) & (maxWin - 1) }
 
-func rowOf(key uint64) uint32 { return uint32(key) >> worthBits }
+func rowOf(key uint64) uint32 { return uint32(key) }
 
 // row returns the row of the first key with that tag, or noRow. Whether it is
 // the one that was meant, the row tells.
 func (x *index) row(at, tag uint32) uint32 {
-	b := &x.buckets[at]
+	b := x.bucket(at)
 	m := b.match(tag)
 	if m == 0 {
-		if x.choices == 1 {
-			return noRow
-		}
-		b = &x.buckets[at^1]
+		b = x.bucket(at ^ 1)
 		if m = b.match(tag); m == 0 {
 			return noRow
 		}
@@ -99,7 +96,7 @@ func (b *bucket) match(tag uint32) (m uint32) {
 
 // free returns a free way, by bucket·ways + way.
 func (x *index) free(at uint32) (_ uint32, ok bool) {
-	for n := range x.choices {
+	for n := range uint32(2) {
 		for i, k := range &x.buckets[at^n] {
 			if k == 0 {
 				return (at^n)*ways + uint32(i), true
@@ -109,14 +106,19 @@ func (x *index) free(at uint32) (_ uint32, ok bool) {
 	return 0, false
 }
 
-func (x *index) way(at uint32) *uint64 { return &x.buckets[at/ways][at%ways] }
+// bucket returns a bucket without reading it, see slab.at.
+func (x *index) bucket(at uint32) *bucket {
+	return (*bucket)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(x.buckets)), uintptr(at)*unsafe.Sizeof(bucket{})))
+}
+
+func (x *index) way(at uint32) *uint64 { return &x.bucket(at / ways)[at%ways] }
 
 // capacity is the number of ways.
 func (x *index) capacity() int { return len(x.buckets) * ways }
 
 // put enters a key into a free way.
 func (x *index) put(at, tag, row uint32) {
-	*x.way(at) = uint64(tag)<<32 | uint64(row)<<worthBits
+	*x.way(at) = uint64(tag)<<32 | uint64(row)
 	x.n++
 }
 
@@ -130,12 +132,12 @@ func (x *index) remove(at uint32) {
 // it doubles again; limit (in buckets) ends that, and then ok is false.
 func (x *index) grown(limit int, hash func(row uint32) (uint64, uint16)) (_ index, ok bool) {
 	for size := 2 * len(x.buckets); size <= limit; size *= 2 {
-		y := newIndex(x.mem, size, x.choices)
+		y := newIndex(x.mem, size)
 		if y.fill(x, hash) {
-			x.mem.release(x.buckets)
+			release(x.mem, x.buckets)
 			return y, true
 		}
-		y.mem.release(y.buckets)
+		release(y.mem, y.buckets)
 	}
 	return index{}, false
 }

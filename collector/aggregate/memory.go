@@ -57,22 +57,23 @@ func (m *memory) take(size int) unsafe.Pointer {
 	return p
 }
 
-// buckets returns n empty buckets.
-func (m *memory) buckets(n int) []bucket {
-	size := n * int(unsafe.Sizeof(bucket{}))
+// bucketsOf returns n empty buckets of a kind.
+func bucketsOf[T any](m *memory, n int) []T {
+	var one T
+	size := n * int(unsafe.Sizeof(one))
 	if size < pageSize {
-		return make([]bucket, n)
+		return make([]T, n)
 	}
 	b := mapPages(size)
 	if b == nil {
-		return make([]bucket, n)
+		return make([]T, n)
 	}
 	m.maps.of[&b[0]] = b
-	return unsafe.Slice((*bucket)(unsafe.Pointer(&b[0])), n)
+	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), n)
 }
 
 // release gives buckets back that are not used any more.
-func (m *memory) release(buckets []bucket) {
+func release[T any](m *memory, buckets []T) {
 	at := (*byte)(unsafe.Pointer(&buckets[0]))
 	if b, ok := m.maps.of[at]; ok {
 		delete(m.maps.of, at)

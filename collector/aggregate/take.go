@@ -96,16 +96,16 @@ func (a *Aggregator) add(it *Item, c *contribution) bool {
 func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
 	tenant := it.host.tenant(a.mask)
 	if c.host != noRow {
-		if h := a.hosts.rows.at(c.host); h.tenant == tenant && h.rate == it.rate && h.win == c.window.handle {
+		if h := a.hosts.rows.at(c.host); h.isOf(tenant, it.rate) && h.win == c.window.handle {
 			return c.host, h
 		}
 	}
 	x := &a.hosts.index
 	first, tag := x.at(it.hash, c.window.handle), tagOf(it.hash, c.window.handle)
-	for n := range x.choices {
+	for n := range uint32(2) {
 		for _, k := range &x.buckets[first^n] {
 			if uint32(k>>32) == tag {
-				if h := a.hosts.rows.at(rowOf(k)); h.tenant == tenant && h.rate == it.rate {
+				if h := a.hosts.rows.at(rowOf(k)); h.isOf(tenant, it.rate) {
 					return rowOf(k), h
 				}
 			}
@@ -117,7 +117,7 @@ func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
 	}
 	row := a.hosts.rows.get()
 	h := a.hosts.rows.at(row)
-	*h = hostRow{tenant: tenant, rate: it.rate, win: c.window.handle}
+	h.reset(tenant, it.rate, c.window.handle, 0)
 	a.hosts.index.put(at, tag, row)
 	c.window.keys[kindHosts].add(at, a.hosts.index.capacity())
 	return row, h
@@ -174,14 +174,14 @@ func (a *Aggregator) addHostOut(it *Item, h *hostRow, p *span, last bool) {
 }
 
 func (a *Aggregator) heatHost(h *hostRow, row uint32) {
-	if isHot(h.attempts, h.packets[out], h.rate) && h.flags&rowHot == 0 {
+	if h.flags&rowHot == 0 && isHot(h.attempts, h.packets[out], h.rate, a.hosts.heat) {
 		h.flags |= rowHot
 		a.hosts.hot = append(a.hosts.hot, row)
 	}
 }
 
-func isHot(attempts uint16, outPackets, rate uint32) bool {
-	return attempts >= hotAttempts || uint64(outPackets)*uint64(rate) >= hotOutPackets
+func isHot(attempts uint16, outPackets, rate uint32, heat uint) bool {
+	return uint64(attempts) >= hotAttempts<<heat || uint64(outPackets)*uint64(rate) >= hotOutPackets<<heat
 }
 
 func (a *Aggregator) addService(it *Item, c *contribution, host uint32, large *span) {
@@ -206,7 +206,7 @@ func (a *Aggregator) addService(it *Item, c *contribution, host uint32, large *s
 			a.remotes.add(&s.remotes, hashRemote(it.remote))
 		}
 	}
-	if isHot(s.attempts, s.packets[out], it.rate) && s.flags&rowHot == 0 {
+	if s.flags&rowHot == 0 && isHot(s.attempts, s.packets[out], it.rate, a.services.heat) {
 		s.flags |= rowHot
 		a.services.hot = append(a.services.hot, row)
 	}
@@ -226,7 +226,7 @@ func (a *Aggregator) service(it *Item, c *contribution, host uint32) (uint32, *s
 	}
 	x := &a.services.index
 	first, tag := x.at(c.service, c.window.handle), tagOf(c.service, c.window.handle)
-	for n := range x.choices {
+	for n := range uint32(2) {
 		for _, k := range &x.buckets[first^n] {
 			if uint32(k>>32) == tag {
 				if s := a.services.rows.at(rowOf(k)); s.is(it, host) {
