@@ -385,7 +385,7 @@ func (c *Controller) emitHeld(t *txn, ts time.Time, r record, d Decision, reason
 	}
 	// Staff know; a reason that comes and goes is not news. A freeze has a page of its own.
 	told := slices.ContainsFunc(r.notices, func(n notice) bool { return n.Kind == noticeHeld && n.reply == reason })
-	if kind == EventApprovalAsked || !told && reason != ReasonFreeze {
+	if d.State == flow.StateApproval || !told && reason != ReasonFreeze {
 		b.Notices = c.dues(t, r, noticeHeld, state)
 	}
 	c.m.held.WithLabelValues(string(reason)).Inc()
