@@ -111,9 +111,12 @@ func classOfText(s string) flow.ErrClass {
 // classify gives an error its class. What is not known to be lasting is worth
 // a retry: every operation may be repeated.
 func classify(ctx context.Context, err error) *flow.ActError {
+	if ae, ok := err.(*flow.ActError); ok { //nolint:errorlint // as it is: its class would stand in the text twice
+		return &flow.ActError{Class: ae.Class, Err: ae.Err}
+	}
 	var ae *flow.ActError
 	if errors.As(err, &ae) {
-		return &flow.ActError{Class: ae.Class, Err: unwrapAct(err, ae)}
+		return &flow.ActError{Class: ae.Class, Err: err}
 	}
 	var api *apiError
 	if errors.As(err, &api) {
@@ -128,14 +131,6 @@ func classify(ctx context.Context, err error) *flow.ActError {
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	return &flow.ActError{Class: flow.ErrTransient, Err: err}
-}
-
-// unwrapAct keeps the class out of the text, which names it already.
-func unwrapAct(err error, ae *flow.ActError) error {
-	if err == error(ae) {
-		return ae.Err
-	}
-	return err
 }
 
 // plain takes the URL out of an HTTP client's error.

@@ -100,7 +100,7 @@ func rateOf(kbit uint64) string {
 
 func kbitOf(rate string) uint64 {
 	f, err := strconv.ParseFloat(rate, 64)
-	if err != nil || f <= 0 || f > 1e9 {
+	if err != nil || !(f > 0 && f <= 1e9) { // NaN too
 		return 0
 	}
 	return max(1, uint64(math.Round(f*kbitPerRate)))

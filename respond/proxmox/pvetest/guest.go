@@ -73,14 +73,6 @@ func (g *Guest) digest() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// kind is what texts call it (PVE::AbstractConfig::guest_type).
-func (g *Guest) kind() string {
-	if g.Type == "lxc" {
-		return "CT"
-	}
-	return "VM"
-}
-
 func (s *Sim) guestCall(method, node, typ string, id int, sub string, p map[string]string) (any, *failure) {
 	if s.Down[node] {
 		return nil, &failure{code: 595, text: "No route to host"}

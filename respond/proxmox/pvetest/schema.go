@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -223,7 +224,7 @@ func (sc schema) check(v string) string {
 	switch {
 	case (sc.Type == "integer" || sc.Type == "number") && numErr != nil:
 		return "is no number"
-	case sc.Type == "boolean" && !strings.Contains("0 1 on off yes no true false", v):
+	case sc.Type == "boolean" && !slices.Contains([]string{"0", "1", "on", "off", "yes", "no", "true", "false"}, v):
 		return "is no boolean"
 	case limit(sc.Minimum, func(f float64) bool { return n < f }), limit(sc.Maximum, func(f float64) bool { return n > f }):
 		return "is out of bounds"
