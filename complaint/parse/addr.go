@@ -12,12 +12,11 @@ var defanged = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", 
 	"\u00a0", " ", "&gt;", ">", "&lt;", "<", "&quot;", `"`, "→", "->", "\u2212", "-")
 
 // refang undoes them.
-func refang(s string) (string, bool) {
+func refang(s string) string {
 	if !strings.ContainsAny(s, "[({&") && !strings.Contains(s, "xxp") && !strings.Contains(s, "XXp") && !hasHigh(s) {
-		return s, false
+		return s
 	}
-	t := defanged.Replace(s)
-	return t, strings.Contains(s, "[.]") || strings.Contains(s, "[:]") || strings.Contains(s, "(.)") || strings.Contains(s, "{.}") || strings.Contains(strings.ToLower(s), "dot")
+	return defanged.Replace(s)
 }
 
 func hasHigh(s string) bool {
@@ -245,7 +244,7 @@ func (f *found) slash(n int) {
 // nothing else.
 func parseEndpoint(s string) (found, bool) {
 	s = strings.Trim(strings.TrimSpace(s), `"'`)
-	s, _ = refang(s)
+	s = refang(s)
 	if len(s) > 80 {
 		return found{}, false
 	}

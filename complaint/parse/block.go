@@ -26,7 +26,7 @@ func (b *block) blank() { b.header = false }
 
 // take takes the line if it is a key of the block.
 func (b *block) take(p *part, l *line) bool {
-	if len(l.text) > 300 || len(l.addrs) > 0 && l.stamp.ok() && l.stamp.hasTime {
+	if len(l.text) > 300 || len(l.addrs) > 0 && l.stamp.ok() || strings.Count(l.text, "=") > 2 {
 		return b.other(p)
 	}
 	m := keyLine.FindStringSubmatch(l.text)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/mail"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -189,14 +190,12 @@ func (w *walk) leaf(e *message.Entity, depth int) error {
 	if t == "message/feedback-report" {
 		q.shape = ShapeARF
 	}
-	q.log = name != "" && t != "message/feedback-report" && !w.reportPart(name)
+	switch strings.ToLower(path.Ext(name)) {
+	case ".log", ".csv", ".gz", ".zip", ".tsv":
+		q.log = true
+	}
 	w.r.unpack(label, t, data, q)
 	return nil
-}
-
-// reportPart is the second part of X-ARF, which is named but no log.
-func (w *walk) reportPart(name string) bool {
-	return w.xarf && strings.HasPrefix(strings.ToLower(name), "report")
 }
 
 func fileName(h message.Header, params map[string]string) string {

@@ -124,8 +124,8 @@ func statementIn(text string) zoneOf {
 	if len(text) > 400 {
 		return zoneOf{}
 	}
-	t, _ := refang(text)
-	if len(findAddrs(t)) > 0 {
+	t := refang(text)
+	if st := findStamp(t, 0); st.ok() && st.hasTime && len(findAddrs(t)) > 0 {
 		return zoneOf{}
 	}
 	return statement(t)
@@ -188,7 +188,7 @@ func (r *reader) knownAddresses() {
 	for _, u := range r.c.Unread {
 		if u.Reason == NoTime && u.Detail == inProse {
 			all := true
-			t, _ := refang(u.Raw)
+			t := refang(u.Raw)
 			for _, a := range findAddrs(t) {
 				all = all && (a.hidden || known[a.Addr.String()])
 			}

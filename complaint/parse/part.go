@@ -120,7 +120,7 @@ func (p *part) line(lines []string, i int) int {
 
 // laterZone is a sentence about the zone that changes it for what follows.
 func (p *part) laterZone(l *line) zoneOf {
-	if len(l.addrs) > 0 || len(l.text) > 400 {
+	if len(l.addrs) > 0 && l.stamp.hasTime || len(l.text) > 400 {
 		return zoneOf{}
 	}
 	return statement(l.text)
@@ -128,10 +128,7 @@ func (p *part) laterZone(l *line) zoneOf {
 
 func (p *part) look(raw string, n int) *line {
 	l := &line{r: p.reader, p: p, n: n, raw: raw}
-	var fanged bool
-	l.text, fanged = refang(raw)
-	_ = fanged
-	l.text = strings.TrimSpace(l.text)
+	l.text = strings.TrimSpace(refang(raw))
 	l.stamp = findStamp(l.text, 0)
 	l.addrs = findAddrs(l.text)
 	if !l.stamp.ok() {

@@ -159,7 +159,7 @@ var kvPair = regexp.MustCompile(`(?:^|[\s,;|(\[{])"?([A-Za-z][\w.-]{1,24})"?\s?[
 
 // keyValue reads lines of key=value pairs: Fortinet, Check Point, pfSense, CEF.
 func (l *line) keyValue() outcome {
-	if strings.Count(l.text, "=") < 3 && !l.has("src:", "src_ip:", "SrcIP:") {
+	if strings.Count(l.text, "=") < 3 && !l.has("src:", "src_ip:", "SrcIP:") || l.has(" rip=", " rhost=") {
 		return outcome{}
 	}
 	var f fields
@@ -212,6 +212,8 @@ func (l *line) structured(f *fields, shape Shape, fixed *time.Location) outcome 
 	}
 	if p := portOf(f[fAnyPort]); p > 0 && o.Dst.Port == 0 {
 		o.Dst.Port = p
+	}
+	if o.Dst.Port > 0 && f[fDstPort] == "" && dst.Port == 0 && shape != ShapeXARF02 { // X-ARF's Port is the attacked one
 		o.Assumed = append(o.Assumed, "the field does not say whose port it is; the destination's is assumed")
 	}
 	if o.Dst.Port == 0 {

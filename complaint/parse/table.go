@@ -130,7 +130,7 @@ func (p *part) row(raw string, n int) bool {
 	var f fields
 	for i, k := range t.cols {
 		if i < len(c) {
-			v, _ := refang(c[i])
+			v := refang(c[i])
 			f.set(k, v)
 		}
 	}
@@ -157,8 +157,15 @@ func (p *part) row(raw string, n int) bool {
 // or two are whole addresses. Numbers behind an address are its port; behind
 // two addresses in a row, theirs.
 func (p *part) bareRow(raw string, n int) bool {
-	if len(raw) > 2000 {
+	if len(raw) > 2000 || strings.HasPrefix(raw, "{") {
 		return false
+	}
+	if strings.Count(raw, "\t") >= 7 {
+		l := p.look(raw, n)
+		if out := l.dshield(); out.decided() {
+			p.settle(l, out)
+			return true
+		}
 	}
 	for _, sep := range separators {
 		c := cells(raw, sep)
@@ -177,7 +184,7 @@ func (p *part) byCells(c []string, raw string, n int) (outcome, *line, bool) {
 	var f fields
 	var at []int // cells with addresses
 	for i, v := range c {
-		v, _ = refang(strings.TrimSpace(v))
+		v = refang(strings.TrimSpace(v))
 		if _, ok := parseEndpoint(v); ok {
 			at = append(at, i)
 			continue
@@ -225,7 +232,7 @@ func (p *part) byCells(c []string, raw string, n int) (outcome, *line, bool) {
 		note = "the row has no header; its first address is taken as the source"
 	}
 	for k := range f {
-		f[k], _ = refang(f[k])
+		f[k] = refang(f[k])
 	}
 	l := &line{r: p.reader, p: p, n: n, raw: raw, text: raw}
 	out := l.structured(&f, ShapeCSV, nil)
