@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -49,15 +50,17 @@ type Config struct {
 	// Staff are written to about every incident, in StaffLanguage.
 	Staff         []string
 	StaffLanguage string
-	// CustomerKinds are the notices that a holder's contact gets; nil:
-	// suspended, notified and released.
+	// CustomerKinds are the notices that a holder's contact gets; nil: those of
+	// notice.CustomerKinds.
 	CustomerKinds []string
 }
 
-// Deps are what a Mailer works with; Log may be nil.
+// Deps are what a Mailer works with; all but Texts may be nil.
 type Deps struct {
-	Texts *notice.Writer
-	Log   *zap.Logger
+	Texts      *notice.Writer
+	Log        *zap.Logger
+	Deliveries notice.DeliveryLog
+	Now        func() time.Time
 }
 
 // Mailer writes to one audience. Customers and staff are two notifiers, so
@@ -66,6 +69,8 @@ type Mailer struct {
 	cfg      Config
 	texts    *notice.Writer
 	log      *zap.Logger
+	record   notice.DeliveryLog
+	now      func() time.Time
 	audience notice.Audience
 	host     string
 	port     int
@@ -76,9 +81,12 @@ type Mailer struct {
 // New makes the mailer of one audience. All errors of the configuration are
 // reported at once.
 func New(cfg Config, audience notice.Audience, deps Deps) (*Mailer, error) {
-	m := &Mailer{cfg: cfg, texts: deps.Texts, log: deps.Log, audience: audience}
+	m := &Mailer{cfg: cfg, texts: deps.Texts, log: deps.Log, record: deps.Deliveries, now: deps.Now, audience: audience}
 	if m.log == nil {
 		m.log = zap.NewNop()
+	}
+	if m.now == nil {
+		m.now = time.Now
 	}
 	m.log = m.log.Named("email")
 	if m.cfg.TLS == "" {
@@ -88,7 +96,7 @@ func New(cfg Config, audience notice.Audience, deps Deps) (*Mailer, error) {
 		m.cfg.Timeout = 15 * time.Second
 	}
 	if m.cfg.CustomerKinds == nil {
-		m.cfg.CustomerKinds = []string{"suspended", "notified", "released"}
+		m.cfg.CustomerKinds = notice.CustomerKinds()
 	}
 	if m.cfg.HELO == "" {
 		m.cfg.HELO, _ = os.Hostname()
@@ -164,14 +172,43 @@ func (e *Error) Permanent() bool { return e.Perm }
 // a mail that is sent again after a crash is recognised as the same.
 func (m *Mailer) Notify(ctx context.Context, n flow.Notice) error {
 	msg, err := m.compose(n)
-	if err != nil {
-		return &Error{err, true}
+	return m.deliver(ctx, msg, err, notice.Delivery{Notice: n.Key, Incident: n.Incident.ID, Kind: n.Kind, ID: m.messageID(n.Key)})
+}
+
+// NotifyDigest sends one mail about many notices, to staff.
+func (m *Mailer) NotifyDigest(ctx context.Context, b notice.Batch) error {
+	msg, err := m.composeDigest(b)
+	return m.deliver(ctx, msg, err, notice.Delivery{Notice: b.Key, Kind: "digest", ID: m.messageID(b.Key)})
+}
+
+// deliver sends what compose made, or could not make, and writes down what
+// became of it.
+func (m *Mailer) deliver(ctx context.Context, msg *gomail.Msg, cause error, d notice.Delivery) error {
+	d.Notifier, d.Server = m.Name(), m.cfg.Server
+	var out *Error
+	if cause != nil {
+		out = &Error{cause, true}
+	} else {
+		for _, a := range msg.GetTo() {
+			d.To = append(d.To, a.Address)
+		}
+		done, err := m.send(ctx, msg)
+		d.Refused, d.Response = done.refused, notice.Clip(done.response)
+		if err != nil {
+			var r refusal
+			out = &Error{m.veil(err), errors.As(err, &r)}
+		}
 	}
-	if err := m.send(ctx, msg); err != nil {
-		var r refusal
-		return &Error{err, errors.As(err, &r)}
+	if d.At = m.now().UTC(); out != nil {
+		d.Error, d.Permanent = notice.Clip(out.Err.Error()), out.Perm
 	}
-	m.log.Info("mail accepted", zap.String("notice", n.Key), zap.String("to", string(m.audience)), zap.Strings("recipients", msg.GetToString()))
+	if m.record != nil {
+		m.record.Delivered(ctx, d)
+	}
+	if out != nil {
+		return out
+	}
+	m.log.Info("mail accepted", zap.String("notice", d.Notice), zap.String("to", string(m.audience)), zap.Strings("recipients", d.To))
 	return nil
 }
 
@@ -184,25 +221,18 @@ func (m *Mailer) compose(n flow.Notice) (*gomail.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	msg := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8), gomail.WithEncoding(gomail.EncodingQP))
-	msg.FromMailAddress(m.from)
-	if err := msg.To(to...); err != nil {
-		return nil, fmt.Errorf("recipients %q: %w", to, err)
+	msg, err := m.frame(to, text, n.Key, n.Kind, n.At)
+	if err != nil {
+		return nil, err
 	}
-	if m.cfg.ReplyTo != "" {
-		if err := msg.ReplyTo(m.cfg.ReplyTo); err != nil {
-			return nil, fmt.Errorf("reply-to: %w", err)
-		}
+	if n.Incident.ID != "" {
+		// One thread for an incident: all its mails follow a first one that was
+		// never sent, so that none of them must be known to the others.
+		root := "<" + n.Incident.ID + "." + string(m.audience) + "@" + m.domain() + ">"
+		msg.SetGenHeader("In-Reply-To", root)
+		msg.SetGenHeader("References", root)
+		msg.SetGenHeader("X-Flowcordon-Incident", n.Incident.ID)
 	}
-	msg.Subject(text.Subject)
-	msg.SetMessageIDWithValue(m.messageID(n.Key))
-	msg.SetGenHeader("References", "<"+n.Incident.ID+"."+string(m.audience)+"@"+m.domain()+">") // one thread for an incident
-	msg.SetDateWithValue(n.At)
-	msg.SetGenHeader("X-Flowcordon-Incident", n.Incident.ID)
-	msg.SetGenHeader("X-Flowcordon-Notice", n.Kind)
-	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834 §5: no holiday replies to it
-	msg.SetGenHeader("Content-Language", text.Language)
-	msg.SetBodyString(gomail.TypeTextPlain, text.Text)
 	for _, l := range n.Evidence.Logs {
 		// Base64, so that the bytes that were hashed are the bytes that arrive.
 		err := msg.AttachReader(l.Name, bytes.NewReader([]byte(l.Text)),
@@ -214,9 +244,65 @@ func (m *Mailer) compose(n flow.Notice) (*gomail.Msg, error) {
 	return msg, nil
 }
 
+func (m *Mailer) composeDigest(b notice.Batch) (*gomail.Msg, error) {
+	if m.audience != notice.Staff {
+		return nil, errors.New("a digest is for staff: it names many customers")
+	}
+	text, err := m.texts.WriteDigest(b, m.cfg.StaffLanguage)
+	if err != nil {
+		return nil, err
+	}
+	return m.frame(m.cfg.Staff, text, b.Key, "digest", b.To)
+}
+
+// frame is a mail with all that every mail has.
+func (m *Mailer) frame(to []string, text notice.Message, key, kind string, at time.Time) (*gomail.Msg, error) {
+	msg := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8), gomail.WithEncoding(gomail.EncodingQP))
+	msg.FromMailAddress(m.from)
+	if err := msg.To(to...); err != nil {
+		return nil, fmt.Errorf("recipients %q: %w", to, err)
+	}
+	if m.cfg.ReplyTo != "" {
+		if err := msg.ReplyTo(m.cfg.ReplyTo); err != nil {
+			return nil, fmt.Errorf("reply-to: %w", err)
+		}
+	}
+	msg.Subject(text.Subject)
+	msg.SetMessageIDWithValue(m.messageID(key))
+	msg.SetDateWithValue(at)
+	msg.SetGenHeader("X-Flowcordon-Notice", kind)
+	// No holiday replies to it: RFC 3834 §5, and the two that other systems look at.
+	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	msg.SetGenHeader("X-Auto-Response-Suppress", "All")
+	msg.SetGenHeader("List-Id", "network abuse notices <abuse-notices."+m.domain()+">") // RFC 2919: what a mailbox sorts by
+	msg.SetGenHeader("Content-Language", text.Language)
+	msg.SetBodyString(gomail.TypeTextPlain, text.Text)
+	return msg, nil
+}
+
 // messageID is stable for a notice and an audience.
 func (m *Mailer) messageID(key string) string {
 	return strings.ReplaceAll(key, "/", ".") + "." + string(m.audience) + "@" + m.domain()
+}
+
+// veil keeps the password out of an error, whatever the server or the library
+// says of a login, in the forms in which it goes over the wire.
+func (m *Mailer) veil(err error) error {
+	if m.cfg.Password == "" {
+		return err
+	}
+	text := err.Error()
+	clean := text
+	for _, p := range []string{
+		m.cfg.Password, base64.StdEncoding.EncodeToString([]byte(m.cfg.Password)),
+		base64.StdEncoding.EncodeToString([]byte("\x00" + m.cfg.Username + "\x00" + m.cfg.Password)),
+	} {
+		clean = strings.ReplaceAll(clean, p, "***")
+	}
+	if clean == text {
+		return err
+	}
+	return errors.New(clean)
 }
 
 func (m *Mailer) domain() string {

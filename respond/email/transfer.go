@@ -17,9 +17,15 @@ import (
 	"go.uber.org/zap"
 )
 
+// sent is what the server said to a mail.
+type sent struct {
+	refused  []string // recipients
+	response string   // to the mail
+}
+
 // send dials, sends and quits. A mail that the server accepted is sent, even if
 // it hangs up instead of answering QUIT.
-func (m *Mailer) send(ctx context.Context, msg *gomail.Msg) error {
+func (m *Mailer) send(ctx context.Context, msg *gomail.Msg) (sent, error) {
 	auth := gomail.SMTPAuthAutoDiscover
 	opts := []gomail.Option{gomail.WithPort(m.port), gomail.WithTimeout(m.cfg.Timeout), gomail.WithTLSConfig(m.tls), gomail.WithDialContextFunc(m.dial)}
 	if m.cfg.HELO != "" {
@@ -43,15 +49,15 @@ func (m *Mailer) send(ctx context.Context, msg *gomail.Msg) error {
 	}
 	c, err := gomail.NewClient(m.host, opts...)
 	if err != nil {
-		return fmt.Errorf("mail client: %w", err)
+		return sent{}, fmt.Errorf("mail client: %w", err)
 	}
 	conn, err := c.DialToSMTPClientWithContext(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", m.cfg.Server, err)
+		return sent{}, fmt.Errorf("connect to %s: %w", m.cfg.Server, err)
 	}
 	defer func() { _ = c.CloseWithSMTPClient(conn) }()
 	if err := conn.UpdateDeadline(2 * m.cfg.Timeout); err != nil {
-		return err
+		return sent{}, err
 	}
 	return m.transfer(conn, msg)
 }
@@ -75,48 +81,53 @@ func answer(err error) error {
 // wherever it is offered, and then a next hop without it bounces a mail whose
 // addresses and headers are plain ASCII; and it would send to nobody when one
 // of several recipients is refused.
-func (m *Mailer) transfer(conn *smtp.Client, msg *gomail.Msg) error {
+func (m *Mailer) transfer(conn *smtp.Client, msg *gomail.Msg) (sent, error) {
 	to, param := msg.GetTo(), ""
 	for _, a := range append([]*mail.Address{m.from}, to...) {
 		if strings.ContainsFunc(a.Address, unicode.IsControl) {
-			return refusal{fmt.Errorf("address %q holds control characters", a.Address)}
+			return sent{}, refusal{fmt.Errorf("address %q holds control characters", a.Address)}
 		}
 		if strings.ContainsFunc(a.Address, func(r rune) bool { return r > unicode.MaxASCII }) {
 			param = " SMTPUTF8" // RFC 6531 §3.4: needed for the address itself only
 		}
 	}
 	if _, err := command(conn, "MAIL FROM:<%s>%s", m.from.Address, param); err != nil {
-		return fmt.Errorf("sender %s: %w", m.from.Address, answer(err))
+		return sent{}, fmt.Errorf("sender %s: %w", m.from.Address, answer(err))
 	}
+	var done sent
 	var refused []error
 	for _, a := range to {
 		if _, err := command(conn, "RCPT TO:<%s>", a.Address); err != nil {
 			refused = append(refused, fmt.Errorf("recipient %s: %w", a.Address, answer(err)))
+			done.refused = append(done.refused, a.Address)
 		}
 	}
 	if len(refused) == len(to) {
 		for _, err := range refused {
 			var r refusal
 			if !errors.As(err, &r) {
-				return err // one of them may take it later
+				return done, err // one of them may take it later
 			}
 		}
-		return errors.Join(refused...)
+		return done, errors.Join(refused...)
 	}
 	for _, err := range refused {
 		m.log.Warn("a recipient was refused, the others get the mail", zap.Error(err))
 	}
 	w, err := conn.Data()
 	if err != nil {
-		return fmt.Errorf("data: %w", answer(err))
+		return done, fmt.Errorf("data: %w", answer(err))
 	}
 	if _, err := msg.WriteTo(w); err != nil {
-		return fmt.Errorf("write the mail: %w", err)
+		return done, fmt.Errorf("write the mail: %w", err)
 	}
 	if err := w.Close(); err != nil {
-		return fmt.Errorf("the mail: %w", answer(err))
+		return done, fmt.Errorf("the mail: %w", answer(err))
 	}
-	return nil
+	if d, ok := w.(*smtp.DataCloser); ok {
+		done.response = d.ServerResponse() // with most servers, their queue's id
+	}
+	return done, nil
 }
 
 // command sends one line and waits for a 25x reply. Its arguments
