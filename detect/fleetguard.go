@@ -102,8 +102,18 @@ type answerLog struct {
 	// ten minutes before are soon spoiled themselves.
 	base    float64
 	dropped time.Time // when it fell; zero: it has not
-	frozen  bool
+	// surged is when all tenants last opened several times more connections than
+	// before, which is the export's doing, or what comes after an outage. It holds
+	// until the ten minutes before are of the same kind.
+	surged time.Time
 }
+
+func (l *answerLog) surge(ts time.Time) bool {
+	return !l.surged.IsZero() && ts.Sub(l.surged) < answersBase
+}
+
+// fallen reports whether fewer connections are answered than used to be.
+func (l *answerLog) fallen() bool { return !l.dropped.IsZero() }
 
 const (
 	answersNow  = time.Minute
@@ -124,29 +134,42 @@ func (t *tickState) lookAtFleet() error {
 		return nil
 	}
 	if g.answers.at.IsZero() || due(answersNow*dueShare, t.prev.Add(-answersShift), t.ts.Add(-answersShift)) {
-		now := span(t.ts, answersNow)
-		base := flow.Range{From: now.From.Add(-answersBase), To: now.From}
-		s, err := t.d.deps.Windows.FleetAnswers(t.ctx, base, now)
-		switch {
-		case t.ctx.Err() != nil:
-			return t.ctx.Err()
-		case err != nil: // what was seen a minute ago stands
-			t.d.m.errors.WithLabelValues(stepFleet).Inc()
-			t.d.warn(t.ts, "answers of the fleet not available", err)
-			return nil
-		}
-		g.answers.see(&t.d.cfg.Thresholds.Guards, s, base.Seconds()/now.Seconds(), t.ts)
+		return t.askFleet()
 	}
+	return nil
+}
+
+// askFleet looks now, unless that was done in this window. A verdict on somebody
+// new does not wait for the minute.
+func (t *tickState) askFleet() error {
+	g := t.d.guards
+	if t.ts.Sub(g.answers.at) < window {
+		return nil
+	}
+	now := span(t.ts, answersNow)
+	base := flow.Range{From: now.From.Add(-answersBase), To: now.From}
+	s, err := t.d.deps.Windows.FleetAnswers(t.ctx, base, now)
+	switch {
+	case t.ctx.Err() != nil:
+		return t.ctx.Err()
+	case err != nil: // what was seen a minute ago stands
+		t.d.m.errors.WithLabelValues(stepFleet).Inc()
+		t.d.warn(t.ts, "answers of the fleet not available", err)
+		return nil
+	}
+	g.answers.see(&t.d.cfg.Thresholds.Guards, s, base.Seconds()/now.Seconds(), t.ts)
 	return nil
 }
 
 // see judges a look. times is how much longer the base range is.
 func (l *answerLog) see(cfg *GuardConfig, s flow.FleetAnswers, times float64, ts time.Time) {
-	l.at, l.stats, l.frozen = ts, s, false
+	l.at, l.stats = ts, s
 	if s.Tenants < fleetTenants || s.BaseOpened <= 0 {
 		return
 	}
-	surge := excess(s.Opened, cfg.Surge*s.BaseOpened/times) >= oneWayProof
+	if excess(s.Opened, cfg.Surge*s.BaseOpened/times) >= oneWayProof {
+		l.surged = ts
+	}
 	base := s.BaseAnswered / s.BaseOpened
 	if !l.dropped.IsZero() && ts.Sub(l.dropped) < answersForget {
 		base = max(base, l.base)
@@ -162,7 +185,6 @@ func (l *answerLog) see(cfg *GuardConfig, s flow.FleetAnswers, times float64, ts
 	case l.dropped.IsZero() || ts.Sub(l.dropped) >= answersForget:
 		l.dropped, l.base = ts, base
 	}
-	l.frozen = surge || !l.dropped.IsZero()
 }
 
 // fleetGate holds what is above notify where the fleet shows a fault.
@@ -194,7 +216,8 @@ func (t *tickState) fleetGate(fs []flow.Finding) {
 			share = records[exporter] / total
 		}
 		switch {
-		case g.answers.frozen && slices.Contains(fanOut, f.Rule),
+		case g.answers.surge(t.ts),
+			g.answers.fallen() && slices.Contains(fanOut, f.Rule),
 			float64(c.all) >= cfg.leastNewcomers(f.Rule, active),
 			exporter.IsValid() && float64(c.by[exporter]) >= cfg.leastNewcomers(f.Rule, active*share):
 			hold(f, GateFleet)

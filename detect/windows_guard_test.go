@@ -156,7 +156,7 @@ func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range) (flow
 		if s.active {
 			out.Active++
 		}
-		if s.was < 10 {
+		if s.was < 3 {
 			continue
 		}
 		out.Tenants++

@@ -37,7 +37,7 @@ type SharedFlows struct {
 }
 
 // FleetAnswers compares how the outgoing TCP connections of all tenants are
-// answered now with how they were. Tenants without ten openings in the base
+// answered now with how they were. Tenants without three openings in the base
 // range are left out of the shares, and each counts 50 openings at most in the
 // later range, and in proportion in the base range, so that one scanner moves
 // nothing.

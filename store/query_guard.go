@@ -67,9 +67,9 @@ func (s *Store) SharedFlows(ctx context.Context, q flow.SourceQuery, a, b netip.
 
 // fleetAnswersSQL reads service_window, whose key begins with time. In the base
 // range a tenant counts as many times more as the range is longer.
-var fleetAnswersSQL = `SELECT countIf(active), countIf(was >= 10),
-	sumIf(was * least(1, {cap:Float64} / was), was >= 10), sumIf(answered_was * least(1, {cap:Float64} / was), was >= 10),
-	sumIf(is * least(1, 50 / is), was >= 10 AND is > 0), sumIf(answered_is * least(1, 50 / is), was >= 10 AND is > 0)
+var fleetAnswersSQL = `SELECT countIf(active), countIf(was >= 3),
+	sumIf(was * least(1, {cap:Float64} / was), was >= 3), sumIf(answered_was * least(1, {cap:Float64} / was), was >= 3),
+	sumIf(is * least(1, 50 / is), was >= 3 AND is > 0), sumIf(answered_is * least(1, 50 / is), was >= 3 AND is > 0)
 FROM (
 	SELECT tenant, max(start >= {now:DateTime('UTC')}) AS active,
 		toFloat64(sumIf(syn_out + synack_in, start < {now:DateTime('UTC')} AND tcp)) AS was, toFloat64(sumIf(synack_in, start < {now:DateTime('UTC')} AND tcp)) AS answered_was,

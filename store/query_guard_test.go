@@ -138,7 +138,7 @@ func TestFleetAnswers(t *testing.T) {
 	add(1, later, 6, flow.RoleClient, 5, 5)
 	add(2, 0, 6, flow.RoleClient, 900, 300) // capped to 200, and nothing answers any more
 	add(2, later, 6, flow.RoleClient, 200, 0)
-	add(3, 0, 6, flow.RoleClient, 4, 5) // too few before
+	add(3, 0, 6, flow.RoleClient, 1, 1) // too few before
 	add(3, later, 6, flow.RoleClient, 100, 0)
 	add(4, later, 17, flow.RoleClient, 0, 0) // active, no TCP
 	add(5, 0, 6, flow.RoleServer, 50, 50)    // not its own connections; not active now
