@@ -1,0 +1,153 @@
+package complaint
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const stampForm = "2006-01-02 15:04:05"
+
+// percent writes a chance so that neither 0 nor 1 is claimed without need.
+func percent(p float64) string {
+	switch {
+	case p <= 0:
+		return "0 %"
+	case p >= 1:
+		return "100 %"
+	case p < 0.001:
+		return "< 0.1 %"
+	case p > 0.9999:
+		return "> 99.99 %"
+	case p > 0.99:
+		return strconv.FormatFloat(p*100, 'f', 2, 64) + " %"
+	case p < 0.1:
+		return strconv.FormatFloat(p*100, 'f', 1, 64) + " %"
+	}
+	return strconv.FormatFloat(p*100, 'f', 0, 64) + " %"
+}
+
+// explain says a line's verdict in plain words, English and Russian.
+func explain(l *Line) (en, ru string) {
+	en, ru = l.Traffic.words()
+	if l.Verdict == UnknownHolder {
+		en = "It is not known who held the address at that time. " + en
+		ru = "Кому принадлежал адрес в то время, не известно. " + ru
+	}
+	return en, ru
+}
+
+// words of the flows' verdict.
+func (t *Traffic) words() (en, ru string) {
+	switch t.Verdict {
+	case Confirmed, Shifted:
+		return t.confirmed()
+	case Contradicted:
+		return t.contradicted()
+	case NoData:
+		return "Of that time no flow data is stored.", "За это время данных о потоках нет."
+	case NotOurs:
+		return "None of the addresses is in our networks.", "Ни один из адресов не из наших сетей."
+	}
+	return t.notVisible()
+}
+
+func (t *Traffic) confirmed() (en, ru string) {
+	span := t.First.Format(stampForm)
+	if t.Last.Sub(t.First) >= time.Second {
+		span += " – " + t.Last.Format(stampForm)
+	}
+	est := strconv.FormatUint(t.Packets, 10)
+	switch t.Why {
+	case WhyService:
+		// No numbers: they would be about others than the reporter.
+		en = "Our flow data shows the host as a client of such a service at that time."
+		ru = "По нашим данным о потоках хост в это время обращался к такому сервису."
+	case WhyPair:
+		en = fmt.Sprintf("Our sums of that time show traffic between the two addresses (%s UTC, about %s packets sent).", span, est)
+		ru = fmt.Sprintf("Наши суммы за это время показывают обмен между этими адресами (%s UTC, отправлено около %s пакетов).", span, est)
+	default:
+		what := map[Why][2]string{
+			WhyExact:  {"exactly this connection, both ports included", "именно это соединение, включая оба порта"},
+			WhyPort:   {"traffic to this address and port", "обмен с этим адресом и портом"},
+			WhyRemote: {"traffic to this address", "обмен с этим адресом"},
+		}[t.Why]
+		if what[0] == "" {
+			what = [2]string{"it", "это"}
+		}
+		en = fmt.Sprintf("Our flow data shows %s (%d flows, %s UTC, about %s packets sent).", what[0], t.Rows, span, est)
+		ru = fmt.Sprintf("Наши данные о потоках показывают %s (потоков: %d, %s UTC, отправлено около %s пакетов).", what[1], t.Rows, span, est)
+	}
+	if t.Verdict == Shifted && t.Why == WhyOffset {
+		en = "Not at the time as written, but with the offset of the clock named above: " + en
+		ru = "Не в указанное время, но с названным выше сдвигом часов: " + ru
+	}
+	if t.Verdict == Shifted && t.Why == WhyReading {
+		en = "Not at the time as first read, but at another reading of it: " + en
+		ru = "Не при первом прочтении времени, но при другом: " + ru
+	}
+	return en, ru
+}
+
+// sight says how well it could have been seen.
+func (t *Traffic) sight() (en, ru string) {
+	rate := "1:" + strconv.FormatUint(uint64(t.Rate), 10)
+	p, lines, linesRU := t.Chance, "", ""
+	if t.GroupLines > 1 && t.GroupChance > t.Chance {
+		p = t.GroupChance
+		lines = fmt.Sprintf(" of all %d lines alike", t.GroupLines)
+		linesRU = fmt.Sprintf(" по всем %d таким строкам", t.GroupLines)
+	}
+	if t.Rate == 1 {
+		return "every packet was counted", "учитывался каждый пакет"
+	}
+	least, leastRU := "at least ", "не меньше "
+	if t.CountStated {
+		least, leastRU = "", ""
+	}
+	return fmt.Sprintf("we see a sample of %s packets, and the chance of having seen one%s (a line stands for %s%d) is %s", rate, lines, least, t.Claimed, percent(p)),
+		fmt.Sprintf("мы видим выборку %s пакетов, вероятность увидеть хотя бы один%s (строка означает %s%d) — %s", rate, linesRU, leastRU, t.Claimed, percent(p))
+}
+
+func (t *Traffic) contradicted() (en, ru string) {
+	sEN, sRU := t.sight()
+	return "The host was active at that time, but our flow data does not show this: " + sEN + ".",
+		"Хост в это время работал, но наши данные о потоках этого не показывают: " + sRU + "."
+}
+
+func (t *Traffic) notVisible() (en, ru string) {
+	switch t.Why {
+	case WhySilent:
+		return "We saw no traffic of this host around that time, so that nothing can be said.", "Около этого времени трафика хоста мы не видели, сказать ничего нельзя."
+	case WhyUnspecific:
+		return "The line names neither target nor port, so that it cannot be looked for.", "Строка не называет ни адреса, ни порта назначения, искать нечего."
+	case WhyNotKept:
+		return "Single flows of that time are no longer stored, so that neither can be shown.", "Отдельные потоки за это время уже не хранятся, показать нельзя ни того, ни другого."
+	case WhyTooMany:
+		return "The complaint has more lines than are looked up at once; this one was not.", "В жалобе больше строк, чем проверяется за раз; эта не проверялась."
+	}
+	sEN, sRU := t.sight()
+	return "Our data neither shows nor excludes it: " + sEN + ".", "Наши данные этого не показывают, но и не исключают: " + sRU + "."
+}
+
+// skewText says what an offset means, English and Russian.
+func skewText(s *Skew) (en, ru string) {
+	en = fmt.Sprintf("With %s added to the times, %d of %d lines fit our flow data; as written, %d do.", s.Name, s.Explained, s.Of, s.AtZero)
+	ru = fmt.Sprintf("Если прибавить к времени %s, нашим данным соответствуют %d из %d строк; как записано — %d.", s.Name, s.Explained, s.Of, s.AtZero)
+	if s.Significant {
+		return en + " This is no accident: the clock or the time zone of the report is probably off. It was not corrected.",
+			ru + " Случайностью это не объяснить: часы или часовой пояс отчёта, вероятно, неверны. Поправка не применена."
+	}
+	return en + fmt.Sprintf(" The lines fall into %d moment(s), so that it may be an accident (%s). It was not corrected.", s.Moments, percent(s.Chance)),
+		ru + fmt.Sprintf(" Строки относятся к %d моментам, это может быть случайностью (%s). Поправка не применена.", s.Moments, percent(s.Chance))
+}
+
+// oneLine keeps what a reporter wrote from breaking a text of ours.
+func oneLine(s string, n int) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 }), " ")
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "") + "…"
+	}
+	return s
+}
