@@ -1,0 +1,249 @@
+package openstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+)
+
+const (
+	// maxAnswer bounds one answer: a port is some 2 kB, a page 1,000 of them.
+	maxAnswer = 64 << 20
+
+	// byeTimeout bounds what is tidied up after a context has ended.
+	byeTimeout = 5 * time.Second
+
+	loginCall = "log in"
+)
+
+// client is a token with the address of Neutron.
+type client struct {
+	p       *gophercloud.ProviderClient
+	neutron string // …/v2.0/
+}
+
+// connector keeps one token and logs in again when it is refused.
+type connector struct {
+	cfg  Config
+	turn chan struct{} // holds one token while somebody logs in
+
+	mu  sync.Mutex // guards cur
+	cur *client
+}
+
+// with runs fn with a token. fn runs a second time if the token turns out to
+// have expired: operations are idempotent for that.
+func (c *connector) with(ctx context.Context, fn func(context.Context, *client) error) error {
+	for {
+		cl, fresh, err := c.client(ctx)
+		if err != nil {
+			return err
+		}
+		err = fn(ctx, cl)
+		if !isStatus(err, http.StatusUnauthorized) {
+			return err
+		}
+		c.drop(cl)
+		if fresh {
+			return err
+		}
+	}
+}
+
+func (c *connector) current() *client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cur
+}
+
+func (c *connector) client(ctx context.Context) (cl *client, fresh bool, err error) {
+	if cl = c.current(); cl != nil {
+		return cl, false, nil
+	}
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return nil, false, errors.New("wait for the login under way")
+	}
+	if cl = c.current(); cl != nil {
+		return cl, false, nil
+	}
+	if cl, err = login(ctx, c.cfg); err != nil {
+		return nil, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cur = cl
+	return cl, true, nil
+}
+
+func (c *connector) drop(cl *client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cl.p.HTTPClient.CloseIdleConnections()
+	if c.cur == cl {
+		c.cur = nil
+	}
+}
+
+func login(ctx context.Context, cfg Config) (*client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	endpoint, err := cfg.endpoint()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	tc, err := cfg.tls()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	p, err := openstack.NewClient(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("%w: auth_url: %w", errConfig, err)
+	}
+	p.UserAgent.Prepend("flowcordon")
+	p.HTTPClient = http.Client{
+		// No proxy from the environment: it would see a customer's fate.
+		Transport: bounded{&http.Transport{
+			DialContext:     (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig: tc, TLSHandshakeTimeout: cfg.timeout(), ForceAttemptHTTP2: true,
+			IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 8, MaxResponseHeaderBytes: 64 << 10,
+		}},
+		// Go sends X-Auth-Token on to wherever a redirect points.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       cfg.timeout(), // of calls that gophercloud makes without our context
+	}
+	// Logging in again is ours: gophercloud's compares tokens outside of its lock.
+	if err := openstack.AuthenticateV3(ctx, p, cfg.authOptions(endpoint), gophercloud.EndpointOpts{}); err != nil {
+		p.HTTPClient.CloseIdleConnections()
+		return nil, fmt.Errorf("log in at %s: %w", endpoint, asAPIError("log", "in", err))
+	}
+	neutron, err := cfg.neutron(p)
+	if err != nil {
+		p.HTTPClient.CloseIdleConnections()
+		return nil, err
+	}
+	return &client{p: p, neutron: neutron}, nil
+}
+
+func (c Config) authOptions(endpoint string) *gophercloud.AuthOptions {
+	if c.AppCredential != "" {
+		return &gophercloud.AuthOptions{
+			IdentityEndpoint: endpoint, ApplicationCredentialID: c.AppCredential, ApplicationCredentialSecret: c.AppSecret,
+		}
+	}
+	domain := orDefault(c.UserDomain, "Default")
+	return &gophercloud.AuthOptions{
+		IdentityEndpoint: endpoint, Username: c.Username, Password: c.Password, DomainName: domain,
+		Scope: &gophercloud.AuthScope{ProjectName: c.Project, DomainName: orDefault(c.ProjectDomain, domain)},
+	}
+}
+
+func orDefault(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}
+
+// neutron is the network service's address in the catalogue that came with the
+// token. The token is asked and not gophercloud's locator, which makes calls of
+// its own without a context.
+func (c Config) neutron(p *gophercloud.ProviderClient) (string, error) {
+	res, ok := p.GetAuthResult().(tokens.CreateResult)
+	if !ok {
+		return "", errors.New("log in: the answer holds no catalogue")
+	}
+	cat, err := res.ExtractServiceCatalog()
+	if err != nil {
+		return "", fmt.Errorf("read the catalogue: %w", err)
+	}
+	var urls, regions []string
+	for _, e := range cat.Entries {
+		if e.Type != "network" {
+			continue
+		}
+		for _, ep := range e.Endpoints {
+			if ep.Interface != orDefault(c.Interface, "public") {
+				continue
+			}
+			region := orDefault(ep.RegionID, ep.Region)
+			regions = append(regions, region)
+			if c.Region == "" || region == c.Region {
+				urls = append(urls, ep.URL)
+			}
+		}
+	}
+	switch {
+	case len(urls) == 1:
+		s := strings.TrimRight(urls[0], "/")
+		if !strings.HasSuffix(s, "/v2.0") {
+			s += "/v2.0"
+		}
+		return s + "/", nil
+	case len(regions) == 0:
+		return "", fmt.Errorf("%w: interface: the catalogue has no %s address of a network service", errConfig, orDefault(c.Interface, "public"))
+	}
+	slices.Sort(regions)
+	return "", fmt.Errorf("%w: region: %q names %d network services; the catalogue has %s",
+		errConfig, c.Region, len(urls), strings.Join(slices.Compact(regions), ", "))
+}
+
+// call makes one call of Neutron's API. path is relative to its version.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any, headers map[string]string) error {
+	u := c.neutron + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	opts := &gophercloud.RequestOpts{JSONBody: in, JSONResponse: out, MoreHeaders: headers, OkCodes: []int{200, 201, 202, 204}}
+	resp, err := c.p.Request(ctx, method, u, opts)
+	if err != nil {
+		return asAPIError(method, "/v2.0/"+path, err)
+	}
+	_ = resp.Body.Close()
+	return nil
+}
+
+func (c *client) get(ctx context.Context, path string, query url.Values, out any) error {
+	return c.call(ctx, http.MethodGet, path, query, nil, out, nil)
+}
+
+// remove deletes; what is not there is no error.
+func (c *client) remove(ctx context.Context, path string) error {
+	err := c.call(ctx, http.MethodDelete, path, nil, nil, nil, nil)
+	if isStatus(err, http.StatusNotFound) {
+		return nil
+	}
+	return err
+}
+
+// bounded bounds what one answer may make us read.
+type bounded struct{ *http.Transport }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.Transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = body{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+	return resp, nil
+}
+
+type body struct {
+	io.Reader
+	io.Closer
+}
