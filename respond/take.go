@@ -101,6 +101,13 @@ func readsAs(nic flow.NIC, st flow.NICStatus) string {
 	return text
 }
 
+// lostReceipt reports whether a restriction was called for and its answer never
+// came: what the adapter needs to give it back may be in there, so the call,
+// which is idempotent, is repeated. For a cut the state before is enough.
+func lostReceipt(a flow.Action, nic flow.NIC) bool {
+	return a.Taken() != flow.MeasureCut && !a.Called.IsZero() && a.Done.IsZero() && receiptOf(a, nic).Undo == nil
+}
+
 func (c *Controller) take(ctx context.Context, s Suspender, server string, r record, a flow.Action, attempt int, before []flow.NICStatus) ([]flow.Receipt, string, error) {
 	id, now := r.inc.ID, c.now()
 	var seen []flow.Receipt
@@ -110,7 +117,7 @@ func (c *Controller) take(ctx context.Context, s Suspender, server string, r rec
 		if m != nil && m.Incident != id {
 			return nil, "", &flow.ActError{Class: flow.ErrConflict, Err: fmt.Errorf("%s of %s carries the mark of %s", nic.MAC, nic.VDS, m.Incident)}
 		}
-		already = already && asWanted(before[i], id, a)
+		already = already && asWanted(before[i], id, a) && !lostReceipt(a, nic)
 		rc := flow.Receipt{NIC: nic, Before: before[i], After: before[i], At: now}
 		if ours(before[i], id) && a.Taken() == flow.MeasureCut {
 			rc.Before.Mark = nil // seen only if an earlier receipt was lost; the mark is never what to go back to

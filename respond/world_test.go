@@ -58,7 +58,7 @@ type world struct {
 	before                                  func(call string)       // called before an effect, without the lock
 	adapters                                []string                // beside "hv"
 	edge                                    map[string]*nicState    // by server: the network side, which needs no hypervisor
-	events2                                 chan string             // what Watch tells, made in the bubble
+	changes                                 chan string             // what Watch tells, made in the bubble
 	attacks                                 map[netip.Addr][]uint16 // ports that a tenant scans
 	kbit                                    map[netip.Addr]uint64   // what a tenant would send
 	restrictCalls, liftCalls, describeCalls int
@@ -389,7 +389,7 @@ func (h hyper) Lift(_ context.Context, nic flow.NIC, kind flow.MeasureKind, m fl
 
 func (h hyper) Watch(ctx context.Context, changed func(string)) error {
 	h.w.mu.Lock()
-	evs := h.w.events2
+	evs := h.w.changes
 	h.w.mu.Unlock()
 	for {
 		select {
