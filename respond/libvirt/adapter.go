@@ -5,9 +5,12 @@
 // flow.Receipt that says what was found before. The machine runs on and its
 // console stays open: only the cable is pulled.
 //
-// One Adapter talks to one libvirtd, one operation at a time. Every operation
-// reads the domain, changes nothing but the <link> of the one interface and our
-// own metadata element, and reads back. An operation that outlives its deadline
+// Milder than the cut it takes a port block (an nwfilter that includes the NIC's
+// own) and a rate limit (the NIC's <bandwidth>), marked and given back alike.
+//
+// One Adapter talks to one libvirtd, a few operations at a time and one on a
+// domain. Every operation reads the domain, changes nothing but that one child of
+// the one interface and our own metadata element, and reads back. An operation that outlives its deadline
 // is freed by closing the connection, because libvirt's protocol client knows
 // no deadlines of its own.
 //
@@ -20,8 +23,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
+	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -37,13 +42,18 @@ type Deps struct {
 }
 
 // Adapter is a suspender for the domains of one libvirt node. It is safe for
-// concurrent use; operations queue.
+// concurrent use.
 type Adapter struct {
 	cfg     Config
 	log     *zap.Logger
 	metrics *metrics
 	now     func() time.Time
 	link    *connector
+	finder  *finder
+	locks   *domainLocks
+	// sweeping keeps filters that are defined but not yet referred to: whoever
+	// defines one holds it shared, who sweeps holds it alone.
+	sweeping *sync.RWMutex
 }
 
 // New returns an Adapter. It does no I/O: an unreachable node or a wrong
@@ -64,7 +74,12 @@ func New(cfg Config, deps Deps) *Adapter {
 		log:     deps.Log.Named("libvirt").With(zap.String("adapter", cfg.Name)),
 		metrics: newMetrics(deps.Registerer, cfg.Name),
 		now:     deps.Now,
-		link:    &connector{cfg: cfg, dial: deps.Dial, turn: make(chan struct{}, 1)},
+		link: &connector{
+			cfg: cfg, dial: deps.Dial, turn: make(chan struct{}, maxAtOnce), used: map[*session]bool{},
+		},
+		finder:   &finder{metadataID: cfg.metadataID(), turn: make(chan struct{}, 1)},
+		locks:    &domainLocks{held: map[golibvirt.UUID]*domainLock{}},
+		sweeping: &sync.RWMutex{},
 	}
 }
 
@@ -79,8 +94,8 @@ func (a *Adapter) Close() { a.link.close() }
 // of the two lacks cannot send there and counts as down.
 func (a *Adapter) Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, error) {
 	var st flow.NICStatus
-	err := a.do(ctx, "status", func(s *session) error {
-		t, err := find(s, a.cfg.metadataID(), nic)
+	err := a.do(ctx, "status", func(ctx context.Context, s *session) error {
+		t, err := a.finder.find(ctx, s, nic)
 		if err != nil {
 			return err
 		}
@@ -99,11 +114,7 @@ func (a *Adapter) Cut(ctx context.Context, nic flow.NIC, m flow.Mark) (flow.Rece
 		return flow.Receipt{}, fail(flow.ErrDenied, "cut: the mark names no incident")
 	}
 	var r flow.Receipt
-	err := a.do(ctx, "cut", func(s *session) error {
-		t, err := find(s, a.cfg.metadataID(), nic)
-		if err != nil {
-			return err
-		}
+	err := a.act(ctx, "cut", nic, func(s *session, t *target) (err error) {
 		r, err = t.cut(s, m)
 		r.NIC, r.At = nic, a.now().UTC()
 		r.NIC.MAC = t.mac
@@ -125,13 +136,7 @@ func (a *Adapter) Restore(ctx context.Context, nic flow.NIC, m flow.Mark, r flow
 	if m.Incident == "" {
 		return fail(flow.ErrDenied, "restore: the mark names no incident")
 	}
-	err := a.do(ctx, "restore", func(s *session) error {
-		t, err := find(s, a.cfg.metadataID(), nic)
-		if err != nil {
-			return err
-		}
-		return t.restore(s, m, r)
-	})
+	err := a.act(ctx, "restore", nic, func(s *session, t *target) error { return t.restore(s, m, r) })
 	if err != nil {
 		return err
 	}
@@ -140,12 +145,35 @@ func (a *Adapter) Restore(ctx context.Context, nic flow.NIC, m flow.Mark, r flow
 	return nil
 }
 
+// act finds the NIC and changes it, while nobody else changes its domain.
+func (a *Adapter) act(ctx context.Context, op string, nic flow.NIC, fn func(*session, *target) error) error {
+	return a.do(ctx, op, func(ctx context.Context, s *session) error {
+		r, err := a.finder.resolve(ctx, s, nic)
+		if err != nil {
+			return err
+		}
+		unlock, err := a.locks.lock(ctx, r.dom.UUID)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		t, err := a.finder.read(ctx, s, nic, r)
+		if err != nil {
+			return err
+		}
+		if t.dom.UUID != r.dom.UUID {
+			return fail(flow.ErrConflict, "NIC %s went from %s to %s while it was looked at", t.mac, r.dom.Name, t.dom.Name)
+		}
+		return fn(s, t)
+	})
+}
+
 // do runs one operation on the node within the deadline and gives its error a class.
-func (a *Adapter) do(ctx context.Context, op string, fn func(*session) error) error {
+func (a *Adapter) do(ctx context.Context, op string, fn func(context.Context, *session) error) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.timeout(), errDeadline)
 	defer cancel()
-	err := a.link.with(ctx, fn)
+	err := a.link.with(ctx, func(s *session) error { return fn(ctx, s) })
 	if err != nil {
 		err = classify(fmt.Sprintf("libvirt %s: %s", a.cfg.Name, op), err)
 	}

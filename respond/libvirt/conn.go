@@ -18,15 +18,22 @@ import (
 
 var errRefused = errors.New("the daemon refused our certificate or address")
 
-// connector keeps one connection to the daemon and lets one operation use it at
-// a time. It redials when the connection has died, e.g. by a daemon restart.
+// maxAtOnce is how many operations run on a node at once, each on a connection
+// of its own: a domain that a backup or a migration holds makes its operation
+// wait for the whole deadline, and the other VDS of the node are not to wait
+// with it. libvirtd itself serves 20 at once (libvirtd.conf, max_workers).
+const maxAtOnce = 4
+
+// connector keeps connections to the daemon and gives each to one operation at
+// a time. It redials when one has died, e.g. by a daemon restart.
 type connector struct {
 	cfg  Config
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	turn chan struct{} // holds one token while an operation runs
+	turn chan struct{} // holds one token for each operation that runs
 
-	mu  sync.Mutex // guards cur against close
-	cur *session
+	mu   sync.Mutex
+	idle []*session // the one used last at the end
+	used map[*session]bool
 }
 
 // session is an open connection.
@@ -45,7 +52,7 @@ func (c *connector) with(ctx context.Context, fn func(*session) error) error {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		return fmt.Errorf("wait for an earlier operation on the node: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for earlier operations on the node: %w", context.Cause(ctx))
 	}
 	for {
 		s, fresh, err := c.session(ctx)
@@ -54,58 +61,66 @@ func (c *connector) with(ctx context.Context, fn func(*session) error) error {
 		}
 		stop := context.AfterFunc(ctx, s.conn.kill)
 		err = fn(s)
-		if !stop() {
-			c.drop(s)
-			if err == nil || isReply(err) {
-				return err // it ended in the same moment, but it ended
-			}
+		ended := !stop()
+		c.giveBack(s)
+		switch {
+		case err == nil || isReply(err):
+			return err // also when the context ended in the same moment
+		case ended:
 			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
-		if err == nil || isReply(err) {
-			return err
-		}
-		c.drop(s)
+		s.conn.kill()
 		if fresh {
 			return fmt.Errorf("connection lost: %w", err)
 		}
 	}
 }
 
+// session gives an idle connection, or a fresh one.
 func (c *connector) session(ctx context.Context) (s *session, fresh bool, err error) {
 	c.mu.Lock()
-	s = c.cur
-	c.mu.Unlock()
-	if s != nil && !s.conn.dead() {
-		return s, false, nil
+	for s == nil && len(c.idle) > 0 {
+		last := len(c.idle) - 1
+		s, c.idle = c.idle[last], c.idle[:last]
+		if s.conn.dead() {
+			s = nil
+		}
 	}
 	if s != nil {
-		c.drop(s)
+		c.used[s] = true
+	}
+	c.mu.Unlock()
+	if s != nil {
+		return s, false, nil
 	}
 	if s, err = c.open(ctx); err != nil {
 		return nil, false, err
 	}
 	c.mu.Lock()
-	c.cur = s
+	c.used[s] = true
 	c.mu.Unlock()
 	return s, true, nil
 }
 
-func (c *connector) drop(s *session) {
+func (c *connector) giveBack(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.conn.kill()
-	if c.cur == s {
-		c.cur = nil
+	delete(c.used, s)
+	if !s.conn.dead() {
+		c.idle = append(c.idle, s)
 	}
 }
 
 func (c *connector) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cur != nil {
-		c.cur.conn.kill()
-		c.cur = nil
+	for _, s := range c.idle {
+		s.conn.kill()
 	}
+	for s := range c.used {
+		s.conn.kill()
+	}
+	c.idle = nil
 }
 
 // open dials by itself: go-libvirt's own dialers keep the connection out of

@@ -42,7 +42,7 @@ func TestHungDaemon(t *testing.T) {
 		}
 		e.a.Close()
 	}
-	e.a.cfg.Timeout = 20 * time.Second
+	e.a.cfg.Timeout = patience
 	r := e.cut("inc-1")
 	e.restore("inc-1", r)
 	e.want("after", flow.LinkUp, flow.LinkUp, true, "")

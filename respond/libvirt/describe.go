@@ -22,8 +22,8 @@ func (a *Adapter) Describe(ctx context.Context, nic flow.NIC, me flow.Measure) (
 		return "", classify("libvirt "+a.cfg.Name+": describe", fmt.Errorf("%w: %w", errConfig, err))
 	}
 	var b strings.Builder
-	err = a.do(ctx, "describe", func(s *session) error {
-		t, err := find(s, a.cfg.metadataID(), nic)
+	err = a.do(ctx, "describe", func(ctx context.Context, s *session) error {
+		t, err := a.finder.find(ctx, s, nic)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package libvirt
 import (
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,51 +17,6 @@ const allDomains = golibvirt.ConnectListDomainsActive | golibvirt.ConnectListDom
 type candidate struct {
 	dom golibvirt.Domain
 	doc *document
-}
-
-// find resolves a NIC to an interface of one domain of the node. The VDS names
-// the domain (UUID, name or the id in its metadata) and the MAC the interface.
-// Where the VDS names none the MAC decides alone, if one domain has it. Where
-// both are there and contradict each other nothing is done: cutting the wrong
-// customer is worse than cutting late.
-func find(s *session, metadataID string, nic flow.NIC) (*target, error) {
-	var mac string
-	if nic.MAC != "" {
-		hw, err := net.ParseMAC(nic.MAC)
-		if err != nil {
-			return nil, fail(flow.ErrNotFound, "the inventory's MAC %q of %s is none: write it as 52:54:00:12:34:56", nic.MAC, who(nic))
-		}
-		mac = hw.String()
-	}
-	named, err := lookup(s, nic.VDS)
-	if err != nil {
-		return nil, err
-	}
-	if named != nil && mac != "" {
-		if t, err := load(s, named.dom, mac); err != nil || t != nil {
-			return t, err
-		}
-	}
-	all := []candidate{}
-	if named == nil || mac != "" {
-		if all, err = list(s); err != nil {
-			return nil, err
-		}
-	}
-	var byVDS []candidate
-	if named != nil {
-		byVDS = append(byVDS, *named)
-	} else {
-		for _, c := range all {
-			if c.doc.is(nic.VDS, metadataID) {
-				byVDS = append(byVDS, c)
-			}
-		}
-	}
-	if mac == "" {
-		return findByIP(s, nic, byVDS, all)
-	}
-	return findByMAC(s, nic, mac, byVDS, all)
 }
 
 func who(nic flow.NIC) string {
@@ -125,7 +79,7 @@ func list(s *session) ([]candidate, error) {
 	return out, nil
 }
 
-func findByMAC(s *session, nic flow.NIC, mac string, byVDS, all []candidate) (*target, error) {
+func findByMAC(s *session, nic flow.NIC, mac string, byVDS, all []candidate) (ref, error) {
 	var owners []candidate
 	for _, c := range all {
 		if len(c.doc.byMAC(mac)) > 0 {
@@ -143,34 +97,30 @@ func findByMAC(s *session, nic flow.NIC, mac string, byVDS, all []candidate) (*t
 	}
 	switch {
 	case len(hits) == 1:
-		t, err := load(s, hits[0].dom, mac)
-		if err == nil && t == nil {
-			err = fail(flow.ErrConflict, "%s lost the NIC %s while it was looked at", hits[0].dom.Name, mac)
-		}
-		return t, err
+		return ref{dom: hits[0].dom, mac: mac}, nil
 	case len(hits) > 1:
-		return nil, fail(flow.ErrConflict, "MAC %s of %s is ambiguous: %s have it; name the domain in the inventory's vds",
+		return ref{}, fail(flow.ErrConflict, "MAC %s of %s is ambiguous: %s have it; name the domain in the inventory's vds",
 			mac, who(nic), names(hits))
 	case len(owners) > 0:
-		return nil, fail(flow.ErrConflict, "the inventory says that MAC %s is of %s, but here it is of %s; put the inventory right",
+		return ref{}, fail(flow.ErrConflict, "the inventory says that MAC %s is of %s, but here it is of %s; put the inventory right",
 			mac, names(byVDS), names(owners))
 	case len(byVDS) > 0:
-		return nil, fail(flow.ErrNotFound, "%s has no NIC %s; it has %s", names(byVDS), mac, macs(byVDS))
+		return ref{}, fail(flow.ErrNotFound, "%s has no NIC %s; it has %s", names(byVDS), mac, macs(byVDS))
 	}
-	return nil, fail(flow.ErrNotFound, "neither a domain %q nor a NIC %s on node %s: migrated or deleted?", nic.VDS, mac, s.host)
+	return ref{}, fail(flow.ErrNotFound, "neither a domain %q nor a NIC %s on node %s: migrated or deleted?", nic.VDS, mac, s.host)
 }
 
 // findByIP is for an inventory without MACs. It only takes what the operator or
 // the node says of the address: the domain's single NIC, an address in its XML,
 // a DHCP lease or the node's ARP table. What the guest says of itself (its
 // agent) could name anybody's address.
-func findByIP(s *session, nic flow.NIC, byVDS, all []candidate) (*target, error) {
+func findByIP(s *session, nic flow.NIC, byVDS, all []candidate) (ref, error) {
 	in := byVDS
 	if len(in) == 0 {
 		in = all
 	}
 	if len(byVDS) == 1 && len(byVDS[0].doc.ifaces) == 1 {
-		return load(s, byVDS[0].dom, byVDS[0].doc.ifaces[0].mac)
+		return ref{dom: byVDS[0].dom, mac: byVDS[0].doc.ifaces[0].mac}, nil
 	}
 	ip := nic.IP.Unmap()
 	type hit struct {
@@ -201,16 +151,16 @@ func findByIP(s *session, nic flow.NIC, byVDS, all []candidate) (*target, error)
 	}
 	switch len(hits) {
 	case 1:
-		return load(s, hits[0].c.dom, hits[0].mac)
+		return ref{dom: hits[0].c.dom, mac: hits[0].mac}, nil
 	case 0:
-		return nil, fail(flow.ErrNotFound, "no NIC of %s is known to hold %s: write it to the inventory's entry as macs: [\"…\"]; %s",
+		return ref{}, fail(flow.ErrNotFound, "no NIC of %s is known to hold %s: write it to the inventory's entry as macs: [\"…\"]; %s",
 			who(nic), ip, macs(byVDS))
 	}
 	var cs []candidate
 	for _, h := range hits {
 		cs = append(cs, h.c)
 	}
-	return nil, fail(flow.ErrConflict, "%s is ambiguous: NICs of %s hold it; write macs to the inventory's entry", ip, names(cs))
+	return ref{}, fail(flow.ErrConflict, "%s is ambiguous: NICs of %s hold it; write macs to the inventory's entry", ip, names(cs))
 }
 
 // seen lists the MACs of the domain that hold ip by one of the node's sources.

@@ -31,10 +31,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// patience is a hang guard: a filter takes libvirt dozens of calls of ebtables,
+// which a busy machine draws out.
+const patience = 3 * time.Minute
+
 // env is one domain in the lab with an adapter for its node.
 type env struct {
 	*lab.Lab
-	t     *testing.T
+	t     testing.TB
 	a     *Adapter
 	admin *golibvirt.Libvirt // the panel's or an admin's connection
 	guest lab.Guest
@@ -43,11 +47,11 @@ type env struct {
 }
 
 // newEnv defines a domain with the NICs, whose MACs it fills in.
-func newEnv(t *testing.T, nics ...lab.NIC) *env {
+func newEnv(t testing.TB, nics ...lab.NIC) *env {
 	t.Helper()
 	lab.Require(t, startLab())
 	domainSeq++
-	e := &env{Lab: theLab, t: t, a: New(Config{Name: "node1", Socket: theLab.Socket, Timeout: 20 * time.Second}, Deps{})}
+	e := &env{Lab: theLab, t: t, a: New(Config{Name: "node1", Socket: theLab.Socket, Timeout: patience}, Deps{})}
 	t.Cleanup(e.a.Close)
 	var err error
 	if e.admin, err = theLab.Connect(); err != nil {
@@ -58,11 +62,11 @@ func newEnv(t *testing.T, nics ...lab.NIC) *env {
 	}
 	for i := range nics {
 		if nics[i].MAC == "" {
-			nics[i].MAC = fmt.Sprintf("52:54:00:aa:%02x:%02x", domainSeq, i+1)
+			nics[i].MAC = fmt.Sprintf("52:54:00:%02x:%02x:%02x", 0xa0+domainSeq>>8, domainSeq&0xff, i+1)
 		}
 	}
 	e.guest = lab.Guest{
-		Name: fmt.Sprintf("kvm%d", 1000+domainSeq), UUID: fmt.Sprintf("11111111-2222-3333-4444-0000000010%02x", domainSeq),
+		Name: fmt.Sprintf("kvm%d", 1000+domainSeq), UUID: fmt.Sprintf("11111111-2222-3333-4444-00000000%04x", 0x1000+domainSeq),
 		PanelID: fmt.Sprintf("vds-%d", 1000+domainSeq), NICs: nics,
 	}
 	if e.dom, err = theLab.Define(e.admin, e.guest); err != nil {

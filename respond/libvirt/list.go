@@ -8,7 +8,6 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
-	"go.uber.org/zap"
 )
 
 // ourNamespaces is what every mark of ours has in its domain's XML.
@@ -20,7 +19,7 @@ const ourNamespaces = "urn:flowcordon:"
 // ours that nothing refers to are removed from the node.
 func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 	var out []flow.MarkedNIC
-	err := a.do(ctx, "list", func(s *session) error {
+	err := a.do(ctx, "list", func(_ context.Context, s *session) error {
 		out = nil // it may be the second try
 		doms, _, err := s.l.ConnectListAllDomains(1, allDomains)
 		if err != nil {
@@ -36,9 +35,7 @@ func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 			}
 			out = append(out, nics...)
 		}
-		if err := sweep(s); err != nil {
-			a.log.Warn("filters left over", zap.Error(err))
-		}
+		a.sweep(s)
 		return nil
 	})
 	return out, err

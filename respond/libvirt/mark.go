@@ -103,28 +103,57 @@ func shorten(s string) string {
 	return s[:n] + "…"
 }
 
-// putCut leaves, replaces or, with c nil, removes the mark of mac in one of the
-// domain's two definitions, and keeps those of other interfaces.
-func putCut(s *session, dom golibvirt.Domain, doc *document, mac string, c *cut,
-	where golibvirt.DomainModificationImpact,
-) error {
-	var keep []cut
-	for _, o := range doc.cuts {
-		if o.mac != mac {
-			keep = append(keep, o)
-		} else if c != nil && o.equal(*c) {
-			return nil
+// putCut leaves, replaces or, with c nil, removes the NIC's mark, and keeps
+// those of other interfaces.
+func (t *target) putCut(s *session, c *cut) error {
+	var ms []metadata
+	for _, sd := range t.sides() {
+		var old *cut
+		var keep []cut
+		for _, o := range sd.doc.cuts {
+			if o.mac != t.mac {
+				keep = append(keep, o)
+			} else if old == nil {
+				old = &o
+			}
+		}
+		if old == nil && c == nil || old != nil && c != nil && old.equal(*c) {
+			continue
+		}
+		if c != nil {
+			keep = append(keep, *c)
+		}
+		text := ""
+		if len(keep) > 0 {
+			text = cutsXML(keep)
+		}
+		ms = append(ms, metadata{text, sd.flags})
+	}
+	return setMetadata(s, t.dom, metadataPrefix, metadataURI, ms)
+}
+
+// metadata is the text of one of our elements in one of the domain's
+// definitions; empty: it goes.
+type metadata struct {
+	text  string
+	where golibvirt.DomainModificationImpact
+}
+
+// setMetadata writes an element to both definitions in one call where it is the
+// same.
+func setMetadata(s *session, dom golibvirt.Domain, prefix, uri string, ms []metadata) error {
+	if len(ms) == 2 && ms[0].text == ms[1].text {
+		ms = []metadata{{ms[0].text, ms[0].where | ms[1].where}}
+	}
+	for _, m := range ms {
+		var text golibvirt.OptString // nil removes the element
+		if m.text != "" {
+			text = golibvirt.OptString{m.text}
+		}
+		if err := s.l.DomainSetMetadata(dom, int32(golibvirt.DomainMetadataElement), text,
+			golibvirt.OptString{prefix}, golibvirt.OptString{uri}, m.where); err != nil {
+			return err
 		}
 	}
-	if c != nil {
-		keep = append(keep, *c)
-	} else if len(keep) == len(doc.cuts) {
-		return nil
-	}
-	var text golibvirt.OptString // nil removes the element
-	if len(keep) > 0 {
-		text = golibvirt.OptString{cutsXML(keep)}
-	}
-	return s.l.DomainSetMetadata(dom, int32(golibvirt.DomainMetadataElement), text,
-		golibvirt.OptString{metadataPrefix}, golibvirt.OptString{metadataURI}, where)
+	return nil
 }

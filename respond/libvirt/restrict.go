@@ -29,11 +29,9 @@ func (a *Adapter) Restrict(ctx context.Context, nic flow.NIC, me flow.Measure, m
 		return flow.Receipt{}, err
 	}
 	var r flow.Receipt
-	err := a.do(ctx, "restrict", func(s *session) error {
-		t, err := find(s, a.cfg.metadataID(), nic)
-		if err != nil {
-			return err
-		}
+	err := a.act(ctx, "restrict", nic, func(s *session, t *target) (err error) {
+		a.sweeping.RLock()
+		defer a.sweeping.RUnlock()
 		r, err = t.restrict(s, me, m)
 		r.NIC, r.At = nic, a.now().UTC()
 		r.NIC.MAC = t.mac
@@ -58,19 +56,12 @@ func (a *Adapter) Lift(ctx context.Context, nic flow.NIC, kind flow.MeasureKind,
 	if !slices.Contains(measures, kind) {
 		return fail(flow.ErrUnsupported, "lift: libvirt takes no measure %q", kind)
 	}
-	err := a.do(ctx, "lift", func(s *session) error {
-		t, err := find(s, a.cfg.metadataID(), nic)
-		if err != nil {
-			return err
-		}
+	err := a.act(ctx, "lift", nic, func(s *session, t *target) error {
 		if err := t.lift(s, kind, m); err != nil {
 			return err
 		}
 		if kind == flow.MeasureBlockPort {
-			if err := sweep(s); err != nil {
-				// The traffic flows; what is left over is swept next time.
-				a.log.Warn("filters left over", zap.Error(err))
-			}
+			a.sweep(s)
 		}
 		return nil
 	})
@@ -160,11 +151,12 @@ func (t *target) take(s *session, me flow.Measure, m flow.Mark, steps []step) er
 			return fmt.Errorf("define the filter %s: %w", st.filter, err)
 		}
 	}
+	marks := map[*side]restriction{}
 	for _, st := range steps {
-		r := restriction{Mark: m, mac: t.mac, measure: me, was: st.was}
-		if err := putRestriction(s, t.dom, st.sd, t.mac, me.Kind, &r); err != nil {
-			return fmt.Errorf("mark %s: %w", t.dom.Name, err)
-		}
+		marks[st.sd] = restriction{Mark: m, mac: t.mac, measure: me, was: st.was}
+	}
+	if err := t.putRestrictions(s, me.Kind, marks); err != nil {
+		return fmt.Errorf("mark %s: %w", t.dom.Name, err)
 	}
 	for _, st := range steps {
 		if st.done {
@@ -203,9 +195,8 @@ func (t *target) takeBack(s *session, kind flow.MeasureKind, steps []step) {
 				_ = back.put(s, sd, kind, st.was)
 			}
 		}
-		_ = putRestriction(s, t.dom, sd, t.mac, kind, nil)
 	}
-	_ = sweep(s)
+	_ = back.putRestrictions(s, kind, nil)
 }
 
 func (t *target) lift(s *session, kind flow.MeasureKind, m flow.Mark) error {
@@ -228,14 +219,12 @@ func (t *target) lift(s *session, kind flow.MeasureKind, m flow.Mark) error {
 		}
 	}
 	// The mark goes last: until it is gone a repeat knows what to give back.
-	for _, sd := range t.sides() {
-		changed = changed || sd.restriction(t.mac, kind) != nil
-		if err := putRestriction(s, t.dom, sd, t.mac, kind, nil); err != nil {
-			return fmt.Errorf("take the mark off %s: %w", t.dom.Name, err)
-		}
-	}
+	changed = changed || t.restriction(kind) != nil
 	if !changed {
 		return nil
+	}
+	if err := t.putRestrictions(s, kind, nil); err != nil {
+		return fmt.Errorf("take the mark off %s: %w", t.dom.Name, err)
 	}
 	back, err := t.again(s)
 	if err != nil {

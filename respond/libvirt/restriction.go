@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -114,24 +113,27 @@ func (sd *side) restriction(mac string, kind flow.MeasureKind) *restriction {
 	return nil
 }
 
-// putRestriction leaves, replaces or, with r nil, removes the mark of mac and
-// kind in one of the domain's two definitions, and keeps all others.
-func putRestriction(s *session, dom golibvirt.Domain, sd *side, mac string, kind flow.MeasureKind, r *restriction) error {
-	old := sd.restriction(mac, kind)
-	if old == nil && r == nil || old != nil && r != nil && old.equal(*r) {
-		return nil
+// putRestrictions leaves, replaces or, on a side that marks lacks, removes the
+// NIC's mark of that kind, and keeps all others.
+func (t *target) putRestrictions(s *session, kind flow.MeasureKind, marks map[*side]restriction) error {
+	var ms []metadata
+	for _, sd := range t.sides() {
+		old := sd.restriction(t.mac, kind)
+		r, ok := marks[sd]
+		if old == nil && !ok || old != nil && ok && old.equal(r) {
+			continue
+		}
+		keep := slices.DeleteFunc(slices.Clone(sd.doc.milder), func(o restriction) bool {
+			return o.mac == t.mac && o.measure.Kind == kind
+		})
+		if ok {
+			keep = append(keep, r)
+		}
+		text := ""
+		if len(keep) > 0 {
+			text = restrictionsXML(keep)
+		}
+		ms = append(ms, metadata{text, sd.flags})
 	}
-	keep := slices.DeleteFunc(slices.Clone(sd.doc.milder), func(o restriction) bool {
-		return o.mac == mac && o.measure.Kind == kind
-	})
-	if r != nil {
-		keep = append(keep, *r)
-	}
-	sd.doc.milder = keep
-	var text golibvirt.OptString // nil removes the element
-	if len(keep) > 0 {
-		text = golibvirt.OptString{restrictionsXML(keep)}
-	}
-	return s.l.DomainSetMetadata(dom, int32(golibvirt.DomainMetadataElement), text,
-		golibvirt.OptString{restrictPrefix}, golibvirt.OptString{restrictURI}, sd.flags)
+	return setMetadata(s, t.dom, restrictPrefix, restrictURI, ms)
 }

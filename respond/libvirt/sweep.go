@@ -7,7 +7,20 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
+	"go.uber.org/zap"
 )
+
+// sweep removes what is left over of filters, unless one is being made just now.
+// A failure only leaves them for the next time.
+func (a *Adapter) sweep(s *session) {
+	if !a.sweeping.TryLock() {
+		return
+	}
+	defer a.sweeping.Unlock()
+	if err := sweep(s); err != nil {
+		a.log.Warn("filters left over", zap.Error(err))
+	}
+}
 
 // sweep removes the filters of ours that nothing refers to any more. One that
 // is only referred to where no mark of ours is (a saved state, a snapshot, a

@@ -2,6 +2,8 @@ package libvirt
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
@@ -24,23 +26,33 @@ type side struct {
 }
 
 // load reads both sides of the domain; nil if it has no interface with that MAC.
+// The four questions are asked at once: under load each answer takes its time.
 func load(s *session, dom golibvirt.Domain, mac string) (*target, error) {
+	var (
+		active, persistent int32
+		errs               [4]error
+		raw                [2]string // as it runs, and as it is defined; the same when it has but one of them
+		wg                 sync.WaitGroup
+	)
+	wg.Go(func() { active, errs[0] = s.l.DomainIsActive(dom) })
+	wg.Go(func() { persistent, errs[1] = s.l.DomainIsPersistent(dom) })
+	wg.Go(func() { raw[0], errs[2] = s.l.DomainGetXMLDesc(dom, 0) })
+	wg.Go(func() { raw[1], errs[3] = s.l.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive) })
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", dom.Name, err)
+		}
+	}
 	t := &target{dom: dom, mac: mac}
-	active, err := s.l.DomainIsActive(dom)
-	if err != nil {
-		return nil, fmt.Errorf("is %s running: %w", dom.Name, err)
-	}
-	persistent, err := s.l.DomainIsPersistent(dom)
-	if err != nil {
-		return nil, fmt.Errorf("is %s persistent: %w", dom.Name, err)
-	}
+	var err error
 	if active == 1 {
-		if t.live, err = loadSide(s, dom, mac, 0, golibvirt.DomainAffectLive); err != nil {
+		if t.live, err = parseSide(dom, raw[0], mac, golibvirt.DomainAffectLive); err != nil {
 			return nil, err
 		}
 	}
 	if persistent == 1 {
-		if t.config, err = loadSide(s, dom, mac, golibvirt.DomainXMLInactive, golibvirt.DomainAffectConfig); err != nil {
+		if t.config, err = parseSide(dom, raw[1], mac, golibvirt.DomainAffectConfig); err != nil {
 			return nil, err
 		}
 	}
@@ -52,13 +64,7 @@ func load(s *session, dom golibvirt.Domain, mac string) (*target, error) {
 	return nil, nil
 }
 
-func loadSide(s *session, dom golibvirt.Domain, mac string, xf golibvirt.DomainXMLFlags,
-	flags golibvirt.DomainModificationImpact,
-) (*side, error) {
-	raw, err := s.l.DomainGetXMLDesc(dom, xf)
-	if err != nil {
-		return nil, fmt.Errorf("read the XML of %s: %w", dom.Name, err)
-	}
+func parseSide(dom golibvirt.Domain, raw, mac string, flags golibvirt.DomainModificationImpact) (*side, error) {
 	doc, err := parseDocument(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dom.Name, err)
@@ -72,6 +78,11 @@ func loadSide(s *session, dom golibvirt.Domain, mac string, xf golibvirt.DomainX
 		return nil, fail(flow.ErrConflict, "%s has %d NICs with the MAC %s; give each its own", dom.Name, len(found), mac)
 	}
 	return sd, nil
+}
+
+// is reports whether the VDS still names the domain; an empty one always does.
+func (t *target) is(vds, metadataID string) bool {
+	return vds == "" || slices.ContainsFunc(t.sides(), func(sd *side) bool { return sd.doc.is(vds, metadataID) })
 }
 
 func (t *target) sides() []*side {
@@ -165,10 +176,8 @@ func (t *target) cut(s *session, m flow.Mark) (flow.Receipt, error) {
 	// The mark goes first: a link that is down without it could not be told
 	// from an admin's work, a mark on a link that is still up only means that
 	// the cut has to be repeated.
-	for _, sd := range t.sides() {
-		if err := putCut(s, t.dom, sd.doc, t.mac, &c, sd.flags); err != nil {
-			return flow.Receipt{}, fmt.Errorf("mark %s: %w", t.dom.Name, err)
-		}
+	if err := t.putCut(s, &c); err != nil {
+		return flow.Receipt{}, fmt.Errorf("mark %s: %w", t.dom.Name, err)
 	}
 	if err := t.setLinks(s, linkDown, linkDown); err != nil {
 		return flow.Receipt{}, err
@@ -202,10 +211,8 @@ func (t *target) restore(s *session, m flow.Mark, r flow.Receipt) error {
 		return err
 	}
 	// The mark goes last: until it is gone a repeat knows what to restore.
-	for _, sd := range t.sides() {
-		if err := putCut(s, t.dom, sd.doc, t.mac, nil, sd.flags); err != nil {
-			return fmt.Errorf("take the mark off %s: %w", t.dom.Name, err)
-		}
+	if err := t.putCut(s, nil); err != nil {
+		return fmt.Errorf("take the mark off %s: %w", t.dom.Name, err)
 	}
 	back, err := t.again(s)
 	if err != nil {
