@@ -48,7 +48,7 @@ func New(cfg Config, now func() time.Time) *Source {
 	if now == nil {
 		now = time.Now
 	}
-	return &Source{cfg: cfg, now: now, ready: sync.OnceValues(func() (*ready, error) { return cfg.ready() })}
+	return &Source{cfg: cfg, now: now, ready: sync.OnceValues(cfg.ready)}
 }
 
 func (c Config) ready() (*ready, error) {

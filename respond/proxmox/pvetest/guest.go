@@ -25,6 +25,7 @@ type Guest struct {
 	// and bridge are applied at once in any case (vmconfig_update_net).
 	HotplugNet bool
 	Template   int
+	Pool       string
 	FwOptions  map[string]string
 	FwRules    []map[string]string
 	// Agent is what the guest agent answers to network-get-interfaces; nil: it

@@ -304,7 +304,7 @@ func (s *Sim) resources() []map[string]any {
 			st = "running"
 		}
 		out = append(out, map[string]any{
-			"id": g.Type + "/" + strconv.Itoa(id), "type": g.Type, "vmid": id, "node": g.Node, "name": g.name(), "status": st, "template": g.Template,
+			"id": g.Type + "/" + strconv.Itoa(id), "type": g.Type, "vmid": id, "node": g.Node, "name": g.name(), "status": st, "template": g.Template, "pool": g.Pool,
 		})
 	}
 	return out

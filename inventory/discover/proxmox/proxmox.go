@@ -1,0 +1,328 @@
+// Package proxmox discovers which NIC of which guest of a Proxmox VE cluster
+// holds which addresses.
+//
+// In comes the cluster's API; out goes a list of Entry, one for each NIC that
+// has addresses: those that the cluster's own settings name (a VM's cloud-init
+// ipconfigN, a container's ip and ip6) and, if asked for, those that guests
+// say they have. A part of the cluster that cannot be read is an error, never
+// half a list.
+//
+// The Source starts no goroutine that outlives a call. The package imports no
+// sibling.
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Source is one cluster. It is safe for concurrent use.
+type Source struct {
+	cfg Config
+	now func() time.Time
+	api func() (*api, error) // made at the first call
+}
+
+// New returns a Source. It does no I/O: a wrong configuration shows at the
+// first call (Config.Validate tells it beforehand). now may be nil.
+func New(cfg Config, now func() time.Time) *Source {
+	if now == nil {
+		now = time.Now
+	}
+	return &Source{cfg: cfg, now: now, api: sync.OnceValues(func() (*api, error) { return newAPI(cfg) })}
+}
+
+// Name is the source's name in the configuration.
+func (s *Source) Name() string { return s.cfg.Name }
+
+// guest is a VM or a container as the cluster lists it.
+type guest struct {
+	Type     string `json:"type"`
+	ID       int    `json:"vmid"`
+	Node     string `json:"node"`
+	Pool     string `json:"pool"`
+	Status   string `json:"status"`
+	Template text   `json:"template"`
+}
+
+func (g guest) path(sub string) string {
+	return fmt.Sprintf("/nodes/%s/%s/%d%s", url.PathEscape(g.Node), g.Type, g.ID, sub)
+}
+
+// nic is one NIC with what was found of it.
+type nic struct {
+	guest  guest
+	key    string // net0
+	mac    string
+	tenant string
+	tags   []string
+	set    []netip.Prefix // by the cluster's settings
+	claims []netip.Addr   // by the guest itself
+}
+
+// Discover reads all guests, or gives an error. A cluster without any address
+// is an error too: that is what a token without VM.Audit sees.
+func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.timeout())
+	defer cancel()
+	out, err := s.discover(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("discover %s: %w", s.cfg.Name, err)
+	}
+	return out, nil
+}
+
+func (s *Source) discover(ctx context.Context) ([]Entry, error) {
+	a, err := s.api()
+	if err != nil {
+		return nil, err
+	}
+	all, err := list(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	nics, moved, err := s.readAll(ctx, a, all)
+	if err != nil {
+		return nil, err
+	}
+	if len(moved) > 0 { // deleted, or migrated since the list was made: then it is elsewhere now
+		again, err := list(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		again = slices.DeleteFunc(again, func(g guest) bool { return !moved[g.ID] })
+		more, _, err := s.readAll(ctx, a, again)
+		if err != nil {
+			return nil, err
+		}
+		nics = append(nics, more...)
+	}
+	slices.SortFunc(nics, func(a, b nic) int {
+		if a.guest.ID != b.guest.ID {
+			return a.guest.ID - b.guest.ID
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	out := s.entries(nics)
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no guest with an address among %d that the token may see (VM.Audit)", len(all))
+	}
+	return out, nil
+}
+
+func list(ctx context.Context, a *api) ([]guest, error) {
+	var all []guest
+	if err := a.get(ctx, "/cluster/resources?type=vm", &all); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(g guest) bool {
+		return g.Type != "qemu" && g.Type != "lxc" || g.Template == "1" || g.Template == "true"
+	}), nil
+}
+
+// readAll reads the guests and says which were no longer where the list has them.
+func (s *Source) readAll(ctx context.Context, a *api, all []guest) (nics []nic, moved map[int]bool, err error) {
+	var mu sync.Mutex
+	moved = map[int]bool{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(workers)
+	for _, one := range all {
+		g.Go(func() error {
+			got, err := s.read(ctx, a, one)
+			mu.Lock()
+			defer mu.Unlock()
+			if gone(err) {
+				moved[one.ID] = true
+				return nil
+			}
+			nics = append(nics, got...)
+			return err
+		})
+	}
+	err = g.Wait()
+	return nics, moved, err
+}
+
+func gone(err error) bool {
+	var ae *answerError
+	return errors.As(err, &ae) && strings.Contains(ae.text, "does not exist")
+}
+
+// read gives the NICs of one guest.
+func (s *Source) read(ctx context.Context, a *api, g guest) ([]nic, error) {
+	var conf map[string]text
+	if err := a.get(ctx, g.path("/config?current=1"), &conf); err != nil {
+		return nil, err
+	}
+	tags := strings.FieldsFunc(string(conf["tags"]), func(r rune) bool { return r == ';' || r == ',' || r == ' ' })
+	var out []nic
+	for key, val := range conf {
+		n, ok := strings.CutPrefix(key, "net")
+		if _, err := strconv.Atoi(n); !ok || err != nil {
+			continue
+		}
+		props := parse(string(val))
+		x := nic{guest: g, key: key, mac: macOf(props), tenant: s.tenant(g, tags), tags: tags}
+		if x.mac == "" {
+			continue
+		}
+		if g.Type == "qemu" {
+			props = parse(string(conf["ipconfig"+n]))
+		}
+		for _, k := range []string{"ip", "ip6"} { // dhcp, auto and manual say no address
+			if p, err := netip.ParsePrefix(props[k]); err == nil {
+				x.set = append(x.set, s.prefix(p.Addr()))
+			}
+		}
+		out = append(out, x)
+	}
+	if s.cfg.Agent && g.Status == "running" {
+		return out, s.claims(ctx, a, g, out)
+	}
+	return out, nil
+}
+
+func (s *Source) tenant(g guest, tags []string) string {
+	if s.cfg.TenantTag != "" {
+		for _, t := range tags {
+			if strings.HasPrefix(t, s.cfg.TenantTag) {
+				return t
+			}
+		}
+	}
+	if s.cfg.TenantPool {
+		return g.Pool
+	}
+	return ""
+}
+
+func (s *Source) prefix(ip netip.Addr) netip.Prefix {
+	ip = ip.Unmap()
+	if ip.Is6() && s.cfg.V6Bits != 0 {
+		return netip.PrefixFrom(ip, s.cfg.V6Bits).Masked()
+	}
+	return netip.PrefixFrom(ip, ip.BitLen())
+}
+
+// parse reads a property string.
+func parse(s string) map[string]string {
+	out := map[string]string{}
+	for p := range strings.SplitSeq(s, ",") {
+		k, v, _ := strings.Cut(p, "=")
+		out[k] = v
+	}
+	return out
+}
+
+// macOf is the value of the model (virtio=…), of macaddr or of hwaddr.
+func macOf(props map[string]string) string {
+	for _, v := range props {
+		if len(v) == 17 {
+			if hw, err := net.ParseMAC(v); err == nil {
+				return hw.String()
+			}
+		}
+	}
+	return ""
+}
+
+// claims asks the guest itself. One whose agent does not run, or that has
+// none, claims nothing; a token that may not ask is an error.
+func (s *Source) claims(ctx context.Context, a *api, g guest, nics []nic) error {
+	type addr struct {
+		IP text `json:"ip-address"`
+	}
+	type iface struct {
+		MAC   string `json:"hardware-address"`
+		HW    string `json:"hwaddr"` // of a container
+		Addrs []addr `json:"ip-addresses"`
+		Inet  text   `json:"inet"`
+		Inet6 text   `json:"inet6"`
+	}
+	var ifs []iface
+	if g.Type == "qemu" {
+		var r struct {
+			Result []iface `json:"result"`
+		}
+		err := a.get(ctx, g.path("/agent/network-get-interfaces"), &r)
+		var ae *answerError
+		if errors.As(err, &ae) && ae.code >= 500 { // not installed, not running, not configured
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ifs = r.Result
+	} else if err := a.get(ctx, g.path("/interfaces"), &ifs); err != nil {
+		return err
+	}
+	for _, i := range ifs {
+		hw, err := net.ParseMAC(i.MAC + i.HW)
+		if err != nil {
+			continue
+		}
+		for _, x := range append(i.Addrs, addr{i.Inet}, addr{i.Inet6}) {
+			host, _, _ := strings.Cut(string(x.IP), "/")
+			ip, err := netip.ParseAddr(host)
+			if err != nil || !ip.Unmap().IsGlobalUnicast() {
+				continue
+			}
+			for n := range nics {
+				if nics[n].mac == hw.String() {
+					nics[n].claims = append(nics[n].claims, ip.Unmap().WithZone(""))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// entries gives each NIC what the settings say, and what its guest claims where
+// nobody's settings and no other guest say otherwise. (s.prefix makes all of
+// one length, so what overlaps is equal.)
+func (s *Source) entries(nics []nic) []Entry {
+	settings := map[netip.Prefix]bool{}
+	claimed := map[netip.Prefix]map[int]bool{} // by which guests
+	for _, n := range nics {
+		for _, p := range n.set {
+			settings[p] = true
+		}
+		for _, ip := range n.claims {
+			p := s.prefix(ip)
+			if claimed[p] == nil {
+				claimed[p] = map[int]bool{}
+			}
+			claimed[p][n.guest.ID] = true
+		}
+	}
+	seen := s.now().UTC()
+	var out []Entry
+	for _, n := range nics {
+		e := Entry{
+			Tenant: n.tenant, VDS: strconv.Itoa(n.guest.ID), Hypervisor: s.cfg.Hypervisor, MAC: n.mac, Tags: n.tags,
+			Source: fmt.Sprintf("%s guest %d %s", s.cfg.Name, n.guest.ID, n.key), Seen: seen, Prefixes: n.set,
+		}
+		for _, ip := range n.claims {
+			p := s.prefix(ip)
+			in := slices.ContainsFunc(s.cfg.Networks, func(w netip.Prefix) bool { return w.Contains(ip) })
+			if in && !settings[p] && len(claimed[p]) == 1 && !slices.Contains(e.Prefixes, p) {
+				e.Prefixes = append(e.Prefixes, p)
+			}
+		}
+		if len(e.Prefixes) > 0 {
+			out = append(out, e)
+		}
+	}
+	return out
+}
