@@ -49,6 +49,7 @@ func (s *stage) stop() {
 		s.Errorf("Run: %v", err)
 	}
 	synctest.Wait()
+	s.replayed()
 }
 
 func (s *stage) pass(d time.Duration) {
