@@ -101,6 +101,9 @@ func (i *Inventory) Holder(ip netip.Addr, at time.Time) (flow.Holder, bool) {
 // Len is the number of entries in force.
 func (i *Inventory) Len() int { return i.current.Load().table.Len() }
 
+// Servers is the number of different VDS in force.
+func (i *Inventory) Servers() int { return i.current.Load().table.Servers() }
+
 // Warnings are those of the file in force.
 func (i *Inventory) Warnings() []Issue { return i.current.Load().table.Warnings() }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -175,5 +176,16 @@ func TestReloadDoesNotRewriteThePast(t *testing.T) {
 		expect("198.18.0.8", moved.Add(-time.Second), "b") // the file knows better
 		expect("198.18.0.9", start, "b")                   // nobody's before
 		clock = clock.Add(10 * time.Minute)
+	}
+}
+
+// TestServers counts each VDS once, however many addresses it has.
+func TestServers(t *testing.T) {
+	tab, err := Parse("x.csv", strings.NewReader("prefix,tenant,vds,hypervisor\n11.0.0.1,a,v1,n1\n11.0.0.2,a,v1,n1\n2608::/64,a,v1,n1\n11.0.0.3,b,v1,n2\n11.0.1.0/24,c,,\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := tab.Servers(); n != 2 || tab.Len() != 5 {
+		t.Errorf("%d servers of %d entries, want 2 of 5", n, tab.Len())
 	}
 }

@@ -21,6 +21,7 @@ import (
 type Table struct {
 	byPrefix bart.Table[[]entry] // of one prefix: sorted by From, not overlapping
 	entries  int
+	servers  int
 	warnings []Issue
 	since    map[netip.Prefix]time.Time // see follow
 }
@@ -65,7 +66,7 @@ func Parse(name string, r io.Reader) (*Table, error) {
 		c.issues = nil // whatever they say is due to the cut
 		c.add(0, "", fmt.Sprintf("is larger than %d MiB", maxFileBytes>>20), "split off what is not needed; one entry may cover a whole prefix")
 	}
-	t := &Table{entries: len(all)}
+	t := &Table{entries: len(all), servers: countServers(all)}
 	t.index(all, c)
 	if len(c.issues) > 0 {
 		sort.SliceStable(c.issues, func(i, j int) bool { return c.issues[i].Line < c.issues[j].Line })
@@ -103,6 +104,20 @@ func (t *Table) follow(old *Table, at time.Time) {
 
 // Len is the number of entries.
 func (t *Table) Len() int { return t.entries }
+
+// Servers is the number of different VDS in the table.
+func (t *Table) Servers() int { return t.servers }
+
+func countServers(all []entry) int {
+	type server struct{ hypervisor, vds string }
+	seen := make(map[server]struct{}, len(all))
+	for _, e := range all {
+		if e.h.VDS != "" {
+			seen[server{e.h.Hypervisor, e.h.VDS}] = struct{}{}
+		}
+	}
+	return len(seen)
+}
 
 // Warnings are what looks wrong but can be lived with.
 func (t *Table) Warnings() []Issue { return t.warnings }

@@ -27,6 +27,7 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/inventory"
 	"github.com/flowcordon/flowcordon/respond"
+	"github.com/flowcordon/flowcordon/respond/bgp"
 	"github.com/flowcordon/flowcordon/store"
 	"github.com/flowcordon/flowcordon/store/embedded"
 )
@@ -87,6 +88,7 @@ type service struct {
 	inventory *inventory.Inventory
 	detector  *detect.Detector
 	control   *respond.Controller
+	speakers  []*bgp.Adapter // run before the controller, to keep what was announced
 	http      *http.Server
 	listener  net.Listener
 	ready     chan struct{} // closed once schema and event log are loaded
@@ -173,6 +175,9 @@ func (s *service) Run(ctx context.Context) error {
 	var stages []stage
 	if s.engine != nil {
 		stages = append(stages, stage{"engine", s.engine.Run, 5 * time.Second})
+	}
+	if len(s.speakers) > 0 {
+		stages = append(stages, stage{"bgp", s.runSpeakers, 5 * time.Second})
 	}
 	stages = append(stages,
 		stage{"store", s.store.Run, 20 * time.Second},

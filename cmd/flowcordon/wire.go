@@ -106,7 +106,7 @@ func checkReferences(file string, c config.Config) (warning string, err error) {
 	if err := inv.Reload(); err != nil {
 		return "", fmt.Errorf("%s: inventory.file: %w", file, err)
 	}
-	return finerThanTenants(c, inv), checkInventory(c, inv)
+	return finerThanTenants(c, inv), errors.Join(checkInventory(c, inv), checkSuspenders(file, c))
 }
 
 // checkInventory makes sure that every hypervisor of the inventory can be

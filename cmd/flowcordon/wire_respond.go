@@ -9,23 +9,25 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/flowcordon/flowcordon/api"
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/respond"
 	"github.com/flowcordon/flowcordon/respond/email"
-	"github.com/flowcordon/flowcordon/respond/libvirt"
 	"github.com/flowcordon/flowcordon/respond/notice"
 	"github.com/flowcordon/flowcordon/respond/ticket"
-	"github.com/flowcordon/flowcordon/respond/webhook"
 	"github.com/flowcordon/flowcordon/store"
 )
 
 // wireRespond makes the adapters, the notifiers and the controller over them.
 func (s *service) wireRespond() error {
 	rc := s.cfg.Respond
-	deps := respond.Deps{Events: s.store, Flows: s.store, Inventory: s.inventory, Log: s.log, Registerer: s.registry}
+	deps := respond.Deps{
+		Events: s.store, Flows: s.store, Inventory: s.inventory, Log: s.log, Registerer: s.registry,
+		FleetSize: s.inventory.Servers, InventoryAge: func() time.Duration { return time.Since(s.inventory.LoadedAt()) },
+	}
 	var errs []error
 	for _, c := range rc.Suspenders {
 		a, err := s.suspender(c)
@@ -76,18 +78,6 @@ func (s *service) wireRespond() error {
 	return errors.Join(errs...)
 }
 
-func (s *service) suspender(c config.Suspender) (respond.Suspender, error) {
-	switch c.Type {
-	case "libvirt":
-		lc := libvirt.Config{Name: c.Name, URI: c.URI, Socket: c.Socket, Address: c.Host, PKI: c.PKIDir, Timeout: c.Timeout}
-		return libvirt.New(lc, libvirt.Deps{Log: s.log, Registerer: s.registry}), lc.Validate()
-	case "webhook":
-		wc := webhook.Config{Name: c.Name, URL: c.URL, Secret: []byte(c.Secret), CAFile: c.CAFile, Timeout: c.Timeout}
-		return webhook.New(wc, webhook.Deps{Log: s.log, Registerer: s.registry}), wc.Validate()
-	}
-	return nil, fmt.Errorf("type %q is not known; write libvirt or webhook", c.Type)
-}
-
 func respondConfig(c config.Config) respond.Config {
 	rc := c.Respond
 	out := respond.Config{
@@ -111,6 +101,7 @@ func respondConfig(c config.Config) respond.Config {
 	for rule, r := range c.Detect.Rules {
 		out.Modes[rule] = r.Mode
 	}
+	respondPolicy(&out, rc.Policy)
 	for i, e := range rc.Exempt {
 		x := respond.Exemption{
 			Name: fmt.Sprintf("respond.exempt[%d]", i), Holder: e.Tenant, Port: e.Port, Rule: e.Rule,

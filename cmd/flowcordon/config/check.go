@@ -140,6 +140,7 @@ func (c *Config) checkRespond(d *decoder) {
 	for i := range r.Suspenders {
 		c.checkSuspender(d, &r.Suspenders[i], fmt.Sprintf("respond.suspenders[%d]", i), names)
 	}
+	c.checkPolicy(d)
 	for i, e := range r.Exempt {
 		at := fmt.Sprintf("respond.exempt[%d]", i)
 		if e.Tenant == "" && e.Prefix == nil {
@@ -166,35 +167,6 @@ func (c *Config) checkRespond(d *decoder) {
 			d.bad("respond.notify.ticket.secret_file", "is missing; tickets are signed, see docs/webhook.md")
 		}
 		t.Secret = d.secret("respond.notify.ticket.secret_file", t.SecretFile)
-	}
-}
-
-func (c *Config) checkSuspender(d *decoder, s *Suspender, at string, names map[string]bool) {
-	if s.Name == "" {
-		d.bad(at+".name", "is missing; inventory entries refer to it as hypervisor:")
-	}
-	if names[s.Name] {
-		d.bad(at+".name", "%q is used twice", s.Name)
-	}
-	names[s.Name] = true
-	d.oneOf(at+".type", s.Type, "libvirt", "webhook")
-	if s.Timeout == 0 {
-		s.Timeout = c.Respond.CallTimeout
-	}
-	switch s.Type {
-	case "webhook":
-		d.url(at+".url", s.URL)
-		if s.SecretFile == "" {
-			d.bad(at+".secret_file", "is missing; calls are signed, see docs/webhook.md")
-		}
-		s.Secret = d.secret(at+".secret_file", s.SecretFile)
-	case "libvirt":
-		if (s.Socket == "") == (s.Host == "") {
-			d.bad(at, "needs either socket: /var/run/libvirt/libvirt-sock or address: host:16514 (with pki_dir for TLS)")
-		}
-		if s.Host != "" {
-			d.hostPort(at+".address", s.Host)
-		}
 	}
 }
 

@@ -142,6 +142,7 @@ type Respond struct {
 	Suspenders      []Suspender   `yaml:"suspenders"`
 	Notify          Notify        `yaml:"notify"`
 	TemplateDir     string        `yaml:"template_dir"`
+	Policy
 }
 
 // Protected is never acted on, whatever is found.
@@ -161,24 +162,6 @@ type Exemption struct {
 	Owner   string    `yaml:"owner"`
 	Reason  string    `yaml:"reason"`
 	Expires time.Time `yaml:"expires"`
-}
-
-// Suspender is one hypervisor or panel; inventory entries name it.
-type Suspender struct {
-	Name    string        `yaml:"name"`
-	Type    string        `yaml:"type"` // libvirt or webhook
-	Timeout time.Duration `yaml:"timeout"`
-
-	Socket string `yaml:"socket"`  // libvirt: unix socket
-	Host   string `yaml:"address"` // libvirt: host:port
-	URI    string `yaml:"uri"`     // libvirt: connection URI at the daemon, default qemu:///system
-	PKIDir string `yaml:"pki_dir"` // libvirt over TLS: cacert.pem, clientcert.pem, clientkey.pem
-
-	URL        string `yaml:"url"` // webhook
-	SecretFile string `yaml:"secret_file"`
-	CAFile     string `yaml:"ca_file"`
-
-	Secret string `yaml:"-"`
 }
 
 // Notify is who is told.

@@ -44,6 +44,7 @@ func Default() Config {
 			VerifyDeadline:  3 * time.Minute,
 			EvidenceRows:    10_000,
 			NotifyAfter:     2 * time.Minute,
+			Policy:          defaultPolicy(),
 		},
 		Log: Log{Level: "info"},
 	}

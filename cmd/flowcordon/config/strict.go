@@ -101,6 +101,13 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	fields := fieldsOf(v)
+	if s, ok := v.Addr().Interface().(interface{ variant(typ string) any }); ok {
+		if spec := s.variant(valueOf(n, "type")); spec != nil {
+			for k, f := range fieldsOf(reflect.ValueOf(spec).Elem()) {
+				fields[k] = f
+			}
+		}
+	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, val := n.Content[i], n.Content[i+1]
@@ -117,6 +124,16 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		}
 		d.node(val, f, at)
 	}
+}
+
+// valueOf is the scalar under a key of a mapping, or "".
+func valueOf(n *yaml.Node, key string) string {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1].Value
+		}
+	}
+	return ""
 }
 
 func (d *decoder) dict(n *yaml.Node, v reflect.Value, path string) {
