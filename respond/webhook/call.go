@@ -13,21 +13,33 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// The actions, also the op label of the metrics.
+// The actions, also the op label of the metrics. Those from restrict on came
+// with version 2.
 const (
-	actionStatus  = "status"
-	actionSuspend = "suspend"
-	actionRestore = "restore"
+	actionStatus   = "status"
+	actionSuspend  = "suspend"
+	actionRestore  = "restore"
+	actionRestrict = "restrict"
+	actionLift     = "lift"
+	actionList     = "list"
 )
+
+// protocolVersion is in the body of the actions that receivers of before it do
+// not know. The others' bodies are as they ever were, so that a receiver which
+// reads them strictly goes on.
+const protocolVersion = 2
 
 // request is the body of a call.
 type request struct {
+	Version    int       `json:"version,omitempty"`
 	Action     string    `json:"action"`
 	Key        string    `json:"key"`
 	Incident   string    `json:"incident"`
@@ -37,23 +49,33 @@ type request struct {
 	IP         string    `json:"ip"`
 	Reason     string    `json:"reason"`
 	At         time.Time `json:"at,omitzero"`
+
+	Measure *flow.Measure   `json:"measure,omitempty"`
+	Undo    json.RawMessage `json:"undo,omitempty"` // only what the receiver gave us
 }
 
 // reply is the body of an answer.
 type reply struct {
 	state
-	Mark   *flow.Mark `json:"mark"`
-	Before *state     `json:"before"`
+	Mark   *flow.Mark       `json:"mark"`
+	Before *state           `json:"before"`
+	Undo   json.RawMessage  `json:"undo"`
+	NICs   []flow.MarkedNIC `json:"nics"` // of list
 }
 
 type state struct {
-	Live    flow.LinkState `json:"live"`
-	Config  flow.LinkState `json:"config"`
-	Running bool           `json:"running"`
+	Live         flow.LinkState     `json:"live"`
+	Config       flow.LinkState     `json:"config"`
+	Running      bool               `json:"running"`
+	Restrictions []flow.Restriction `json:"restrictions"`
 }
 
 func (s state) status() flow.NICStatus {
-	return flow.NICStatus{Live: known(s.Live), Config: known(s.Config), Running: s.Running}
+	st := flow.NICStatus{Live: known(s.Live), Config: known(s.Config), Running: s.Running}
+	if len(s.Restrictions) > 0 {
+		st.Restrictions = slices.Clone(s.Restrictions)
+	}
+	return st
 }
 
 func (r reply) status() flow.NICStatus {
@@ -90,29 +112,42 @@ func newClient(cfg Config) (*http.Client, error) {
 	}, nil
 }
 
-// call makes one signed call.
-func (a *Adapter) call(ctx context.Context, action string, nic flow.NIC, m flow.Mark) (reply, error) {
-	client, err := a.client()
-	if err != nil {
-		return reply{}, err
-	}
+// body is the request for an action. The measure and undo are of the actions
+// that act.
+func (a *Adapter) body(action string, nic flow.NIC, m flow.Mark, me *flow.Measure, undo json.RawMessage) request {
 	q := request{
 		Action: action, Incident: m.Incident, VDS: nic.VDS, Hypervisor: nic.Hypervisor, MAC: nic.MAC,
-		Reason: m.Reason, At: m.At.UTC(),
+		Reason: m.Reason, At: m.At.UTC(), Undo: undo,
 	}
 	if nic.IP.IsValid() {
 		q.IP = nic.IP.Unmap().String()
 	}
+	switch action {
+	case actionRestrict, actionLift:
+		q.Version, q.Measure = protocolVersion, me
+	case actionList:
+		q.Version = protocolVersion
+	}
 	if action != actionStatus {
 		q.Key = m.Key // a status must never be answered from a memory of answers
 	}
+	return q
+}
+
+// call makes one signed call.
+func (a *Adapter) call(ctx context.Context, action string, nic flow.NIC, m flow.Mark, me *flow.Measure, undo json.RawMessage) (reply, error) {
+	client, err := a.client()
+	if err != nil {
+		return reply{}, err
+	}
+	q := a.body(action, nic, m, me, undo)
 	body, err := json.Marshal(q)
 	if err != nil {
 		return reply{}, fail(flow.ErrUnsupported, "encode: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.cfg.URL, bytes.NewReader(body))
 	if err != nil {
-		return reply{}, fail(flow.ErrUnsupported, "configuration: %w", err)
+		return reply{}, fail(flow.ErrUnsupported, "configuration: the url cannot be called")
 	}
 	ts := strconv.FormatInt(a.now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
@@ -135,7 +170,7 @@ func (a *Adapter) call(ctx context.Context, action string, nic flow.NIC, m flow.
 	if err != nil {
 		return reply{}, fmt.Errorf("read the answer: %w", err)
 	}
-	return parse(text)
+	return parse(text, action)
 }
 
 func sign(secret []byte, timestamp string, body []byte) string {
@@ -145,15 +180,18 @@ func sign(secret []byte, timestamp string, body []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func parse(text []byte) (reply, error) {
+func parse(text []byte, action string) (reply, error) {
 	if len(text) > maxBody {
 		return reply{}, fmt.Errorf("the answer is longer than %d bytes", maxBody)
 	}
 	var r reply
+	if !utf8.Valid(text) { // it would be taken with other characters in the marks
+		return reply{}, errors.New("the answer is not UTF-8")
+	}
 	if err := json.Unmarshal(text, &r); err != nil {
 		return reply{}, fmt.Errorf("the answer is not the JSON that docs/webhook.md asks for: %w", err)
 	}
-	if r.Live == "" || r.Config == "" {
+	if action != actionList && (r.Live == "" || r.Config == "") {
 		return reply{}, errors.New("the answer lacks live or config")
 	}
 	return r, nil

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 const (
@@ -21,11 +24,15 @@ const (
 
 // Config says which receiver to call.
 type Config struct {
-	Name    string // of the adapter; the inventory's hypervisor field refers to it
-	URL     string // of the receiver, http or https; every action is POSTed to it
-	Secret  []byte // shared with the receiver, signs every call; 32 random bytes are right
-	CAFile  string // PEM file of the CAs that an https receiver is trusted by; empty: the system's
-	Timeout time.Duration
+	Name   string // of the adapter; the inventory's hypervisor field refers to it
+	URL    string // of the receiver, http or https; every action is POSTed to it
+	Secret []byte // shared with the receiver, signs every call; 32 random bytes are right
+	// Measures are the milder ones that the receiver takes; none: it is asked
+	// for cuts only, in the form that every receiver knows.
+	Measures []flow.MeasureKind
+	List     bool   // the receiver answers list
+	CAFile   string // PEM file of the CAs that an https receiver is trusted by; empty: the system's
+	Timeout  time.Duration
 }
 
 // Validate reports every mistake in the configuration at once. It reads CAFile.
@@ -40,6 +47,11 @@ func (c Config) Validate() error {
 	}
 	if len(c.Secret) == 0 {
 		errs = append(errs, errors.New("secret_file: missing; the receiver could not tell our calls from anybody's"))
+	}
+	for i, m := range c.Measures {
+		if m != flow.MeasureBlockPort && m != flow.MeasureLimit || slices.Contains(c.Measures[:i], m) {
+			errs = append(errs, fmt.Errorf("measures[%d]: %q; write block_port or rate_limit, each once", i, m))
+		}
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("timeout: %v is negative; write a duration such as 10s", c.Timeout))

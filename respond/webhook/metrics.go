@@ -8,7 +8,7 @@ import (
 )
 
 // metrics counts operations. Labels come from closed sets: the adapter's name
-// in the configuration, the three operations, and "ok" or an error class.
+// in the configuration, the actions, and "ok" or an error class.
 type metrics struct {
 	seconds *prometheus.HistogramVec
 }

@@ -14,10 +14,28 @@
 //
 //	{"live": "up|down|unknown", "config": "up|down|unknown", "running": true,
 //	 "mark": {"incident": "…", "key": "…", "by": "…", "reason": "…", "at": "…"} or null,
-//	 "before": {"live": "…", "config": "…", "running": true}}
+//	 "before": {"live": "…", "config": "…", "running": true}, "undo": …}
 //
 // where before is optional: the state before the first suspend of the incident,
-// so that a repeat tells the same as the first call did.
+// so that a repeat tells the same as the first call did. So is undo: whatever
+// the receiver needs to give back exactly that, which restore and lift bring it.
+//
+// A receiver whose configuration says so takes measures, too. Their bodies have
+// version 2, which nothing else has, and the measure:
+//
+//	{"version": 2, "action": "restrict|lift", …,
+//	 "measure": {"kind": "block_port", "ports": [{"proto": 6, "port": 22}]} or {"kind": "rate_limit", "kbit_s": 8000}}
+//
+// of lift only its kind; and every answer of such a receiver holds
+//
+//	"restrictions": [{"measure": {…}, "mark": {…}}]
+//
+// with what is in force, also in before. Likewise, {"version": 2, "action":
+// "list"} is answered with {"nics": [{"nic": {"vds": "…", "mac": "…", "ip":
+// "…"}, "status": {…}}]}, all that carry a mark.
+//
+// The key of restore and lift is one of their own, stable over retries.
+// testdata/receiver.py is a receiver to start from.
 //
 // The Adapter keeps idle HTTP connections and starts no goroutine of its own.
 // The package imports flow and no sibling.
@@ -28,6 +46,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,12 +96,15 @@ func (a *Adapter) Name() string { return a.cfg.Name }
 func (a *Adapter) Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, error) {
 	var st flow.NICStatus
 	err := a.do(ctx, actionStatus, func(ctx context.Context) error {
-		rep, err := a.call(ctx, actionStatus, nic, flow.Mark{})
+		rep, err := a.call(ctx, actionStatus, nic, flow.Mark{}, nil, nil)
 		st = rep.status()
 		return err
 	})
 	return st, err
 }
+
+// Measures are the milder ones that the configuration says the receiver takes.
+func (a *Adapter) Measures() []flow.MeasureKind { return slices.Clone(a.cfg.Measures) }
 
 // Cut asks to suspend the NIC and believes it only if the answer says that the
 // link is down and carries the mark. The state is asked for first: a NIC that
@@ -90,87 +112,132 @@ func (a *Adapter) Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, err
 // Repeated for the same incident, Receipt.Before is what the receiver's before
 // says; a receiver without it leaves the links there unknown.
 func (a *Adapter) Cut(ctx context.Context, nic flow.NIC, m flow.Mark) (flow.Receipt, error) {
-	if m.Incident == "" {
-		return flow.Receipt{}, fail(flow.ErrDenied, "cut: the mark names no incident")
-	}
+	return a.take(ctx, actionSuspend, nic, flow.Measure{Kind: flow.MeasureCut}, m)
+}
+
+// Restrict asks for a milder measure, as Cut does for the cut.
+func (a *Adapter) Restrict(ctx context.Context, nic flow.NIC, me flow.Measure, m flow.Mark) (flow.Receipt, error) {
+	return a.take(ctx, actionRestrict, nic, me, m)
+}
+
+func (a *Adapter) take(ctx context.Context, action string, nic flow.NIC, me flow.Measure, m flow.Mark) (flow.Receipt, error) {
 	var r flow.Receipt
-	err := a.do(ctx, actionSuspend, func(ctx context.Context) error {
-		was, err := a.call(ctx, actionStatus, nic, m)
+	err := a.do(ctx, action, func(ctx context.Context) error {
+		if err := a.check(action, me, m); err != nil {
+			return err
+		}
+		was, err := a.call(ctx, actionStatus, nic, m, nil, nil)
 		if err != nil {
 			return err
 		}
-		if was.Mark != nil && was.Mark.Incident != m.Incident {
-			return fail(flow.ErrConflict, "the NIC is already cut for incident %s by %s", was.Mark.Incident, was.Mark.By)
+		old := markOf(was.status(), me.Kind)
+		if old != nil && old.Incident != m.Incident {
+			return fail(flow.ErrConflict, "the NIC already carries %s for incident %s by %s", me.Kind, old.Incident, old.By)
 		}
-		rep, err := a.call(ctx, actionSuspend, nic, m)
+		rep, err := a.call(ctx, action, nic, m, &me, nil)
 		if err != nil {
 			return err
 		}
-		st := rep.status()
-		if !st.Cut() || st.Mark == nil || st.Mark.Incident != m.Incident {
-			return fail(flow.ErrConflict, "answered 200 to suspend, but says live %s, config %s, mark %s",
-				st.Live, st.Config, incident(st.Mark))
+		if err := took(rep.status(), action, me, m); err != nil {
+			return err
 		}
-		r = flow.Receipt{NIC: nic, Before: before(was, rep), After: st, Node: nic.Hypervisor, At: a.now().UTC()}
+		r = flow.Receipt{
+			NIC: nic, Before: before(was, rep, me.Kind), After: rep.status(), Node: nic.Hypervisor, At: a.now().UTC(), Undo: rep.Undo,
+		}
 		return nil
 	})
 	if err != nil {
 		return flow.Receipt{}, err
 	}
-	a.log.Info("network cut", zap.String("vds", nic.VDS), zap.String("mac", nic.MAC), zap.String("incident", m.Incident))
+	a.log.Info("measure taken", zap.String("measure", string(me.Kind)), zap.String("vds", nic.VDS), zap.String("mac", nic.MAC), zap.String("incident", m.Incident))
 	return r, nil
 }
 
-// before is the state before the first cut: what the receiver kept, or what it
-// said a moment ago if the NIC was not cut yet.
-func before(was, rep reply) flow.NICStatus {
+// before is the state before the first act: what the receiver kept, or what it
+// said a moment ago if the NIC did not carry the measure yet.
+func before(was, rep reply, kind flow.MeasureKind) flow.NICStatus {
+	st := was.status()
 	switch {
 	case rep.Before != nil:
 		return rep.Before.status()
-	case was.Mark == nil:
-		return was.status()
+	case markOf(st, kind) == nil:
+		return st
+	case kind == flow.MeasureCut:
+		return flow.NICStatus{Live: flow.LinkUnknown, Config: flow.LinkUnknown, Running: was.Running, Restrictions: st.Restrictions}
 	}
-	return flow.NICStatus{Live: flow.LinkUnknown, Config: flow.LinkUnknown, Running: was.Running}
+	st.Restrictions = slices.DeleteFunc(st.Restrictions, func(r flow.Restriction) bool { return r.Measure.Kind == kind })
+	if len(st.Restrictions) == 0 {
+		st.Restrictions = nil
+	}
+	return st
 }
 
 // Restore asks to give the NIC back the state from before the suspend. A NIC
 // without a mark is left alone: it is no error if it is as the receipt says. A
 // mark of another incident is refused with flow.ErrConflict.
 func (a *Adapter) Restore(ctx context.Context, nic flow.NIC, m flow.Mark, r flow.Receipt) error {
-	if m.Incident == "" {
-		return fail(flow.ErrDenied, "restore: the mark names no incident")
-	}
-	err := a.do(ctx, actionRestore, func(ctx context.Context) error {
-		was, err := a.call(ctx, actionStatus, nic, m)
+	return a.giveBack(ctx, actionRestore, nic, flow.MeasureCut, m, r)
+}
+
+// Lift asks to give a milder measure back, as Restore does for the cut.
+func (a *Adapter) Lift(ctx context.Context, nic flow.NIC, kind flow.MeasureKind, m flow.Mark, r flow.Receipt) error {
+	return a.giveBack(ctx, actionLift, nic, kind, m, r)
+}
+
+func (a *Adapter) giveBack(ctx context.Context, action string, nic flow.NIC, kind flow.MeasureKind, m flow.Mark, r flow.Receipt) error {
+	err := a.do(ctx, action, func(ctx context.Context) error {
+		if err := a.check(action, flow.Measure{Kind: kind}, m); err != nil {
+			return err
+		}
+		was, err := a.call(ctx, actionStatus, nic, m, nil, nil)
 		if err != nil {
 			return err
 		}
-		if was.Mark == nil {
-			if st := was.status(); !as(st, r.Before) {
+		old := markOf(was.status(), kind)
+		if old == nil {
+			if st := was.status(); kind == flow.MeasureCut && !as(st, r.Before) {
 				return fail(flow.ErrConflict, "the NIC carries no mark of ours and is live %s, config %s; it stays as it is",
 					st.Live, st.Config)
 			}
 			return nil
 		}
-		if was.Mark.Incident != m.Incident {
-			return fail(flow.ErrConflict, "the NIC is cut for incident %s by %s, not for %s; it stays as it is",
-				was.Mark.Incident, was.Mark.By, m.Incident)
+		if old.Incident != m.Incident {
+			return fail(flow.ErrConflict, "the NIC carries %s for incident %s by %s, not for %s; it stays as it is",
+				kind, old.Incident, old.By, m.Incident)
 		}
-		rep, err := a.call(ctx, actionRestore, nic, m)
+		m.Key = giveBackKey(action, m, r)
+		rep, err := a.call(ctx, action, nic, m, &flow.Measure{Kind: kind}, r.Undo)
 		if err != nil {
 			return err
 		}
-		if st := rep.status(); st.Mark != nil || !as(st, r.Before) {
-			return fail(flow.ErrConflict, "answered 200 to restore, but says live %s, config %s, mark %s",
-				st.Live, st.Config, incident(st.Mark))
+		st := rep.status()
+		if mark := markOf(st, kind); mark != nil || kind == flow.MeasureCut && !as(st, r.Before) {
+			return fail(flow.ErrConflict, "answered 200 to %s, but says live %s, config %s, mark %s",
+				action, st.Live, st.Config, incident(mark))
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	a.log.Info("network given back", zap.String("vds", nic.VDS), zap.String("mac", nic.MAC), zap.String("incident", m.Incident))
+	a.log.Info("measure given back", zap.String("measure", string(kind)), zap.String("vds", nic.VDS), zap.String("mac", nic.MAC), zap.String("incident", m.Incident))
 	return nil
+}
+
+// giveBackKey is the key of a restore or a lift. It differs from that of the
+// act, which some receivers remember without the action beside it, and from that
+// of an earlier act of the same incident. It is made of what stays the same over
+// retries and restarts: the act's key or, where the receiver's mark has lost it,
+// the receipt's time.
+func giveBackKey(action string, m flow.Mark, r flow.Receipt) string {
+	key := m.Key
+	if key == "" {
+		key = m.Incident
+		if !r.At.IsZero() {
+			key = fmt.Sprintf("%s-%d", m.Incident, r.At.UnixMilli())
+		}
+	}
+	return key + "-" + action
 }
 
 // as reports whether the links are as they were before the cut. Where that is
