@@ -1,9 +1,10 @@
-// Package ticket posts notices to a ticket system as signed JSON. In comes a
-// flow.Notice, out goes one POST with the incident, the text and the frozen
-// logs; errors say whether trying again can help. It owns no goroutine and
-// imports flow and respond/notice.
+// Package ticket posts notices to ticket systems: to WHMCS and BILLmanager by
+// their own interfaces, one ticket for an incident with a reply for each later
+// notice, and to any other as signed JSON. In comes a flow.Notice; errors say
+// whether and when trying again can help. It owns no goroutine and imports flow
+// and respond/notice.
 //
-// Body: {"event", "incident", "subject", "text", "language", "logs":[{"form",
+// The signed JSON. Body: {"event", "incident", "subject", "text", "language", "logs":[{"form",
 // "name", "text", "sha256"}]}. Headers: Idempotency-Key, the key of the notice,
 // the same each time; X-Flowcordon-Timestamp, Unix seconds;
 // X-Flowcordon-Signature, "sha256=" and the hex HMAC-SHA256 by the secret of
@@ -47,12 +48,13 @@ type Config struct {
 	Language string        // of the text; empty: the holder's
 }
 
-// Deps are what a Ticket works with. Client, Log and Now may be nil.
+// Deps are what a notifier works with. All but Texts may be nil.
 type Deps struct {
-	Texts  *notice.Writer
-	Client *http.Client
-	Log    *zap.Logger
-	Now    func() time.Time
+	Texts      *notice.Writer
+	Client     *http.Client
+	Log        *zap.Logger
+	Deliveries notice.DeliveryLog
+	Now        func() time.Time
 }
 
 // Ticket is a notifier that opens and follows up tickets.
@@ -61,12 +63,14 @@ type Ticket struct {
 	texts  *notice.Writer
 	client *http.Client
 	log    *zap.Logger
+	record notice.DeliveryLog
 	now    func() time.Time
+	gate   notice.Gate
 }
 
 // New makes the notifier. All errors of the configuration are reported at once.
 func New(cfg Config, deps Deps) (*Ticket, error) {
-	t := &Ticket{cfg: cfg, texts: deps.Texts, client: deps.Client, log: deps.Log, now: deps.Now}
+	t := &Ticket{cfg: cfg, texts: deps.Texts, client: deps.Client, log: deps.Log, record: deps.Deliveries, now: deps.Now}
 	if t.cfg.Name == "" {
 		t.cfg.Name = "ticket"
 	}
@@ -80,14 +84,7 @@ func New(cfg Config, deps Deps) (*Ticket, error) {
 	if t.now == nil {
 		t.now = time.Now
 	}
-	if t.client == nil {
-		t.client = &http.Client{}
-	}
-	c := *t.client
-	// A redirect of a signed POST would become a GET without its body, or hand
-	// the body to another host.
-	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	t.client = &c
+	t.client = closeMouthed(t.client)
 	var errs []error
 	if u, err := url.Parse(cfg.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		errs = append(errs, fmt.Errorf("ticket: url %q: write http:// or https:// and a host", cfg.URL))
@@ -102,6 +99,17 @@ func New(cfg Config, deps Deps) (*Ticket, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// closeMouthed follows no redirect: a POST would become a GET without its body,
+// or hand the body, with logins in it, to another host.
+func closeMouthed(client *http.Client) *http.Client {
+	c := http.Client{}
+	if client != nil {
+		c = *client
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
 }
 
 // Name is the notifier's name.
@@ -127,6 +135,7 @@ type Error struct {
 	Status int // HTTP; 0: no answer
 	Err    error
 	Perm   bool
+	After  time.Duration // that the receiver asks to wait; 0: it said nothing
 }
 
 // Error says what was tried.
@@ -138,30 +147,60 @@ func (e *Error) Unwrap() error { return e.Err }
 // Permanent reports that the receiver understood the ticket and refused it.
 func (e *Error) Permanent() bool { return e.Perm }
 
-// permanent tells a refusal of this ticket from a receiver that is away, busy,
-// being deployed or set up wrongly: those are worth another try, because an
-// operator can put them right while the notice waits.
-func permanent(status int) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusUnsupportedMediaType, http.StatusGone:
-		return true
-	}
-	return false
-}
+// RetryAfter is how long the receiver asks to wait.
+func (e *Error) RetryAfter() time.Duration { return e.After }
 
 // Notify posts one notice.
 func (t *Ticket) Notify(ctx context.Context, n flow.Notice) error {
+	now := t.now().UTC()
+	if wait := t.gate.Wait(now); wait > 0 {
+		return &Error{Err: fmt.Errorf("asked to wait, for another %s", wait.Round(time.Second)), After: wait}
+	}
+	d := notice.Delivery{Notice: n.Key, Incident: n.Incident.ID, Kind: n.Kind, Notifier: t.cfg.Name, At: now, To: []string{"ticket system"}, Server: hostOf(t.cfg.URL)}
+	said, err := t.post(ctx, n, now)
+	d.Response = notice.Clip(said)
+	return settle(ctx, t.record, &t.gate, t.log, d, err)
+}
+
+// settle writes down what became of a try and shuts the gate when the receiver
+// asks for quiet.
+func settle(ctx context.Context, record notice.DeliveryLog, gate *notice.Gate, log *zap.Logger, d notice.Delivery, err *Error) error {
+	if err != nil {
+		d.Error, d.Permanent = notice.Clip(err.Err.Error()), err.Perm
+		if err.After > 0 {
+			gate.Shut(d.At, err.After)
+		}
+	}
+	if record != nil {
+		record.Delivered(ctx, d)
+	}
+	if err != nil {
+		return err
+	}
+	log.Info("ticket accepted", zap.String("notice", d.Notice), zap.String("ticket", d.ID))
+	return nil
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+func (t *Ticket) post(ctx context.Context, n flow.Notice, now time.Time) (string, *Error) {
 	body, err := t.compose(n)
 	if err != nil {
-		return &Error{Err: err, Perm: true}
+		return "", &Error{Err: err, Perm: true}
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.cfg.URL, bytes.NewReader(body))
 	if err != nil {
-		return &Error{Err: err, Perm: true}
+		return "", &Error{Err: err, Perm: true}
 	}
-	ts := strconv.FormatInt(t.now().Unix(), 10)
+	ts := strconv.FormatInt(now.Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "flowcordon")
 	req.Header.Set("Idempotency-Key", n.Key)
@@ -169,16 +208,41 @@ func (t *Ticket) Notify(ctx context.Context, n flow.Notice) error {
 	req.Header.Set("X-Flowcordon-Signature", "sha256="+sign(t.cfg.Secret, ts, body))
 	resp, err := t.client.Do(req)
 	if err != nil {
-		return &Error{Err: err}
+		return "", &Error{Err: bare(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		err := fmt.Errorf("%s answers %s: %s", t.cfg.URL, resp.Status, strings.TrimSpace(strings.ToValidUTF8(string(said), "?")))
-		return &Error{Status: resp.StatusCode, Err: err, Perm: permanent(resp.StatusCode)}
+		err := fmt.Errorf("%s answers %s: %s", hostOf(t.cfg.URL), resp.Status, strings.TrimSpace(strings.ToValidUTF8(string(said), "?")))
+		return string(said), &Error{Status: resp.StatusCode, Err: err, Perm: notice.PermanentStatus(resp.StatusCode), After: after(resp, now)}
 	}
-	t.log.Info("ticket accepted", zap.String("notice", n.Key), zap.Int("status", resp.StatusCode))
-	return nil
+	return string(said), nil
+}
+
+// bare is an error without the address, which may carry a token.
+func bare(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return fmt.Errorf("no answer: %w", ue.Err)
+	}
+	return err
+}
+
+// after is how long an answer that may say so asks to wait.
+func after(resp *http.Response, now time.Time) time.Duration {
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		return notice.RetryAfter(resp.Header, now)
+	}
+	return 0
+}
+
+// audienceOf chooses the customer's text where there is one: in ticket systems
+// a post is what the customer sees.
+func audienceOf(kind string) notice.Audience {
+	if slices.Contains(notice.CustomerKinds(), kind) {
+		return notice.Customer
+	}
+	return notice.Staff
 }
 
 func (t *Ticket) compose(n flow.Notice) ([]byte, error) {
@@ -186,14 +250,7 @@ func (t *Ticket) compose(n flow.Notice) ([]byte, error) {
 	if lang == "" {
 		lang = n.Incident.Holder.Language
 	}
-	// The customer's text where there is one: in many ticket systems the first
-	// post is what the customer sees.
-	audience := notice.Staff
-	switch n.Kind {
-	case "suspended", "notified", "released":
-		audience = notice.Customer
-	}
-	text, err := t.texts.Write(n, audience, lang)
+	text, err := t.texts.Write(n, audienceOf(n.Kind), lang)
 	if err != nil {
 		return nil, err
 	}
