@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -178,8 +179,14 @@ func startTLS(ctx context.Context, nc net.Conn, e endpoint) (net.Conn, error) {
 		// the client's certificate and address (libvirt, remote_driver.c,
 		// "wait for ACL").
 		var ok [1]byte
-		if _, err = conn.Read(ok[:]); err == nil && ok[0] != 1 {
+		switch _, err = conn.Read(ok[:]); {
+		case err == nil && ok[0] != 1:
 			err = errRefused
+		case errors.Is(err, io.EOF):
+			// TLS 1.3 lets the client finish first, and libvirtd hangs up
+			// without an alert. It does so too when it is being restarted, so
+			// this is worth a retry.
+			err = fmt.Errorf("the daemon hung up after the handshake: does it trust our certificate? %w", err)
 		}
 	}
 	if err != nil {

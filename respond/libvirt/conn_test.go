@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -94,27 +95,47 @@ func TestDaemonRestart(t *testing.T) {
 func TestTransports(t *testing.T) {
 	e := newEnv(t).start()
 	stranger := filepath.Join(filepath.Dir(e.PKI), "stranger")
+	// Trusts the node's CA, but shows a certificate that the node does not trust.
+	unknown := t.TempDir()
+	for from, to := range map[string]string{
+		filepath.Join(e.PKI, "cacert.pem"): "cacert.pem", filepath.Join(stranger, "clientcert.pem"): "clientcert.pem",
+		filepath.Join(stranger, "clientkey.pem"): "clientkey.pem",
+	} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(unknown, to), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, c := range map[string]struct {
-		cfg  Config
-		want flow.ErrClass
+		cfg   Config
+		want  flow.ErrClass
+		words string
 	}{
-		"unix URI":    {cfg: Config{URI: "qemu+unix:///system?socket=" + e.Socket}},
-		"plain URI":   {cfg: Config{URI: "qemu:///system?socket=" + e.Socket}},
-		"tcp":         {cfg: Config{Address: "127.0.0.1:16509"}},
-		"tcp URI":     {cfg: Config{URI: "qemu+tcp://127.0.0.1/system"}},
-		"tls":         {cfg: Config{Address: "127.0.0.1:16514", PKI: e.PKI}},
-		"driver URI":  {cfg: Config{URI: "qemu:///system", Socket: e.Socket}},
-		"tls URI":     {cfg: Config{URI: "qemu+tls://127.0.0.1/system?pkipath=" + e.PKI}},
-		"wrong CA":    {cfg: Config{Address: "127.0.0.1:16514", PKI: stranger}, want: flow.ErrDenied},
-		"no PKI":      {cfg: Config{Address: "127.0.0.1:16514", PKI: t.TempDir()}, want: flow.ErrUnsupported},
-		"nobody":      {cfg: Config{Address: "127.0.0.1:1"}, want: flow.ErrTransient},
-		"no socket":   {cfg: Config{Socket: filepath.Join(t.TempDir(), "none")}, want: flow.ErrTransient},
-		"wrong proto": {cfg: Config{Address: "127.0.0.1:16514"}, want: flow.ErrTransient},
-		"ssh":         {cfg: Config{URI: "qemu+ssh://node/system"}, want: flow.ErrUnsupported},
+		"unix URI":       {cfg: Config{URI: "qemu+unix:///system?socket=" + e.Socket}},
+		"plain URI":      {cfg: Config{URI: "qemu:///system?socket=" + e.Socket}},
+		"tcp":            {cfg: Config{Address: "127.0.0.1:16509"}},
+		"tcp URI":        {cfg: Config{URI: "qemu+tcp://127.0.0.1/system"}},
+		"tls":            {cfg: Config{Address: "127.0.0.1:16514", PKI: e.PKI}},
+		"driver URI":     {cfg: Config{URI: "qemu:///system", Socket: e.Socket}},
+		"tls URI":        {cfg: Config{URI: "qemu+tls://127.0.0.1/system?pkipath=" + e.PKI}},
+		"wrong CA":       {cfg: Config{Address: "127.0.0.1:16514", PKI: stranger}, want: flow.ErrDenied, words: "certificate signed by unknown authority"},
+		"unknown client": {cfg: Config{Address: "127.0.0.1:16514", PKI: unknown}, want: flow.ErrTransient, words: "does it trust our certificate"},
+		"another's name": {cfg: Config{Address: "127.0.0.2:16514", PKI: e.PKI}, want: flow.ErrDenied, words: "127.0.0.2"},
+		"no PKI":         {cfg: Config{Address: "127.0.0.1:16514", PKI: t.TempDir()}, want: flow.ErrUnsupported, words: "cacert.pem"},
+		"nobody":         {cfg: Config{Address: "127.0.0.1:1"}, want: flow.ErrTransient},
+		"no socket":      {cfg: Config{Socket: filepath.Join(t.TempDir(), "none")}, want: flow.ErrTransient},
+		"wrong proto":    {cfg: Config{Address: "127.0.0.1:16514"}, want: flow.ErrTransient},
+		"ssh":            {cfg: Config{URI: "qemu+ssh://node/system"}, want: flow.ErrUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.cfg.Name, c.cfg.Timeout = "node1", 5*time.Second
 			a := New(c.cfg, Deps{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				if address == "127.0.0.2:16514" {
+					address = "127.0.0.1:16514" // another host than its certificate says
+				}
 				if network == "tcp" {
 					return lab.DialIn(e.Node)(ctx, network, address)
 				}
@@ -124,6 +145,9 @@ func TestTransports(t *testing.T) {
 			_, err := a.Status(t.Context(), e.nic)
 			if got := suspendertest.Class(err); got != c.want {
 				t.Errorf("class %q (%v), want %q", got, err, c.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), c.words) {
+				t.Errorf("%q does not say %q", err, c.words)
 			}
 		})
 	}
