@@ -22,6 +22,8 @@ type Config struct {
 	Rules map[flow.Rule]RuleConfig `yaml:"rules"`
 	// Thresholds of all rules; the zero value means the defaults.
 	Thresholds Thresholds `yaml:"thresholds"`
+	// Overrides change thresholds and modes for some tenants.
+	Overrides []Override `yaml:"overrides"`
 }
 
 // RuleConfig is what may be done about a rule's findings.
@@ -155,6 +157,7 @@ func (c Config) Validate() error {
 		v.add("thresholds.gates.known_peer_days", "is %d: write 1 or more, as 30", g.KnownPeerDays)
 	}
 	t.Guards.validate(v, "thresholds.guards")
+	c.validateOverrides(v)
 	return errors.Join(v.errs...)
 }
 

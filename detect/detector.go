@@ -22,6 +22,9 @@ type Deps struct {
 	Emit func(ctx context.Context, ts time.Time, f []flow.Finding) error
 	// Tags returns a tenant's role tags (tags.go); nil: nobody has any.
 	Tags func(tenant netip.Addr) []string
+	// Holder returns who holds a tenant's address, for overrides by customer, tag
+	// or plan; nil: nobody is known. Tags, where it is set, goes before its tags.
+	Holder func(tenant netip.Addr) (flow.Holder, bool)
 	// PortOwner returns the tenant whose port an attachment is; nil, or false:
 	// not known, and what is spoofed there has nobody to answer for it. It must
 	// say false of a router's or switch's MAC and of ports that many share; see
@@ -47,7 +50,11 @@ type Detector struct {
 	ports  *portTable
 	hashes map[flow.Rule]string
 	guards *guardMemory
-	warned time.Time // slot of the last warning
+	// loose is what the store is asked by, base what holds without overrides.
+	loose    Thresholds
+	base     *policy
+	policies *policies
+	warned   time.Time // slot of the last warning
 }
 
 // New returns a Detector. cfg has passed Validate; what it leaves zero as a
@@ -61,9 +68,9 @@ func New(cfg Config, deps Deps) *Detector {
 	}
 	d := &Detector{cfg: cfg.withDefaults(), deps: deps, log: deps.Log.Named("detect"), m: newMetrics(deps.Registerer), hashes: map[flow.Rule]string{}, guards: newGuardMemory()}
 	d.ports = d.cfg.Thresholds.PortClasses.table()
-	for _, r := range rules {
-		d.hashes[r] = d.cfg.Thresholds.hash(r)
-	}
+	d.loose, d.policies = d.cfg.loosest(), newPolicies(&d.cfg)
+	d.base = d.policies.compile(nil)
+	d.hashes = d.base.hashes
 	return d
 }
 
@@ -121,6 +128,7 @@ type tickState struct {
 	tcpPairs   map[flow.Range]tcpPairs
 	loginStats map[flow.Range][]flow.ServiceStat
 	hosts      map[flow.Range][]flow.HostStat
+	policies   map[netip.Addr]*policy
 	// What the guards know, loaded when a finding first needs it.
 	exporters    []flow.ExporterHealth
 	badExporters map[netip.Addr][]string
@@ -142,7 +150,7 @@ func (t *tickState) dueLengths(r flow.Rule, windowsS []int) []time.Duration {
 
 // keep stamps a finding and keeps it if it is the strongest of its key.
 func (t *tickState) keep(f flow.Finding, length time.Duration) {
-	f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.d.hashes[f.Rule]
+	f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.policy(f.Tenant).hashes[f.Rule]
 	k := findingKey{f.Tenant, f.Rule, f.Port, f.Remote}
 	old, ok := t.best[k]
 	if !ok || cmp.Or(cmp.Compare(f.Tier, old.Tier), cmp.Compare(f.Score, old.Score)) > 0 {
@@ -184,7 +192,7 @@ func (t *tickState) hostGates(r flow.Range, fs []flow.Finding, own func(*flow.Fi
 			if own != nil {
 				o = own(&fs[i])
 			}
-			t.d.cfg.Thresholds.hostGates(&fs[i], hosts[fs[i].Tenant], o)
+			t.th(fs[i].Tenant).hostGates(&fs[i], hosts[fs[i].Tenant], o)
 		}
 	}
 	return nil
@@ -198,6 +206,7 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 		out = append(out, f)
 	}
 	inOrder(out)
+	out = t.capModes(out)
 	t.d.guards.note(&t.d.cfg.Thresholds.Guards, out, t.ts)
 	g := t.d.cfg.Thresholds.Gates
 	deaf := t.fleet.deaf()
@@ -208,7 +217,7 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 		if f.Rule != flow.RuleSpoofed && (deaf || f.Rule != flow.RulePacketFlood && t.fleet.deafTenant(f.Tenant)) {
 			hold(f, GateNoIncoming)
 		}
-		if t.d.deps.Tags != nil && f.Tier > flow.TierNotify && tagHolds(t.d.deps.Tags(f.Tenant), f.Rule) {
+		if f.Tier > flow.TierNotify && tagHolds(t.tags(f.Tenant), f.Rule) {
 			hold(f, GateRoleTag)
 		}
 		if f.Rule != flow.RuleNetscan && f.Rule != flow.RuleUDPSweep || f.Tier != flow.TierSuspend {

@@ -11,7 +11,7 @@ import (
 // by bounds that no finding can be below, and lets the rules judge.
 
 func (t *tickState) netscan() error {
-	cfg := &t.d.cfg.Thresholds.Netscan
+	cfg := &t.d.loose.Netscan
 	for _, length := range t.dueLengths(flow.RuleNetscan, cfg.WindowsS) {
 		r := span(t.ts, length)
 		// Attempts ≥ SYNs ≥ distinct destinations ≥ the least that any tier needs.
@@ -22,7 +22,7 @@ func (t *tickState) netscan() error {
 		var fs []flow.Finding
 		open := map[serviceKey]scanCounts{} // suspensions that must persist
 		for i := range stats {
-			f, ok := netscan(cfg, t.d.ports, &stats[i], r)
+			f, ok := netscan(&t.th(stats[i].Tenant).Netscan, t.d.ports, &stats[i], r)
 			if !ok {
 				continue
 			}
@@ -44,7 +44,7 @@ func (t *tickState) netscan() error {
 }
 
 func (t *tickState) portscan() error {
-	cfg := &t.d.cfg.Thresholds.Portscan
+	cfg := &t.d.loose.Portscan
 	for _, length := range t.dueLengths(flow.RulePortscan, cfg.WindowsS) {
 		r := span(t.ts, length)
 		stats, err := t.d.deps.Windows.PairStats(t.ctx, r, flow.ProtoTCP, 0, cfg.NotifyPorts)
@@ -54,7 +54,7 @@ func (t *tickState) portscan() error {
 		var fs []flow.Finding
 		open := map[pairKey]scanCounts{}
 		for i := range stats {
-			f, ok := portscan(cfg, &stats[i], r)
+			f, ok := portscan(&t.th(stats[i].Tenant).Portscan, &stats[i], r)
 			if !ok {
 				continue
 			}

@@ -11,13 +11,15 @@ import (
 // This file runs the rules of one tenant and one remote.
 
 func (t *tickState) synFlood() error {
-	cfg := &t.d.cfg.Thresholds.SYNFlood
+	cfg := &t.d.loose.SYNFlood
 	return t.flood(floodRule{
 		pairs: t.pairsOf(flow.ProtoTCP), rule: flow.RuleSYNFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, ackPerSYN),
-		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return synFlood(cfg, p, r) },
+		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
+			return synFlood(&t.th(p.Tenant).SYNFlood, p, r)
+		},
 		packets: func(p *flow.PairStat) uint64 { return p.SYNPackets },
-		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
-			return cfg.goesOn(rest, n, secs)
+		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
+			return t.th(p.Tenant).SYNFlood.goesOn(rest, n, secs)
 		},
 		prepare: func(r flow.Range, stats []flow.PairStat) error {
 			if t.tcpPairs == nil {
@@ -31,13 +33,16 @@ func (t *tickState) synFlood() error {
 }
 
 func (t *tickState) udpFlood() error {
-	cfg := &t.d.cfg.Thresholds.UDPFlood
+	cfg := &t.d.loose.UDPFlood
 	return t.flood(floodRule{
 		pairs: t.pairsOf(flow.ProtoUDP), rule: flow.RuleUDPFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.NotifyReturn),
-		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return udpFlood(cfg, p, r) },
+		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
+			return udpFlood(&t.th(p.Tenant).UDPFlood, p, r)
+		},
 		packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
 		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
-			return cfg.goesOn(rest, cfg.packetRate(p.OutPackets, p.OutBytes), n, secs)
+			own := &t.th(p.Tenant).UDPFlood
+			return own.goesOn(rest, own.packetRate(p.OutPackets, p.OutBytes), n, secs)
 		},
 	})
 }
@@ -47,7 +52,7 @@ func (t *tickState) udpFlood() error {
 const leastPings = 3
 
 func (t *tickState) icmpFlood() error {
-	cfg := &t.d.cfg.Thresholds.ICMPFlood
+	cfg := &t.d.loose.ICMPFlood
 	for _, proto := range []uint8{flow.ProtoICMP, flow.ProtoICMPv6} {
 		var totals map[netip.Addr]icmpTotals
 		err := t.flood(floodRule{
@@ -57,12 +62,12 @@ func (t *tickState) icmpFlood() error {
 				return err
 			},
 			judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
-				return icmpFlood(cfg, p, totals[p.Tenant], r)
+				return icmpFlood(&t.th(p.Tenant).ICMPFlood, p, totals[p.Tenant], r)
 			},
 			packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
 			goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
 				out := float64(p.OutPackets)
-				return cfg.goesOn(rest, totals[p.Tenant].echoAtLeast(out, n)/out, n, secs)
+				return t.th(p.Tenant).ICMPFlood.goesOn(rest, totals[p.Tenant].echoAtLeast(out, n)/out, n, secs)
 			},
 		})
 		if err != nil {
@@ -105,16 +110,18 @@ func (t *tickState) icmpTotals(r flow.Range, proto uint8, pairs []flow.PairStat)
 }
 
 func (t *tickState) packetFlood() error {
-	cfg := &t.d.cfg.Thresholds.PacketFlood
+	cfg := &t.d.loose.PacketFlood
 	rule := floodRule{
 		rule: flow.RulePacketFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.Return),
-		judge:   func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) { return packetFlood(cfg, p, r) },
+		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
+			return packetFlood(&t.th(p.Tenant).PacketFlood, p, r)
+		},
 		packets: floodPackets,
-		goesOn: func(_ *flow.PairStat, rest, n, secs float64) bool {
-			return cfg.goesOn(rest, n, secs)
+		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
+			return t.th(p.Tenant).PacketFlood.goesOn(rest, n, secs)
 		},
 		own:   func(p *flow.PairStat) ownShare { return ownShare{estOut: p.EstOut, in: p.InRecords} },
-		heard: cfg.mayBeHonest,
+		heard: func(p *flow.PairStat) bool { return t.th(p.Tenant).PacketFlood.mayBeHonest(p) },
 	}
 	for _, pairs := range []func(flow.Range, uint64) ([]flow.PairStat, error){
 		t.knownTCPPairs,

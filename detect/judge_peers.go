@@ -46,7 +46,7 @@ func (t *tickState) logins(r flow.Range, _ bool) ([]flow.ServiceStat, error) {
 	if stats, ok := t.loginStats[r]; ok {
 		return stats, nil
 	}
-	th := &t.d.cfg.Thresholds
+	th := &t.d.loose
 	ports := append([]uint16{portSMTP}, th.Bruteforce.Ports...)
 	ports = append(ports, th.BlockedPort.ports(flow.ProtoTCP)...)
 	slices.Sort(ports)
@@ -63,10 +63,10 @@ func (t *tickState) isLogin(port uint16) bool {
 }
 
 func (t *tickState) tags(tenant netip.Addr) []string {
-	if t.d.deps.Tags == nil {
-		return nil
+	if t.d.deps.Tags != nil {
+		return t.d.deps.Tags(tenant)
 	}
-	return t.d.deps.Tags(tenant)
+	return t.d.holder(tenant).Tags
 }
 
 func (t *tickState) tagged(tenant netip.Addr, tag string) bool {
@@ -122,7 +122,7 @@ func (t *tickState) needsIncoming(f *flow.Finding, r flow.Range, own ownShare) e
 // spoofed judges attachments. Their owners' other traffic says nothing of it, so
 // that no gate but the evidence holds it.
 func (t *tickState) spoofed() error {
-	cfg := &t.d.cfg.Thresholds.Spoofed
+	cfg := &t.d.loose.Spoofed
 	if t.d.deps.PortOwner == nil {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (t *tickState) spoofed() error {
 			if !ok {
 				continue
 			}
-			if f, ok := spoofed(cfg, &stats[i], owner, r); ok {
+			if f, ok := spoofed(&t.th(owner).Spoofed, &stats[i], owner, r); ok {
 				t.evidence(&f)
 				t.keep(f, length)
 			}

@@ -13,7 +13,7 @@ import (
 // tenant and all of them.
 
 func (t *tickState) blockscan() error {
-	cfg := &t.d.cfg.Thresholds.Blockscan
+	cfg := &t.d.loose.Blockscan
 	for _, length := range t.dueLengths(flow.RuleBlockscan, cfg.WindowsS) {
 		r := span(t.ts, length)
 		// Pairs are no more than attempts, and excess is 0 below the benign rate.
@@ -24,13 +24,14 @@ func (t *tickState) blockscan() error {
 		var fs []flow.Finding
 		open := map[netip.Addr]scanCounts{} // must persist
 		for i := range stats {
-			f, ok := blockscan(cfg, &stats[i], r)
+			own := &t.th(stats[i].Tenant).Blockscan
+			f, ok := blockscan(own, &stats[i], r)
 			if !ok {
 				continue
 			}
 			t.evidence(&f)
 			c := hostCounts(&stats[i])
-			if f.Tier == flow.TierSuspend || !cfg.isRaw(c) {
+			if f.Tier == flow.TierSuspend || !own.isRaw(c) {
 				open[f.Tenant] = c
 			}
 			fs = append(fs, f)
@@ -60,7 +61,7 @@ func (t *tickState) triesAllTwice(cfg *BlockscanConfig, r flow.Range, length tim
 			return fmt.Errorf("attempts for persistence: %w", err)
 		}
 		for i := range ends {
-			if whole, ok := open[ends[i].Tenant]; ok && cfg.twice(whole, hostCounts(&ends[i]), r.Seconds(), l.Seconds()) {
+			if whole, ok := open[ends[i].Tenant]; ok && t.th(ends[i].Tenant).Blockscan.twice(whole, hostCounts(&ends[i]), r.Seconds(), l.Seconds()) {
 				delete(open, ends[i].Tenant)
 			}
 		}
@@ -69,27 +70,33 @@ func (t *tickState) triesAllTwice(cfg *BlockscanConfig, r flow.Range, length tim
 }
 
 func (t *tickState) udpSweep() error {
-	cfg := &t.d.cfg.Thresholds.UDPSweep
+	cfg := &t.d.loose.UDPSweep
 	return t.service(serviceRule{
 		rule: flow.RuleUDPSweep, windowsS: cfg.WindowsS,
 		stats: t.clientsOf(flow.ProtoUDP, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
-		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return udpSweep(cfg, t.d.ports, s, r) },
+		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+			return udpSweep(&t.th(s.Tenant).UDPSweep, t.d.ports, s, r)
+		},
 		twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
-			return sweptTwice(sweepOf(whole), sweepOf(late), cfg.Rate, secs, lateS, cfg.PersistScore)
+			own := &t.th(whole.Tenant).UDPSweep
+			return sweptTwice(sweepOf(whole), sweepOf(late), own.Rate, secs, lateS, own.PersistScore)
 		},
 		heard: true,
 	})
 }
 
 func (t *tickState) icmpSweep() error {
-	cfg := &t.d.cfg.Thresholds.ICMPSweep
+	cfg := &t.d.loose.ICMPSweep
 	for _, proto := range []uint8{flow.ProtoICMP, flow.ProtoICMPv6} {
 		err := t.service(serviceRule{
 			rule: flow.RuleICMPSweep, windowsS: cfg.WindowsS,
 			stats: t.clientsOf(proto, cfg.NotifyDistinct, 1+uint64(cfg.PersistScore/luDistinct)),
-			judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return icmpSweep(cfg, s, r) },
+			judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+				return icmpSweep(&t.th(s.Tenant).ICMPSweep, s, r)
+			},
 			twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
-				return sweptTwice(sweepOf(whole), sweepOf(late), cfg.SuspendRate, secs, lateS, cfg.PersistScore)
+				own := &t.th(whole.Tenant).ICMPSweep
+				return sweptTwice(sweepOf(whole), sweepOf(late), own.SuspendRate, secs, lateS, own.PersistScore)
 			},
 			heard: true,
 		})
@@ -111,14 +118,16 @@ func (t *tickState) reflector() error {
 		stats: func(r flow.Range, part bool) ([]flow.ServiceStat, error) {
 			return t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: flow.ProtoUDP, Role: flow.RoleServer, Ports: ports, MinOutPackets: leastAnswers})
 		},
-		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) { return reflector(cfg, s, r) },
+		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
+			return reflector(&t.th(s.Tenant).Reflector, s, r)
+		},
 		peers: func(f *flow.Finding, _ *flow.ServiceStat, p flow.Peers, _ flow.Range) bool {
 			f.Distinct = p.Remotes
-			return cfg.victims(p)
+			return t.th(f.Tenant).Reflector.victims(p)
 		},
 		role: flow.RoleServer, holdUnknown: true,
 		twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
-			return cfg.twice(whole, late, secs, lateS)
+			return t.th(whole.Tenant).Reflector.twice(whole, late, secs, lateS)
 		},
 		heard: true,
 	})
@@ -129,17 +138,17 @@ func (t *tickState) reflector() error {
 const leastAnswers = 5
 
 func (t *tickState) spam() error {
-	cfg := &t.d.cfg.Thresholds.Spam
+	cfg := &t.d.loose.Spam
 	return t.service(serviceRule{
 		rule: flow.RuleSpam, windowsS: cfg.WindowsS, stats: t.logins,
 		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
-			if s.SvcPort != portSMTP || t.tagged(s.Tenant, cfg.ExemptTag) || !spamScreen(cfg, s, r) {
+			if s.SvcPort != portSMTP || t.tagged(s.Tenant, t.th(s.Tenant).Spam.ExemptTag) || !spamScreen(&t.th(s.Tenant).Spam, s, r) {
 				return flow.Finding{}, false
 			}
 			return flow.Finding{Tenant: s.Tenant, IPProto: s.IPProto, Port: s.SvcPort}, true
 		},
 		peers: func(f *flow.Finding, s *flow.ServiceStat, p flow.Peers, r flow.Range) (ok bool) {
-			*f, ok = spam(cfg, s, p, r)
+			*f, ok = spam(&t.th(s.Tenant).Spam, s, p, r)
 			return ok
 		},
 		role: flow.RoleClient,
@@ -154,18 +163,18 @@ func (t *tickState) bruteforce() error {
 			if !t.isLogin(s.SvcPort) {
 				return flow.Finding{}, false
 			}
-			return bruteforce(cfg, s, r)
+			return bruteforce(&t.th(s.Tenant).Bruteforce, s, r)
 		},
 		peers: func(f *flow.Finding, _ *flow.ServiceStat, p flow.Peers, r flow.Range) bool {
 			f.Distinct = p.Remotes
-			return cfg.targets(p, known, r.Seconds())
+			return t.th(f.Tenant).Bruteforce.targets(p, known, r.Seconds())
 		},
 		role: flow.RoleClient,
 	})
 }
 
 func (t *tickState) blockedPort() error {
-	cfg := &t.d.cfg.Thresholds.BlockedPort
+	cfg := &t.d.loose.BlockedPort
 	for _, proto := range []uint8{flow.ProtoTCP, flow.ProtoUDP} {
 		ports := cfg.ports(proto)
 		if len(ports) == 0 {
@@ -183,7 +192,7 @@ func (t *tickState) blockedPort() error {
 				if !cfg.closedFor(s.Tenant, t.tags(s.Tenant), proto, s.SvcPort) {
 					return flow.Finding{}, false
 				}
-				return blockedPort(cfg, s, r)
+				return blockedPort(&t.th(s.Tenant).BlockedPort, s, r)
 			},
 		})
 		if err != nil {

@@ -45,7 +45,7 @@ func (t *tickState) scansTwice(cfg *NetscanConfig, r flow.Range, length time.Dur
 				continue
 			}
 			r0, _ := t.d.ports.lookup(k.port)
-			if cfg.twice(whole, serviceCounts(&stats[i]), r0, r.Seconds(), l.Seconds()) {
+			if t.th(k.tenant).Netscan.twice(whole, serviceCounts(&stats[i]), r0, r.Seconds(), l.Seconds()) {
 				delete(open, k)
 			}
 		}
@@ -65,7 +65,7 @@ func (t *tickState) triesTwice(cfg *PortscanConfig, r flow.Range, length time.Du
 		}
 		for i := range stats {
 			k := pairKey{stats[i].Tenant, stats[i].Remote}
-			if whole, ok := open[k]; ok && cfg.twice(whole, pairCounts(&stats[i]), r.Seconds(), l.Seconds()) {
+			if whole, ok := open[k]; ok && t.th(k.tenant).Portscan.twice(whole, pairCounts(&stats[i]), r.Seconds(), l.Seconds()) {
 				delete(open, k)
 			}
 		}

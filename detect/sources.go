@@ -239,7 +239,6 @@ func (t *tickState) sameHolder(a, b netip.Addr) bool {
 // blameForeign turns packets with others' sources into findings about the ports
 // that they came from.
 func (t *tickState) blameForeign(rows []flow.SourceStat) []flow.Finding {
-	cfg := &t.d.cfg.Thresholds.Spoofed
 	if len(rows) == 0 || !t.d.cfg.on(flow.RuleSpoofed) {
 		return nil
 	}
@@ -257,13 +256,13 @@ func (t *tickState) blameForeign(rows []flow.SourceStat) []flow.Finding {
 		s.Sources, s.Rate = 1, max(s.Rate, float64(rows[i].MaxRate))
 	}
 	var out []flow.Finding
-	length := time.Duration(slices.Max(cfg.WindowsS)) * time.Second
+	length := time.Duration(slices.Max(t.d.cfg.Thresholds.Spoofed.WindowsS)) * time.Second
 	r := span(t.ts, length)
 	for _, a := range order {
 		owner, _ := t.d.deps.PortOwner(a)
-		if f, ok := spoofed(cfg, sums[a], owner, r); ok {
+		if f, ok := spoofed(&t.th(owner).Spoofed, sums[a], owner, r); ok {
 			t.evidence(&f)
-			f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.d.hashes[f.Rule]
+			f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.policy(f.Tenant).hashes[f.Rule]
 			out = append(out, f)
 		}
 	}
