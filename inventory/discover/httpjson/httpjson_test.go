@@ -145,8 +145,10 @@ func TestRefused(t *testing.T) {
 		}
 	})
 	for name, h := range map[string]http.HandlerFunc{
-		"a 500":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 500) },
-		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound) },
+		"a 500": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 500) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := source(t, h).Discover(t.Context()); err == nil || !strings.Contains(err.Error(), "answered") || strings.Contains(err.Error(), "topsecret") {
