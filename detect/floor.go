@@ -1,0 +1,337 @@
+package detect
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Floor says what one rule can see at one sampling rate: the least true rate of
+// an attack without any answer that is found with 95 % probability within each
+// of FloorSeconds (detection.md §3). Export delay, and what the cut of the range
+// into two parts costs, are not in it.
+type Floor struct {
+	Rule flow.Rule `json:"rule"`
+	What string    `json:"what"` // of the attack, where a rule sees several differently
+	Unit string    `json:"unit"` // of the rates
+	// Tier is the highest that the rule reaches; Notify and Act are per second,
+	// Act of that tier. 0: not within this time, whatever the rate.
+	Tier   flow.Tier `json:"tier"`
+	Notify []float64 `json:"notify"`
+	Act    []float64 `json:"act"`
+}
+
+// FloorSeconds are the times that a Floor's rates are for.
+var FloorSeconds = []int{60, 300, 1800}
+
+// floorCase builds, for c events seen over r at 1:n, what the rule's own code
+// judges: the floor follows every threshold.
+type floorCase struct {
+	rule       flow.Rule
+	what, unit string
+	windowsS   func(*Thresholds) []int
+	judge      func(th *Thresholds, ports *portTable, c uint64, n float64, r flow.Range) flow.Tier
+}
+
+func tierOf(f flow.Finding, ok bool) flow.Tier {
+	if !ok {
+		return flow.TierNone
+	}
+	return f.Tier
+}
+
+func scanStat(port uint16, raw bool, c uint64, n float64) *flow.ServiceStat {
+	s := &flow.ServiceStat{IPProto: flow.ProtoTCP, SvcPort: port, Attempts: c, Distinct: c, Rate: n, Classes: flow.Classes{SYNOut: c},
+		Counts: flow.Counts{OutRecords: c, OutPackets: c, OutBytes: 60 * c}}
+	if raw {
+		s.RawSYN = c
+	}
+	return s
+}
+
+func pairStat(proto uint8, c uint64, size uint64, n float64) *flow.PairStat {
+	return &flow.PairStat{IPProto: proto, Rate: n, Counts: flow.Counts{OutRecords: c, OutPackets: c, OutBytes: size * c}}
+}
+
+var floorCases = []floorCase{
+	{flow.RuleNetscan, "raw SYNs, abuse-prone port", "destinations", func(t *Thresholds) []int { return t.Netscan.WindowsS },
+		func(t *Thresholds, p *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(netscan(&t.Netscan, p, scanStat(22, true, c, n), r))
+		}},
+	{flow.RuleNetscan, "kernel SYNs, abuse-prone port", "destinations", func(t *Thresholds) []int { return t.Netscan.WindowsS },
+		func(t *Thresholds, p *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(netscan(&t.Netscan, p, scanStat(22, false, c, n), r))
+		}},
+	{flow.RuleNetscan, "raw SYNs, web port", "destinations", func(t *Thresholds) []int { return t.Netscan.WindowsS },
+		func(t *Thresholds, p *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(netscan(&t.Netscan, p, scanStat(443, true, c, n), r))
+		}},
+	{flow.RulePortscan, "", "ports", func(t *Thresholds) []int { return t.Portscan.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			p := pairStat(flow.ProtoTCP, c, 60, n)
+			p.SYNOut, p.SYNPackets, p.Ports = c, c, c
+			return tierOf(portscan(&t.Portscan, p, r))
+		}},
+	{flow.RuleBlockscan, "raw SYNs", "pairs of address and port", func(t *Thresholds) []int { return t.Blockscan.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(blockscan(&t.Blockscan, &flow.AttemptStat{Attempts: c, Pairs: c, Remotes: c, TopDistinct: 1, Rate: n, Classes: flow.Classes{SYNOut: c, RawSYN: c}}, r))
+		}},
+	{flow.RuleUDPSweep, "", "destinations", func(t *Thresholds) []int { return t.UDPSweep.WindowsS },
+		func(t *Thresholds, p *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			s := scanStat(1900, false, c, n)
+			s.IPProto, s.Classes = flow.ProtoUDP, flow.Classes{}
+			return tierOf(udpSweep(&t.UDPSweep, p, s, r))
+		}},
+	{flow.RuleICMPSweep, "", "destinations", func(t *Thresholds) []int { return t.ICMPSweep.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			s := scanStat(0, false, c, n)
+			s.IPProto, s.Classes = flow.ProtoICMP, flow.Classes{}
+			return tierOf(icmpSweep(&t.ICMPSweep, s, r))
+		}},
+	{flow.RuleSYNFlood, "one address", "packets", func(t *Thresholds) []int { return t.SYNFlood.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			p := pairStat(flow.ProtoTCP, c, 40, n)
+			p.SYNOut, p.SYNPackets = c, c
+			return tierOf(synFlood(&t.SYNFlood, p, r))
+		}},
+	{flow.RuleUDPFlood, "one address, small packets", "packets", func(t *Thresholds) []int { return t.UDPFlood.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(udpFlood(&t.UDPFlood, pairStat(flow.ProtoUDP, c, 100, n), r))
+		}},
+	{flow.RuleICMPFlood, "one address, echo requests", "packets", func(t *Thresholds) []int { return t.ICMPFlood.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(icmpFlood(&t.ICMPFlood, pairStat(flow.ProtoICMP, c, 84, n), icmpTotals{echo: float64(c), all: float64(c), n: n}, r))
+		}},
+	{flow.RulePacketFlood, "one address, small packets", "packets", func(t *Thresholds) []int { return t.PacketFlood.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(packetFlood(&t.PacketFlood, pairStat(flow.ProtoTCP, c, 40, n), r))
+		}},
+	{flow.RuleReflector, "DNS", "packets", func(t *Thresholds) []int { return t.Reflector.WindowsS }, reflectorFloor(53)},
+	{flow.RuleReflector, "other amplifiers", "packets", func(t *Thresholds) []int { return t.Reflector.WindowsS }, reflectorFloor(389)},
+	{flow.RuleSpam, "20 packets for each server", "servers", func(t *Thresholds) []int { return t.Spam.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			s := scanStat(portSMTP, false, c, n)
+			return tierOf(spam(&t.Spam, s, flow.Peers{Remotes: c, Packets: c}, r))
+		}},
+	{flow.RuleBruteforce, "15 packets for each login", "connections", func(t *Thresholds) []int { return t.Bruteforce.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			s := scanStat(22, false, c, n) // SYN and SYN-ACK of each
+			s.SYNOut, s.SYNACKIn = (c+1)/2, c/2
+			s.OutRecords, s.OutPackets, s.OutBytes = 15*c/2, 15*c/2, 15*c/2*110
+			if n < unsampledBelow {
+				s.OutRecords, s.SYNOut, s.SYNACKIn = c, 0, c
+				s.OutPackets, s.OutBytes = 15*c, 15*c*110
+			}
+			return tierOf(bruteforce(&t.Bruteforce, s, r))
+		}},
+	{flow.RuleBlockedPort, "", "attempts", func(t *Thresholds) []int { return t.BlockedPort.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(blockedPort(&t.BlockedPort, scanStat(445, false, c, n), r))
+		}},
+	{flow.RuleSpoofed, "", "packets", func(t *Thresholds) []int { return t.Spoofed.WindowsS },
+		func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+			return tierOf(spoofed(&t.Spoofed, &flow.SpoofStat{Records: c, Packets: c, Sources: c, Rate: n}, netip.IPv4Unspecified(), r))
+		}},
+}
+
+func reflectorFloor(port uint16) func(*Thresholds, *portTable, uint64, float64, flow.Range) flow.Tier {
+	return func(t *Thresholds, _ *portTable, c uint64, n float64, r flow.Range) flow.Tier {
+		s := scanStat(port, false, c, n)
+		s.IPProto, s.Classes = flow.ProtoUDP, flow.Classes{}
+		s.OutBytes, s.InPackets, s.InBytes = 1200*c, c, 60*c // each answers a small question
+		return tierOf(reflector(&t.Reflector, s, r))
+	}
+}
+
+// seenOf is how many of an attack's events leave a sample at 1:n.
+func (fc *floorCase) seenOf(th *Thresholds, n float64) float64 {
+	switch fc.rule {
+	case flow.RuleSpam: // any of a delivery's packets shows the server
+		return -math.Expm1(th.Spam.Packets * math.Log1p(-1/n))
+	case flow.RuleBruteforce:
+		if n >= unsampledBelow {
+			return 2 / n
+		}
+	}
+	return 1 / n
+}
+
+// Floors computes what each rule sees at 1:n under thresholds, in the order of
+// the rules. n below 1 counts as 1.
+func Floors(th *Thresholds, n float64) []Floor {
+	n = effectiveRate(n)
+	ports := th.PortClasses.table()
+	out := make([]Floor, 0, len(floorCases))
+	for i := range floorCases {
+		fc := &floorCases[i]
+		f := Floor{Rule: fc.rule, What: fc.what, Unit: fc.unit, Tier: flow.TierNotify}
+		windows := fc.windowsS(th)
+		for _, secs := range FloorSeconds {
+			notify, act, tier := fc.least(th, ports, n, windows, secs)
+			f.Tier = max(f.Tier, tier)
+			f.Notify, f.Act = append(f.Notify, notify), append(f.Act, act)
+		}
+		if f.Tier == flow.TierNotify {
+			f.Act = make([]float64, len(FloorSeconds))
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// least is the smallest rate that the best of a rule's lengths sees within secs:
+// an attack that lasts secs is all within a range no longer than that, and
+// within a part of a longer one.
+func (fc *floorCase) least(th *Thresholds, ports *portTable, n float64, windows []int, secs int) (notify, act float64, top flow.Tier) {
+	seen := fc.seenOf(th, n)
+	for _, w := range windows {
+		r := flow.Range{From: time.Unix(0, 0), To: time.Unix(int64(w), 0)}
+		covered := float64(min(w, secs))
+		for _, tier := range []flow.Tier{flow.TierNotify, flow.TierBlockPort} {
+			c, reached, ok := fc.leastCount(th, ports, n, r, tier)
+			if !ok {
+				continue
+			}
+			rate := meanFor(c) / seen / covered
+			switch {
+			case tier == flow.TierNotify && (notify == 0 || rate < notify):
+				notify = rate
+			case tier > flow.TierNotify && (act == 0 || rate < act):
+				act = rate
+			}
+			top = max(top, reached)
+		}
+	}
+	return notify, act, top
+}
+
+// maxFloorCount bounds the search: a rule that is silent at a thousand million
+// samples never speaks.
+const maxFloorCount = 1 << 30
+
+// leastCount finds the fewest events that reach a tier, which for these pure
+// attacks more events never leave again.
+func (fc *floorCase) leastCount(th *Thresholds, ports *portTable, n float64, r flow.Range, tier flow.Tier) (uint64, flow.Tier, bool) {
+	at := func(c uint64) flow.Tier { return fc.judge(th, ports, c, n, r) }
+	hi := uint64(1)
+	for at(hi) < tier {
+		if hi *= 2; hi > maxFloorCount {
+			return 0, flow.TierNone, false
+		}
+	}
+	lo := hi / 2
+	for hi-lo > 1 {
+		if mid := (lo + hi) / 2; at(mid) < tier {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return hi, at(hi), true
+}
+
+// meanFor is the mean of a Poisson count that is at least c with 95 %.
+func meanFor(c uint64) float64 {
+	if c > 1000 { // the normal bound, off by less than a thousandth there
+		const z = 1.6449
+		x := z/2 + math.Sqrt(z*z/4+float64(c)-0.5)
+		return x * x
+	}
+	lo, hi := float64(c)/2, 2*float64(c)+10
+	for range 60 {
+		if mid := (lo + hi) / 2; below(c, mid) > 0.05 {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return hi
+}
+
+// below is the probability of fewer than c events of a Poisson count.
+func below(c uint64, mean float64) float64 {
+	term := math.Exp(-mean)
+	if term == 0 {
+		return 0.5 * math.Erfc((mean-float64(c)+0.5)/math.Sqrt(2*mean))
+	}
+	sum := 0.0
+	for k := uint64(0); k < c; k++ {
+		sum += term
+		term *= mean / float64(k+1)
+	}
+	return sum
+}
+
+// ExporterFloors are the floors at one rate that an exporter samples at.
+type ExporterFloors struct {
+	Exporter netip.Addr `json:"exporter"`
+	Rate     uint32     `json:"rate"`
+	Floors   []Floor    `json:"floors"`
+}
+
+// FloorsOf computes the floors of every rate in force at every exporter, each
+// rate once. Rates that are not known, and those not heard of for ten minutes
+// before ts, are left out.
+func FloorsOf(th *Thresholds, exporters []flow.ExporterHealth, ts time.Time) []ExporterFloors {
+	byRate := map[uint32][]Floor{}
+	var out []ExporterFloors
+	for i := range exporters {
+		var rates []uint32
+		for _, s := range exporters[i].Samplers {
+			if s.Rate > 0 && ts.Sub(s.LastSeen) <= rateSeen && !slices.Contains(rates, s.Rate) {
+				rates = append(rates, s.Rate)
+			}
+		}
+		slices.Sort(rates)
+		for _, n := range rates {
+			if byRate[n] == nil {
+				byRate[n] = Floors(th, float64(n))
+			}
+			out = append(out, ExporterFloors{exporters[i].Exporter, n, byRate[n]})
+		}
+	}
+	return out
+}
+
+// WriteFloors prints floors as a table for people.
+func WriteFloors(w io.Writer, n float64, floors []Floor) error {
+	if _, err := fmt.Fprintf(w, "At a sampling rate of 1:%.0f an attack is seen with 95 %% probability from these rates on (per second),\n"+
+		"if nothing answers it; export delay comes on top. –: not within that time.\n", effectiveRate(n)); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprint(t, "rule\tof\ttier\tin 1 min\tin 5 min\tin 30 min\t\n")
+	for i := range floors {
+		f := &floors[i]
+		what := f.Unit
+		if f.What != "" {
+			what += ", " + f.What
+		}
+		fmt.Fprintf(t, "%s\t%s\tnotify\t%s\t%s\t%s\t\n", f.Rule, what, perSecond(f.Notify[0]), perSecond(f.Notify[1]), perSecond(f.Notify[2]))
+		if f.Tier > flow.TierNotify {
+			fmt.Fprintf(t, "\t\t%s\t%s\t%s\t%s\t\n", f.Tier, perSecond(f.Act[0]), perSecond(f.Act[1]), perSecond(f.Act[2]))
+		}
+	}
+	return t.Flush()
+}
+
+// perSecond writes a rate with two or three digits, rounded up: a floor must not
+// promise more than it holds.
+func perSecond(x float64) string {
+	if x == 0 {
+		return "–"
+	}
+	unit := math.Pow(10, math.Floor(math.Log10(x))-1)
+	x = math.Ceil(x/unit-1e-9) * unit
+	if x >= 10 {
+		return count(uint64(math.Round(x)))
+	}
+	return strconv.FormatFloat(x, 'g', 3, 64)
+}
