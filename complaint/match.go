@@ -205,7 +205,7 @@ func (r *run) skew() {
 	evs := map[int]*evidence{}
 	for _, c := range r.claims {
 		// A thousand lines show an offset as well as all.
-		if c.remote.IsValid() && len(named) < 1000 {
+		if c.remote.IsValid() && len(named) < 1000 && r.res.Lines[c.line].Traffic.Verdict != Shifted {
 			evs[len(named)] = r.evs[c.tenant]
 			named = append(named, c)
 		}

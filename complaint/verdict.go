@@ -43,6 +43,9 @@ func (ev *evidence) look(c *claim, off, tolerance time.Duration) shown {
 		rows = ev.open
 	}
 	s := shown{remotes: map[netip.Addr]bool{}}
+	if !c.named() {
+		return s // any traffic would do, which proves nothing
+	}
 	servers := 0
 	for i := range rows {
 		r := &rows[i]

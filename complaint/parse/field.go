@@ -212,33 +212,37 @@ func whatOf(s string) What {
 	return WhatTraffic
 }
 
-// usualPorts of a service, by its words.
+// usualPorts of the service that the words of a text name, whole words only: a
+// host may be called web1.
 func usualPorts(s string) []uint16 {
-	s = strings.ToLower(s)
-	for _, u := range usual {
-		for _, w := range u.words {
-			if strings.Contains(s, w) {
-				return u.ports
-			}
+	for w := range strings.FieldsFuncSeq(strings.ToLower(s), func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
+		if p := usual[w]; p != nil {
+			return p
 		}
 	}
 	return nil
 }
 
-var usual = []struct {
-	words []string
-	ports []uint16
-}{
-	{[]string{"ssh"}, []uint16{22}},
-	{[]string{"imap", "pop3", "dovecot"}, []uint16{110, 143, 993, 995}},
-	{[]string{"smtp", "postfix", "exim", "sasl", "spam", "mail"}, []uint16{25, 465, 587}},
-	{[]string{"ftp"}, []uint16{21}},
-	{[]string{"sip", "asterisk"}, []uint16{5060}},
-	{[]string{"rdp", "terminal"}, []uint16{3389}},
-	{[]string{"mysql"}, []uint16{3306}},
-	{[]string{"telnet"}, []uint16{23}},
-	{[]string{"apache", "nginx", "http", "wordpress", "web"}, []uint16{80, 443}},
-	{[]string{"named", "dns"}, []uint16{53}},
+var usual = map[string][]uint16{}
+
+func init() {
+	for words, ports := range map[string][]uint16{
+		"ssh sshd dropbear":           {22},
+		"imap imapd pop3 pop3d imaps": {110, 143, 993, 995},
+		"dovecot courier":             {110, 143, 993, 995},
+		"smtp smtpd smtpauth postfix exim exim4 sasl spam sendmail submission": {25, 465, 587},
+		"ftp ftpd proftpd vsftpd pureftpd":                                     {21},
+		"sip asterisk pjsip":                                                   {5060},
+		"rdp":                                                                  {3389},
+		"mysql mysqld":                                                         {3306},
+		"telnet":                                                               {23},
+		"apache apache2 nginx http https wordpress modsecurity": {80, 443},
+		"named dns bind": {53},
+	} {
+		for w := range strings.FieldsSeq(words) {
+			usual[w] = ports
+		}
+	}
 }
 
 func clip(s string, n int) string {

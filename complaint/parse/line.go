@@ -124,7 +124,7 @@ func countIn(s string) uint64 {
 }
 
 var (
-	srcWord = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:from|src|source|saddr|attackers?|attacking|offender|offending|intruder|rhost|rip|remote|sender|by|peer|ban|unban|found|client|scanner|abusive|relay|suspect|your|dropped|blocked|blocking)(?:[ _-]?(?:ip(?:v[46])?|addr(?:ess)?|host|system|server|machine))*[\s:='"(<\[]*(?:[\w.-]{0,80}[\[(])?(?:[\w-]{1,32}:)?$`)
+	srcWord = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:from|src|source|saddr|attackers?|attacking|offender|offending|intruder|rhost|rip|remote|sender|by|peer|ban|unban|found|client|scanner|abusive|relay|failed for|suspect|your|dropped|blocked|blocking)(?:[ _-]?(?:ip(?:v[46])?|addr(?:ess)?|host|system|server|machine))*[\s:='"(<\[]*(?:[\w.-]{0,80}[\[(])?(?:[\w-]{1,32}:)?$`)
 	dstWord = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:to|dst|dest|destination|daddr|target|targets|targeting|victim|against|lip|local|on|at|our|towards?|honeypot|into)(?:[ _-]?(?:ip(?:v[46])?|addr(?:ess)?|host|system|server|machine|network))*[\s:='"(<\[]*(?:[\w.-]{0,80}[\[(])?(?:[\w-]{1,32}:)?$`)
 )
 

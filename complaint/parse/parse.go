@@ -1,9 +1,11 @@
 package parse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,6 +62,8 @@ func Parse(ctx context.Context, in Input) (*Complaint, error) {
 		}
 	}
 	r.knownAddresses()
+	slices.SortStableFunc(r.c.Observations, func(a, b Observation) int { return cmp.Or(cmp.Compare(a.Part, b.Part), cmp.Compare(a.Line, b.Line)) })
+	slices.SortStableFunc(r.c.Unread, func(a, b Unread) int { return cmp.Or(cmp.Compare(a.Part, b.Part), cmp.Compare(a.Line, b.Line)) })
 	return r.c, nil
 }
 

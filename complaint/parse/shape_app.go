@@ -146,8 +146,11 @@ func (l *line) serviceDetails(o *Observation, words string, proto uint8) {
 			o.Assumed = append(o.Assumed, "the line does not state the protocol; UDP is assumed")
 		}
 	}
-	if words == "" {
-		words = l.text
+	if words == "" { // without the head, where the machine's name stands
+		words = l.text[l.stamp.to:]
+		if _, rest, ok := strings.Cut(words, ": "); ok && o.Shape == ShapeLFD {
+			words = rest
+		}
 	}
 	o.usual(words)
 }
@@ -166,6 +169,11 @@ func (l *line) client() (src, dst found, ok bool) {
 	}
 	if len(after) == 0 {
 		return src, dst, false
+	}
+	for i := range after { // Exim: H=… [client]:port I=[own]:port
+		if strings.HasSuffix(l.text[:after[i].from], " I=[") && i > 0 {
+			return after[i-1], after[i], true
+		}
 	}
 	saved := l.addrs
 	l.addrs = after

@@ -96,6 +96,7 @@ func (l *line) plain() outcome {
 	if src, dst, ok := l.byWords(); ok {
 		out := l.observe(ShapeAddrAtTime, l.kind(), src, dst, time.Time{})
 		if out.obs != nil {
+			out.obs.saidPort(l.text)
 			out.obs.usual(l.text)
 		}
 		return out
@@ -108,6 +109,7 @@ func (l *line) plain() outcome {
 	}
 	out := l.observe(ShapeAddrAtTime, l.kind(), addrs[0], found{}, time.Time{})
 	if out.obs != nil {
+		out.obs.saidPort(l.text)
 		out.obs.usual(l.text)
 		out.obs.RolesAssumed = true
 		out.obs.Assumed = append(out.obs.Assumed, "the only address of the line is taken as the source")
@@ -132,6 +134,19 @@ func (l *line) kind() What {
 		return WhatMail
 	}
 	return WhatTraffic
+}
+
+var portWord = regexp.MustCompile(`(?i)\b(?:(tcp|udp)[ /-])?port:? (\d{1,5})\b`)
+
+// saidPort takes the port that a sentence names, which is the attacked one.
+func (o *Observation) saidPort(text string) {
+	if o.Dst.Port > 0 || o.Src.Port > 0 || !strings.Contains(strings.ToLower(text), "port") {
+		return
+	}
+	if m := portWord.FindStringSubmatch(text); m != nil && portOf(m[2]) > 0 {
+		o.Dst.Port = portOf(m[2])
+		o.Assumed = append(o.Assumed, "the port that the sentence names is taken for the attacked one")
+	}
 }
 
 // usual fills in the ports that the service has as a rule.

@@ -136,7 +136,7 @@ func (l *line) cisco() outcome {
 	case 0:
 		return halfLine("a line of a Cisco firewall without addresses")
 	case 1:
-		if !l.has("from ", "src ", "for ", "->", "Source:", "denied") {
+		if l.has("src ", " -> ") || !l.has("from ", "for ", "Source:", "denied") {
 			return halfLine("a line of a Cisco firewall with one address, and nothing says whose")
 		}
 		return l.observe(shape, WhatTraffic, addrs[0], found{}, time.Time{})
