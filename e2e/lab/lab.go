@@ -59,9 +59,10 @@ type Lab struct {
 	Socket                   string // libvirtd's unix socket, reachable from everywhere
 	PKI                      string // folder of the client's certificate for TLS
 
-	root string
-	node *exec.Cmd
-	undo []func()
+	root             string
+	listen, hostUUID string // of the daemon
+	node             *exec.Cmd
+	undo             []func()
 
 	fetched atomic.Int64
 }
@@ -83,6 +84,7 @@ func Start() (*Lab, error) {
 	l := &Lab{
 		Dir: dir, root: root, Node: p + "node", Inet: p + "inet", Tenant: p + "tenant", Mgmt: p + "mgmt",
 		Socket: filepath.Join(dir, "sock", "libvirt-sock"), PKI: filepath.Join(dir, "pki", "client"),
+		listen: "127.0.0.1", hostUUID: "1f0e6a2c-5b7d-4c3e-9a81-0d2b4c6e8f01",
 	}
 	l.onStop(func() { _ = os.RemoveAll(dir) })
 	for _, step := range []func() error{l.networks, l.files, l.startNode, l.waitDaemon} {
@@ -179,7 +181,7 @@ vnc_listen = "127.0.0.1"
 
 const daemonConf = `listen_tls = 1
 listen_tcp = 1
-listen_addr = "127.0.0.1"
+listen_addr = "LISTEN"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 auth_tcp = "none"
@@ -189,7 +191,7 @@ key_file = "DIR/pki/server/key.pem"
 cert_file = "DIR/pki/server/cert.pem"
 ca_file = "DIR/pki/client/cacert.pem"
 log_outputs = "3:file:DIR/log/libvirtd.log"
-host_uuid = "1f0e6a2c-5b7d-4c3e-9a81-0d2b4c6e8f01"
+host_uuid = "HOSTUUID"
 `
 
 func (l *Lab) files() error {
@@ -199,7 +201,8 @@ func (l *Lab) files() error {
 		}
 	}
 	for name, text := range map[string]string{
-		"etc/qemu.conf": qemuConf, "libvirtd.conf": strings.ReplaceAll(daemonConf, "DIR", l.Dir), "node.sh": nodeScript,
+		"etc/qemu.conf": qemuConf, "node.sh": nodeScript,
+		"libvirtd.conf": strings.NewReplacer("LISTEN", l.listen, "HOSTUUID", l.hostUUID, "DIR", l.Dir).Replace(daemonConf),
 	} {
 		if err := os.WriteFile(filepath.Join(l.Dir, name), []byte(text), 0o600); err != nil {
 			return err
