@@ -145,6 +145,21 @@ func (a *Adapter) Restore(ctx context.Context, nic flow.NIC, m flow.Mark, r flow
 	return nil
 }
 
+// Do runs fn over a connection to the node on which nothing else runs; for what
+// reads more of the node than the adapter does, such as discovery. The deadline
+// is ctx's alone: when it ends the connection is closed, so that fn returns. fn
+// may run a second time if the connection turns out dead. Errors are
+// *flow.ActError.
+func (a *Adapter) Do(ctx context.Context, fn func(*golibvirt.Libvirt) error) error {
+	start := time.Now()
+	err := a.link.with(ctx, func(s *session) error { return fn(s.l) })
+	if err != nil {
+		err = classify("libvirt "+a.cfg.Name, err)
+	}
+	a.metrics.observe("read", result(err), time.Since(start))
+	return err
+}
+
 // act finds the NIC and changes it, while nobody else changes its domain.
 func (a *Adapter) act(ctx context.Context, op string, nic flow.NIC, fn func(*session, *target) error) error {
 	return a.do(ctx, op, func(ctx context.Context, s *session) error {

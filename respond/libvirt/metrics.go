@@ -8,7 +8,8 @@ import (
 )
 
 // metrics counts operations. Labels come from closed sets: the adapter's name
-// in the configuration, the three operations, and "ok" or an error class.
+// in the configuration, the operations (status, cut, restore, restrict, lift,
+// list, describe, read, watch), and "ok" or an error class.
 type metrics struct {
 	seconds *prometheus.HistogramVec
 }
