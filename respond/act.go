@@ -24,6 +24,9 @@ func (c *Controller) act(ctx context.Context, id, key string) time.Duration {
 	if !ok || a == nil {
 		return 0
 	}
+	if c.cfg.DryRun && a.Kind == kindSuspend {
+		return c.cfg.RetryMax // decided before the dry run began
+	}
 	attempt := a.Attempts + 1
 	receipts, result, err := c.attempt(ctx, r, *a, attempt)
 	switch {
@@ -75,8 +78,8 @@ func (c *Controller) actFailed(ctx context.Context, r record, a flow.Action, att
 	if errors.As(err, &open) {
 		attempt, wait = a.Attempts, max(open.wait, c.cfg.RetryMin)
 	}
-	if current && c.fallback(ctx, r, a, class, open != nil) {
-		wait = min(wait, c.cfg.RetryMin)
+	if current {
+		c.fallback(ctx, r, a, class, open != nil)
 	}
 	if current && c.givesUp(r, a, attempt, class) {
 		c.m.actions.WithLabelValues(a.Adapter, resultFailed).Inc()
@@ -220,10 +223,7 @@ func (c *Controller) afterUnsupported(t *txn, r record, a flow.Action, class flo
 	if w.state != flow.StateSuspending || w.step.measure.Kind.Rank() <= a.Taken().Rank() || safety(c.cfg, in, true, ts) != "" {
 		return flow.Event{}, false
 	}
-	// The failed one is no act, and it is still the current action of r.
-	next := r
-	next.intents = r.intents
-	return c.intent(t, next, actorController, ReasonNoMeasure, ts, Decision{Measure: w.step.measure, Hold: w.step.hold}, in), true
+	return c.intent(t, r, actorController, ReasonNoMeasure, ts, Decision{Measure: w.step.measure, Hold: w.step.hold}, in), true
 }
 
 // called stores that a call goes out. It fails when the action was superseded

@@ -36,18 +36,17 @@ func (r record) fallbackInForce(k flow.MeasureKind) bool {
 }
 
 // fallback stores the intent to let the fallback adapter stand in for an
-// action that its hypervisor cannot carry out, when it is time. It reports
-// whether it did.
-func (c *Controller) fallback(ctx context.Context, r record, a flow.Action, class flow.ErrClass, open bool) bool {
+// action that its hypervisor cannot carry out, when it is time.
+func (c *Controller) fallback(ctx context.Context, r record, a flow.Action, class flow.ErrClass, open bool) {
 	name := c.cfg.Fallback
 	if name == "" || name == a.Adapter || c.susp[name] == nil || a.Kind != kindSuspend || c.cfg.DryRun {
-		return false
+		return
 	}
 	if class != flow.ErrTransient && class != flow.ErrLocked || !open && !c.nodes.open(nodeOf(a)) && c.now().Sub(c.actSince(a)) < c.cfg.FallbackAfter {
-		return false
+		return
 	}
 	if a.Taken() != flow.MeasureCut && !slices.Contains(c.measures(name), a.Taken()) {
-		return false
+		return
 	}
 	did := false
 	err := c.store(ctx, func(t *txn) error {
@@ -62,9 +61,8 @@ func (c *Controller) fallback(ctx context.Context, r record, a flow.Action, clas
 		return nil
 	})
 	if err != nil || !did {
-		return false
+		return
 	}
 	c.m.fallbacks.Inc()
 	c.log.Warn("the fallback stands in for a hypervisor", zap.String("incident", r.inc.ID), zap.String("adapter", a.Adapter), zap.String("fallback", name))
-	return true
 }

@@ -73,8 +73,6 @@ func upTo(n int, err error) func(int) error {
 	}
 }
 
-func always(err error) func(int) error { return func(int) error { return err } }
-
 var inForceStates = []flow.State{flow.StateSuspended, flow.StateVerified}
 
 func faults() []fault {

@@ -111,7 +111,11 @@ func (c *Controller) tripping(s *state, ts time.Time, tick []flow.Finding) map[f
 		}
 	}
 	for _, f := range tick {
-		if r, live := s.liveOf(f.Tenant); f.Tier >= worthAnAct && !(live && slices.Contains(tripped(r.inc.Findings), f.Rule)) {
+		if r, live := s.liveOf(f.Tenant); f.Tier < worthAnAct || live && slices.Contains(tripped(r.inc.Findings), f.Rule) {
+			continue
+		}
+		h, _ := c.deps.Inventory.Holder(f.Tenant, ts)
+		if !slices.ContainsFunc(c.cfg.Exemptions, func(e Exemption) bool { return e.matches(f, h, ts) }) {
 			add(f.Rule, f.Tenant)
 		}
 	}
@@ -188,7 +192,7 @@ func (c *Controller) Freezes() []Frozen {
 	return c.st.freezesNow()
 }
 
-// ErrNotFrozen: there is no freeze to lift, or nothing to freeze.
+// ErrNotFrozen means that there is no freeze to lift.
 var ErrNotFrozen = fmt.Errorf("%w: nothing is frozen", ErrState)
 
 // Unfreeze lifts every freeze. What was held acts again when it is found again,

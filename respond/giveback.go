@@ -109,8 +109,8 @@ func (c *Controller) giveBackNIC(ctx context.Context, s Suspender, server string
 	out := flow.Receipt{NIC: nic, At: c.now()}
 	before, err := c.look(ctx, s, server, a)
 	if err != nil {
-		if classOf(err) == flow.ErrNotFound && c.gone(r) {
-			return out, false, nil // with the server went what it carried
+		if classOf(err) == flow.ErrNotFound && !c.listed(r, nic) {
+			return out, false, nil // with the NIC went what it carried
 		}
 		return out, false, err
 	}

@@ -2,6 +2,7 @@ package respond
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -27,6 +28,36 @@ func (c Config) ladder(r flow.Rule) []Step {
 		return l
 	}
 	return []Step{{Measure: flow.MeasureCut}}
+}
+
+// CheckLadder says what is wrong with the steps of a rule, all at once; nil
+// when nothing is. The place of a step is its index.
+func CheckLadder(r flow.Rule, steps []Step) []error {
+	var errs []error
+	bad := func(i int, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s[%d]: "+format, append([]any{r, i}, args...)...))
+	}
+	for i, s := range steps {
+		switch {
+		case s.Measure.Rank() == 0:
+			bad(i, "measure %q: write block_port, rate_limit or cut", s.Measure)
+		case i > 0 && s.Measure.Rank() <= steps[i-1].Measure.Rank():
+			bad(i, "%s is no stronger than %s before it: write milder steps first, each measure once", s.Measure, steps[i-1].Measure)
+		}
+		if (s.Measure == flow.MeasureLimit) != (s.KbitS > 0) {
+			bad(i, "%s with kbit_s %d: rate_limit needs it, nothing else takes it", s.Measure, s.KbitS)
+		}
+		if s.Measure == flow.MeasureBlockPort && !blockable(flow.Finding{Rule: r, Port: 1}) {
+			bad(i, "block_port: the packets of %s are not known by a port, begin with rate_limit or cut", r)
+		}
+		if s.After < 0 || s.For < 0 {
+			bad(i, "after %s, for %s: times cannot be negative", s.After, s.For)
+		}
+		if s.For > 0 && i < len(steps)-1 && s.After >= s.For {
+			bad(i, "after %s: the measure ends before it, after %s", s.After, s.For)
+		}
+	}
+	return errs
 }
 
 // step is what a finding asks to be taken.
@@ -74,8 +105,11 @@ func nextStep(cfg Config, f flow.Finding, in Input, ts time.Time) (s step, ok bo
 	i := 0
 	reason := Reason("")
 	switch {
-	case in.refused(cfg):
-		i, reason = len(ladder)-1, ReasonRefuse
+	case in.refused(cfg) && f.Tier >= flow.TierSuspend:
+		if in.InForce.Kind == flow.MeasureCut {
+			return step{}, false
+		}
+		return step{flow.Measure{Kind: flow.MeasureCut}, 0, ReasonRefuse}, true
 	case in.Probation && f.Tier >= flow.TierSuspend:
 		i, reason = len(ladder)-1, ReasonProbation
 	case in.InForce.Kind != "":
@@ -91,7 +125,7 @@ func nextStep(cfg Config, f flow.Finding, in Input, ts time.Time) (s step, ok bo
 		switch {
 		case st.Measure == flow.MeasureBlockPort && !blockable(f):
 			continue
-		case st.Measure != flow.MeasureCut && !slices.Contains(in.Measures, st.Measure):
+		case st.Measure != flow.MeasureCut && !slices.Contains(in.Measures, st.Measure), st.Measure == flow.MeasureLimit && st.KbitS == 0:
 			if !cfg.SkipUnsupported {
 				return step{reason: ReasonNoMeasure}, false
 			}

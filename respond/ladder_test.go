@@ -1,6 +1,7 @@
 package respond
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -348,7 +349,7 @@ func TestRestrictByHand(t *testing.T) {
 			}
 		}
 		limit := flow.Measure{Kind: flow.MeasureLimit, KbitS: 500}
-		if err := s.c.Restrict(s.Context(), id, "anna", limit, " "); err != ErrReason {
+		if err := s.c.Restrict(s.Context(), id, "anna", limit, " "); !errors.Is(err, ErrReason) {
 			s.Errorf("without a reason: %v", err)
 		}
 		if err := s.c.Restrict(s.Context(), id, "anna", limit, "too loud"); err != nil {

@@ -49,7 +49,7 @@ func TestOldLog(t *testing.T) {
 	play(t, cfg, func(w *world) {
 		w.events = readLog(t, "testdata/log/before-the-ladder.jsonl")
 		last := w.events[len(w.events)-1].Time
-		time.Sleep(last.Sub(time.Now()) + time.Minute)
+		time.Sleep(time.Until(last) + time.Minute)
 		b := w.nics["52:54:00:00:00:0b"]
 		var held string
 		for _, ev := range w.events {

@@ -206,6 +206,7 @@ type Filter struct {
 	Holder string // customer id
 	Rule   flow.Rule
 	Since  time.Time // updated at or after
+	Refuse bool      // only those that a human must decide on: refuse further service or not
 	Limit  int
 }
 
@@ -219,6 +220,7 @@ func (c *Controller) Incidents(f Filter) []flow.Incident {
 			f.Tenant != "" && inc.Tenant.String() != f.Tenant ||
 			f.Holder != "" && inc.Holder.Tenant != f.Holder ||
 			f.Rule != "" && !slices.Contains(inc.Rules, f.Rule) ||
+			f.Refuse && !inc.Refuse ||
 			!f.Since.IsZero() && inc.Updated.Before(f.Since) {
 			continue
 		}

@@ -96,7 +96,6 @@ func (c *Controller) sweep(ctx context.Context, name string, l Lister) time.Dura
 			delete(c.strays, k)
 		}
 	}
-	c.swept[name] = now
 	c.m.orphans.WithLabelValues(name).Set(float64(n))
 	return c.cfg.Reassert
 }

@@ -48,24 +48,71 @@ func (c *Controller) reassert(ctx context.Context, id string) time.Duration {
 			off = append(off, readsAs(a.NICs[i], st))
 		}
 	}
-	// A rebuilt server may keep its old NIC beside the new one that has the address.
-	if len(off) == 0 {
-		if h, known := c.deps.Inventory.Holder(r.inc.Tenant, c.now()); known && r.holder(h) && moved(*a, h, r) {
-			c.resolveAgain(ctx, id, a.Key)
-		} else if r.reason == ReasonNICAway {
-			c.again(ctx, id, a.Key, ReasonDrift, nil, "the NIC is back")
-		}
-		return c.cfg.Reassert
+	switch h, elsewhere := c.elsewhere(ctx, r, *a); {
+	case len(off) > 0:
+		c.again(ctx, id, a.Key, ReasonDrift, nil, strings.Join(off, "; "))
+	case elsewhere:
+		c.again(ctx, id, a.Key, ReasonResolved, &h, "")
+	case r.reason == ReasonNICAway:
+		c.again(ctx, id, a.Key, ReasonDrift, nil, "the NIC is back")
 	}
-	c.again(ctx, id, a.Key, ReasonDrift, nil, strings.Join(off, "; "))
 	return c.cfg.Reassert
+}
+
+// elsewhere reports whether the inventory lists the server of an action, all
+// of whose NICs read back as in force, with a NIC more, or at another
+// hypervisor that knows it: a copy may have stayed where it was.
+func (c *Controller) elsewhere(ctx context.Context, r record, a flow.Action) (flow.Holder, bool) {
+	h, known := c.deps.Inventory.Holder(r.inc.Tenant, c.now())
+	s := c.susp[h.Hypervisor]
+	if !known || !r.holder(h) || s == nil || c.cfg.Protected.covers(r.inc.Tenant, h) {
+		return h, false
+	}
+	if h.Hypervisor == a.Adapter {
+		had := macs(a.NICs)
+		more := h.NICs
+		h.NICs = nil
+		for _, n := range a.NICs {
+			h.NICs = append(h.NICs, n.MAC) // what the inventory forgot stays as it is
+		}
+		for _, mac := range more {
+			if !slices.Contains(had, strings.ToLower(mac)) {
+				h.NICs = append(h.NICs, mac)
+			}
+		}
+		return h, len(h.NICs) > len(a.NICs)
+	}
+	there := a
+	there.NICs = nicsOf(h, r.inc.Tenant)
+	if len(there.NICs) == 0 {
+		return h, false
+	}
+	_, err := c.look(ctx, s, callKey(h, h.Hypervisor), there)
+	return h, err == nil
+}
+
+// macs are the addresses of NICs, in order and in lower case.
+func macs(nics []flow.NIC) []string {
+	var out []string
+	for _, n := range nics {
+		out = append(out, strings.ToLower(n.MAC))
+	}
+	slices.Sort(out)
+	return out
 }
 
 // moved reports whether the inventory lists other NICs, or another adapter,
 // than those of the action.
 func moved(a flow.Action, h flow.Holder, r record) bool {
 	nics := nicsOf(h, r.inc.Tenant)
-	return len(nics) > 0 && h.Hypervisor != "" && (h.Hypervisor != a.Adapter || !slices.Equal(nics, a.NICs))
+	return len(nics) > 0 && h.Hypervisor != "" && (h.Hypervisor != a.Adapter || !slices.Equal(macs(nics), macs(a.NICs)))
+}
+
+// listed reports whether the inventory still lists a NIC for the incident's
+// server.
+func (c *Controller) listed(r record, nic flow.NIC) bool {
+	h, known := c.deps.Inventory.Holder(r.inc.Tenant, c.now())
+	return known && r.holder(h) && h.Hypervisor == nic.Hypervisor && slices.Contains(macs(nicsOf(h, nic.IP)), strings.ToLower(nic.MAC))
 }
 
 // resolution is what the inventory says of a server that the hypervisor does
@@ -77,13 +124,6 @@ const (
 	resolvedElsewhere                   // it lists others, and the action is about those now
 	resolvedGone                        // nobody knows it: the incident has ended
 )
-
-// gone reports whether the inventory does not list the server of an incident
-// at its address any more.
-func (c *Controller) gone(r record) bool {
-	h, known := c.deps.Inventory.Holder(r.inc.Tenant, c.now())
-	return !known || !r.holder(h)
-}
 
 // resolveAgain looks the server of an action up anew. Whoever has the address
 // now is left alone, unless it is the same customer's same server.

@@ -178,7 +178,9 @@ func (s *state) fold(ev flow.Event) error {
 	}
 	inc := r.inc
 	hk, keys := holderKey(inc.Tenant, inc.Holder), cutKeys(inc.Holder)
-	s.holds[inc.ID] = r.holdsCut()
+	if s.holds[inc.ID] = r.holdsCut(); s.parent == nil && !r.holdsCut() {
+		delete(s.holds, inc.ID)
+	}
 	for _, k := range cutKeys(old.inc.Holder) { // the server may have got another NIC
 		if s.cutBy(k) == inc.ID && !slices.Contains(keys, k) {
 			s.cut[k] = ""
