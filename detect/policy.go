@@ -101,7 +101,10 @@ func (d *Detector) holder(tenant netip.Addr) flow.Holder {
 	if d.deps.Holder == nil {
 		return flow.Holder{}
 	}
-	h, _ := d.deps.Holder(tenant)
+	h, ok := d.deps.Holder(tenant)
+	if !ok {
+		return flow.Holder{}
+	}
 	return h
 }
 

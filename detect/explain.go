@@ -1,0 +1,162 @@
+package detect
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Explanation is the policy that holds for one address, and where each value of
+// it comes from.
+type Explanation struct {
+	Address   netip.Addr        `json:"address"`
+	Holder    string            `json:"holder,omitempty"` // customer id
+	Tags      []string          `json:"tags,omitempty"`
+	Overrides []string          `json:"overrides,omitempty"` // that match, laid over each other in this order
+	Rules     []RuleExplanation `json:"rules"`
+	Exporters []ExporterFloors  `json:"exporters,omitempty"` // what can be seen at all under this policy
+}
+
+// RuleExplanation is one rule of an Explanation.
+type RuleExplanation struct {
+	Rule       flow.Rule          `json:"rule"`
+	Mode       flow.Mode          `json:"mode"`
+	ModeFrom   string             `json:"mode_from"`
+	Version    int                `json:"version"`
+	ConfigHash string             `json:"config_hash"` // as findings under this policy carry it
+	Held       []string           `json:"held,omitempty"`
+	Needs      []string           `json:"needs,omitempty"` // what it depends on beside the windows
+	Values     []ValueExplanation `json:"values"`
+}
+
+// ValueExplanation is one threshold, as JSON, and where it comes from: "default",
+// "detect.thresholds" or an override.
+type ValueExplanation struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+	From  string `json:"from"`
+}
+
+const (
+	fromDefault = "default"
+	fromFile    = "detect.thresholds"
+	fromRules   = "detect.rules"
+)
+
+// needs says what a rule cannot do without, beside the windows.
+var needs = map[flow.Rule][]string{
+	flow.RuleReflector:  {"store.flow_policy: all; else notify at most, with gate " + GatePeersUnknown},
+	flow.RuleSpam:       {"store.flow_policy: all; else it finds nothing"},
+	flow.RuleBruteforce: {"store.flow_policy: all; else it finds nothing"},
+	flow.RuleUDPFlood:   {"store.flow_policy: all, for floods that are spread over a network (carpet bombing)"},
+	flow.RuleNetscan:    {"store.flow_policy: all or attempts, for known peers; else notify at most, with gate " + GatePeersUnknown},
+	flow.RuleUDPSweep:   {"store.flow_policy: all or attempts, for known peers; else notify at most, with gate " + GatePeersUnknown},
+	flow.RuleSpoofed:    {"an inventory of ports or MAC addresses, and networks.external for what is spoofed from outside"},
+}
+
+var versions = map[flow.Rule]int{
+	flow.RuleNetscan: netscanVersion, flow.RulePortscan: portscanVersion, flow.RuleBlockscan: blockscanVersion,
+	flow.RuleUDPSweep: udpSweepVersion, flow.RuleICMPSweep: icmpSweepVersion, flow.RuleSYNFlood: synFloodVersion,
+	flow.RuleUDPFlood: udpFloodVersion, flow.RuleICMPFlood: icmpFloodVersion, flow.RulePacketFlood: packetFloodVersion,
+	flow.RuleReflector: reflectorVersion, flow.RuleSpam: spamVersion, flow.RuleBruteforce: bruteforceVersion,
+	flow.RuleBlockedPort: blockedPortVersion, flow.RuleSpoofed: spoofedVersion,
+}
+
+// Explain returns the policy of an address. It may be called from any goroutine.
+// ts is the moment that exporters' rates are taken at.
+func (d *Detector) Explain(ip netip.Addr, ts time.Time) Explanation {
+	ip = ip.Unmap()
+	h := d.holder(ip)
+	tags := d.tags(ip, h)
+	p := d.policies.of(ip, h, tags)
+	e := Explanation{Address: ip, Holder: h.Tenant, Tags: tags}
+	for _, i := range p.set {
+		e.Overrides = append(e.Overrides, d.cfg.describe(i))
+	}
+	def := Defaults().Thresholds
+	for _, r := range rules {
+		re := RuleExplanation{Rule: r, Mode: d.cfg.mode(r), ModeFrom: fromRules, Version: versions[r], ConfigHash: p.hashes[r], Needs: needs[r]}
+		from := map[string]string{}
+		for _, i := range p.set { // the last that sets it
+			for key := range d.cfg.Overrides[i].Rules[r] {
+				from[key] = d.cfg.describe(i)
+			}
+		}
+		if m, ok := p.modes[r]; ok {
+			re.Mode, re.ModeFrom = m, from[keyMode]
+		}
+		if tagHolds(tags, r) {
+			re.Held = append(re.Held, "notify at most: gate "+GateRoleTag)
+		}
+		base, defaults := flatten(d.cfg.Thresholds.of(r)), flatten(def.of(r))
+		now := flatten(p.th.of(r))
+		for _, key := range sortedKeys(now) {
+			v := ValueExplanation{Key: key, Value: now[key], From: fromFile}
+			switch o := from[key]; {
+			case o != "":
+				v.From = o
+			case base[key] == defaults[key]:
+				v.From = fromDefault
+			}
+			re.Values = append(re.Values, v)
+		}
+		e.Rules = append(e.Rules, re)
+	}
+	if d.deps.Health != nil {
+		e.Exporters = FloorsOf(&p.th, d.deps.Health.Exporters(), ts)
+	}
+	return e
+}
+
+// WriteText prints an explanation for people; rules, if not empty, names those
+// that are wanted.
+func (e Explanation) WriteText(w io.Writer, only ...flow.Rule) error {
+	say := func(format string, a ...any) { fmt.Fprintf(w, format, a...) }
+	say("%s", e.Address)
+	if e.Holder != "" {
+		say(", held by %s", e.Holder)
+	}
+	if len(e.Tags) > 0 {
+		say(", tags %s", strings.Join(e.Tags, " "))
+	}
+	say("\n")
+	if len(e.Overrides) == 0 {
+		say("no override matches\n")
+	}
+	for _, o := range e.Overrides {
+		say("matches %s\n", o)
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, r := range e.Rules {
+		if len(only) > 0 && !slices.Contains(only, r.Rule) {
+			continue
+		}
+		fmt.Fprintf(t, "\n%s, version %d, config %s\n", r.Rule, r.Version, r.ConfigHash)
+		fmt.Fprintf(t, "  mode\t%s\t%s\t\n", r.Mode, r.ModeFrom)
+		for _, v := range r.Values {
+			fmt.Fprintf(t, "  %s\t%s\t%s\t\n", v.Key, v.Value, v.From)
+		}
+		for _, s := range r.Held {
+			fmt.Fprintf(t, "  %s\n", s)
+		}
+		for _, s := range r.Needs {
+			fmt.Fprintf(t, "  needs %s\n", s)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, x := range e.Exporters {
+		say("\nexporter %s\n", x.Exporter)
+		if err := WriteFloors(w, float64(x.Rate), x.Floors); err != nil {
+			return err
+		}
+	}
+	return nil
+}
