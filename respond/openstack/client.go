@@ -125,7 +125,8 @@ func login(ctx context.Context, cfg Config) (*client, error) {
 		}},
 		// Go sends X-Auth-Token on to wherever a redirect points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       cfg.timeout(), // of calls that gophercloud makes without our context
+		// Should gophercloud make a call without our context.
+		Timeout: 2 * cfg.timeout(),
 	}
 	// Logging in again is ours: gophercloud's compares tokens outside of its lock.
 	if err := openstack.AuthenticateV3(ctx, p, cfg.authOptions(endpoint), gophercloud.EndpointOpts{}); err != nil {

@@ -83,8 +83,18 @@ func (e *apiError) class() flow.ErrClass {
 		return flow.ErrTransient
 	}
 	switch e.status {
-	case http.StatusNotFound, http.StatusGone:
-		return flow.ErrNotFound
+	case http.StatusNotFound:
+		// A missing port is the customer's server gone. An address without a
+		// Neutron behind it is not, and neither is a group deleted meanwhile.
+		switch {
+		case e.kind == "PortNotFound":
+			return flow.ErrNotFound
+		case e.what == loginCall:
+			return flow.ErrUnsupported
+		case e.kind != "":
+			return flow.ErrConflict
+		}
+		return flow.ErrTransient
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return flow.ErrConflict
 	case http.StatusLocked:

@@ -41,7 +41,6 @@ func newDouble(t *testing.T) *double {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v3/auth/tokens", d.login)
-	mux.HandleFunc("DELETE /v3/auth/tokens", d.revoke)
 	mux.HandleFunc("GET /net/v2.0/{kind}", d.list)
 	mux.HandleFunc("POST /net/v2.0/{kind}", d.create)
 	mux.HandleFunc("GET /net/v2.0/{kind}/{id}", d.show)
@@ -130,11 +129,6 @@ func (d *double) login(w http.ResponseWriter, r *http.Request) {
 			}},
 		},
 	}})
-}
-
-func (d *double) revoke(w http.ResponseWriter, r *http.Request) {
-	delete(d.tokens, r.Header.Get("X-Subject-Token"))
-	w.WriteHeader(http.StatusNoContent)
 }
 
 func (d *double) table(kind string) (map[string]object, string) {
@@ -319,6 +313,11 @@ func (d *double) create(w http.ResponseWriter, r *http.Request) {
 		_ = json.Unmarshal(many, &list)
 		out := []object{}
 		for _, o := range list {
+			// As securitygroups_db.py has it: these ride on IPv6 alone.
+			if p, _ := o["protocol"].(string); o["ethertype"] == ipv4 && slices.Contains([]string{"41", "43", "44", "58", "59", "60", "ipv6-icmp"}, p) {
+				refuse(w, http.StatusBadRequest, "SecurityGroupEthertypeConflictWithProtocol", "Invalid ethertype IPv4 for protocol %s.", p)
+				return
+			}
 			if dup := d.duplicate(o); dup != "" {
 				refuse(w, http.StatusConflict, "SecurityGroupRuleExists", "Security group rule already exists. Rule id is %s.", dup)
 				return
