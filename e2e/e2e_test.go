@@ -13,8 +13,9 @@ import (
 )
 
 // limit is what the whole may take, from the empty machine to the network given
-// back, the building of the program not counted.
-const limit = 120 * time.Second
+// back, the building of the program not counted: a hang guard. What it takes is
+// logged; a quiet machine of two cores needs less than two minutes.
+const limit = hang
 
 func TestNothingMocked(t *testing.T) {
 	lib := findEngine(t)
@@ -29,7 +30,7 @@ func TestNothingMocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	if err := lab.Until(60*time.Second, func() error { return s.call(http.MethodGet, "/readyz", "", nil) }); err != nil {
+	if err := lab.Until(hang, func() error { return s.call(http.MethodGet, "/readyz", "", nil) }); err != nil {
 		t.Fatal(err)
 	}
 	w.step("flowcordon is ready")
@@ -37,7 +38,7 @@ func TestNothingMocked(t *testing.T) {
 	w.wantConsole("before")
 	w.wantScan("before")
 
-	inc := s.waitState(90*time.Second, flow.StateVerified)
+	inc := s.waitState(hang, flow.StateVerified)
 	checkIncident(t, inc)
 	w.wantSilence("cut")
 	w.wantConsole("cut")
@@ -53,12 +54,12 @@ func TestNothingMocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.step("release asked for")
-	inc = s.waitState(30*time.Second, flow.StateReleased)
+	inc = s.waitState(hang, flow.StateReleased)
 	if inc.Statement != "reinstalled from a backup" {
 		t.Errorf("statement %q", inc.Statement)
 	}
 	// TCP's own backoff and ARP take a moment after a link comes up.
-	if err := lab.Until(15*time.Second, func() error {
+	if err := lab.Until(hang, func() error {
 		if _, n := w.sniff.Count(500 * time.Millisecond); n == 0 {
 			return errors.New("no packet of the guest yet")
 		}
@@ -79,7 +80,9 @@ func TestNothingMocked(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(w.begin); took > limit {
+	took := time.Since(w.begin)
+	w.step("all of it")
+	if took > limit {
 		t.Errorf("all of it took %v, want less than %v", took.Round(time.Second), limit)
 	}
 }

@@ -15,9 +15,9 @@ import (
 )
 
 // The ground that TestNothingMocked stands on, without flowcordon's service:
-// the guest's scan is in what the exporter sends, and the adapter's cut stops
-// exactly that.
-func TestScanIsExportedAndCut(t *testing.T) {
+// the guest's scan is in what the exporter sends, the adapter's port block stops
+// exactly that over both families, and its cut all of it.
+func TestScanIsExportedBlockedAndCut(t *testing.T) {
 	w := newWorld(t)
 	var sock net.PacketConn
 	if err := lab.InNS(w.Mgmt, func() (err error) {
@@ -32,11 +32,11 @@ func TestScanIsExportedAndCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	w.boot()
+	w.boot(lab.TalkArgs())
 
 	from := map[netip.Addr]bool{}
 	dec := decode.New(decode.Config{}, decode.Deps{})
-	_ = sock.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = sock.SetReadDeadline(time.Now().Add(hang))
 	buf := make([]byte, 65536)
 	for len(from) < 500 {
 		n, addr, err := sock.ReadFrom(buf)
@@ -58,6 +58,7 @@ func TestScanIsExportedAndCut(t *testing.T) {
 	a := libvirt.New(libvirt.Config{Name: "node1", Socket: w.Socket}, libvirt.Deps{})
 	defer a.Close()
 	w.wantConsole("before")
+	block(w, a)
 	m := flow.Mark{Incident: "inc-1", Key: "inc-1-cut", By: "flowcordon", Reason: "netscan", At: time.Now()}
 	start := time.Now()
 	r, err := a.Cut(t.Context(), w.nic(), m)
@@ -72,7 +73,7 @@ func TestScanIsExportedAndCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.step("restored")
-	if err := lab.Until(15*time.Second, func() error {
+	if err := lab.Until(hang, func() error {
 		if _, n := w.sniff.Count(500 * time.Millisecond); n == 0 {
 			return errors.New("no SYN yet")
 		}
@@ -81,4 +82,24 @@ func TestScanIsExportedAndCut(t *testing.T) {
 		t.Error(fmt.Errorf("after the restore: %w", err))
 	}
 	w.wantScan("restored")
+}
+
+// block answers the scan by a port block and lifts it again.
+func block(w *world, a *libvirt.Adapter) {
+	w.t.Helper()
+	w.waitTalk("before the block")
+	m := flow.Mark{Incident: "inc-1", Key: "inc-1-block", By: "flowcordon", Reason: "netscan", At: time.Now()}
+	me := flow.Measure{Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{{Proto: 6, Port: 22}}}
+	start := time.Now()
+	r, err := a.Restrict(w.t.Context(), w.nic(), me, m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.step("port 22 blocked on %s in %v", r.Node, time.Since(start).Round(time.Millisecond))
+	time.Sleep(200 * time.Millisecond) // what is on its way
+	w.wantBlocked("blocked")
+	if err := a.Lift(w.t.Context(), w.nic(), me.Kind, m, r); err != nil {
+		w.t.Fatal(err)
+	}
+	w.waitTalk("lifted")
 }

@@ -40,6 +40,12 @@ func ScanArgs(ip string, perSecond int) string {
 	return fmt.Sprintf("guestip=%s/24 gateway=%s scannet=%s scanport=22 scanrate=%d", ip, Gateway, Scanned, perSecond)
 }
 
+// TalkArgs are more arguments for one that also talks to ServerIP on port 443,
+// and over IPv6 to Gateway6 on the ports 22 and 80.
+func TalkArgs() string {
+	return fmt.Sprintf(" talk=%s guestip6=%s/64 peer6=%s", ServerIP, Guest6, Gateway6)
+}
+
 // XML is the domain definition as a panel would write it.
 func (l *Lab) XML(g Guest) string {
 	var b strings.Builder

@@ -12,9 +12,19 @@ ip link set lo up
 ip link set eth0 up
 ip addr add "$(arg guestip)" dev eth0
 ip route add default via "$(arg gateway)"
+ip6=$(arg guestip6)
+if [ -n "$ip6" ]; then
+  echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad # its own address at once
+  ip -6 addr add "$ip6" dev eth0
+fi
 echo "GUEST-READY $(cut -d' ' -f1 /proc/uptime)"
 rate=$(arg scanrate)
 [ -n "$rate" ] && ( while :; do /scan -net "$(arg scannet)" -port "$(arg scanport)" -rate "$rate"; sleep 1; done ) &
+# What an honest customer does beside: it talks to somebody, over both families.
+talk=$(arg talk)
+[ -n "$talk" ] && ( while :; do echo 0123456789abcdef | nc -w 2 "$talk" 443 >/dev/null 2>&1; sleep 0.3; done ) &
+peer6=$(arg peer6)
+[ -n "$peer6" ] && ( while :; do for p in 22 80; do nc -w 1 "$peer6" $p </dev/null >/dev/null 2>&1; done; sleep 0.2; done ) &
 n=0
 while :; do
   n=$((n+1))

@@ -43,11 +43,13 @@ const (
 	ExporterA = "10.99.0.1" // the node in the management network
 	MgmtIP    = "10.99.0.2"
 	Bridge    = "vmbr0"
+	Gateway6  = "2608::1"  // the Internet's side, IPv6
+	Guest6    = "2608::10" // of a guest with TalkArgs
 )
 
 const stockFilters = "/etc/libvirt/nwfilter" // of libvirt-daemon-config-nwfilter
 
-const startTimeout = 60 * time.Second // of libvirtd: 2 s alone, more on a busy machine
+const startTimeout = 3 * time.Minute // of libvirtd: 2 s alone, more on a busy machine
 
 //go:embed node.sh
 var nodeScript string
@@ -152,6 +154,7 @@ func (l *Lab) networks() error {
 -n NODE link add upl0 type veth peer name up0 netns INET
 -n NODE link set upl0 master vmbr0 up
 -n INET addr add 198.51.100.1/24 dev up0
+-n INET addr add 2608::1/64 dev up0 nodad
 -n INET link set up0 up
 -n INET addr add 93.184.216.34/32 dev lo
 -n NODE link add ten0 type veth peer name eth0 netns TENANT

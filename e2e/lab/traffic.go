@@ -5,29 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Sniffer counts the IPv4 packets of one source that reach the Internet.
+// Traffic is what of some sources reached the Internet in a time.
+type Traffic struct {
+	All       int64         // packets
+	SYN, SYN6 map[int]int64 // TCP connection attempts by port, over IPv4 and IPv6
+}
+
+// Sniffer counts the packets of some sources that reach the Internet.
 type Sniffer struct {
-	all, syn22 atomic.Int64
-	stop       chan struct{}
-	fd         int
+	stop chan struct{}
+	fd   int
+
+	mu  sync.Mutex
+	sum Traffic
 }
 
 // Sniff opens a packet socket at the Internet's end of the uplink. Close it.
-func (l *Lab) Sniff(src netip.Addr) (*Sniffer, error) {
-	s := &Sniffer{stop: make(chan struct{})}
+func (l *Lab) Sniff(sources ...netip.Addr) (*Sniffer, error) {
+	s := &Sniffer{stop: make(chan struct{}), sum: Traffic{SYN: map[int]int64{}, SYN6: map[int]int64{}}}
 	if err := InNS(l.Inet, func() (err error) {
-		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_IP)))
+		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
 		return err
 	}); err != nil {
 		return nil, err
@@ -36,11 +46,11 @@ func (l *Lab) Sniff(src netip.Addr) (*Sniffer, error) {
 	if err := unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
 		return nil, err
 	}
-	go s.run(src.As4())
+	go s.run(sources)
 	return s, nil
 }
 
-func (s *Sniffer) run(src [4]byte) {
+func (s *Sniffer) run(sources []netip.Addr) {
 	defer func() { _ = unix.Close(s.fd) }()
 	b := make([]byte, 2048)
 	for {
@@ -54,22 +64,71 @@ func (s *Sniffer) run(src [4]byte) {
 			continue
 		}
 		ll, ok := from.(*unix.SockaddrLinklayer)
-		if !ok || ll.Pkttype == unix.PACKET_OUTGOING || n < 20 || [4]byte(b[12:16]) != src {
+		if !ok || ll.Pkttype == unix.PACKET_OUTGOING {
 			continue
 		}
-		s.all.Add(1)
-		if ihl := int(b[0]&15) * 4; b[9] == 6 && n >= ihl+14 && b[ihl+2] == 0 && b[ihl+3] == 22 && b[ihl+13]&0x12 == 0x02 {
-			s.syn22.Add(1)
+		src, tcp, ok := split(ll.Protocol, b[:n])
+		if !ok || !slices.Contains(sources, src) {
+			continue
 		}
+		s.mu.Lock()
+		s.sum.All++
+		if len(tcp) >= 14 && tcp[13]&0x12 == 0x02 {
+			by := s.sum.SYN
+			if src.Is6() {
+				by = s.sum.SYN6
+			}
+			by[int(tcp[2])<<8|int(tcp[3])]++
+		}
+		s.mu.Unlock()
 	}
 }
 
-// Count watches for d and returns the packets in that time, and of them the
-// SYNs to port 22.
-func (s *Sniffer) Count(d time.Duration) (all, syn22 int64) {
-	a, b := s.all.Load(), s.syn22.Load()
+// split gives a packet's source and, if it is TCP, what is behind its IP header.
+// The guests send no extension headers before TCP.
+func split(proto uint16, b []byte) (src netip.Addr, tcp []byte, ok bool) {
+	switch {
+	case proto == htons(unix.ETH_P_IP) && len(b) >= 20:
+		src = netip.AddrFrom4([4]byte(b[12:16]))
+		if ihl := int(b[0]&15) * 4; b[9] == 6 && ihl <= len(b) {
+			tcp = b[ihl:]
+		}
+		return src, tcp, true
+	case proto == htons(unix.ETH_P_IPV6) && len(b) >= 40:
+		if b[6] == 6 {
+			tcp = b[40:]
+		}
+		return netip.AddrFrom16([16]byte(b[8:24])), tcp, true
+	}
+	return netip.Addr{}, nil, false
+}
+
+// Watch counts for d.
+func (s *Sniffer) Watch(d time.Duration) Traffic {
+	before := s.now()
 	time.Sleep(d)
-	return s.all.Load() - a, s.syn22.Load() - b
+	t := s.now()
+	t.All -= before.All
+	for p, n := range before.SYN {
+		t.SYN[p] -= n
+	}
+	for p, n := range before.SYN6 {
+		t.SYN6[p] -= n
+	}
+	return t
+}
+
+func (s *Sniffer) now() Traffic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Traffic{All: s.sum.All, SYN: maps.Clone(s.sum.SYN), SYN6: maps.Clone(s.sum.SYN6)}
+}
+
+// Count watches for d and returns the packets in that time, and of them the
+// SYNs to port 22 over IPv4.
+func (s *Sniffer) Count(d time.Duration) (all, syn22 int64) {
+	t := s.Watch(d)
+	return t.All, t.SYN[22]
 }
 
 // Close ends the sniffer.
