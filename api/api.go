@@ -49,6 +49,7 @@ type Deps struct {
 	// StoreNotFound is the error by which Store.Evidence says that there is
 	// none, compared with errors.Is.
 	StoreNotFound error
+	Control       Control
 	Inventory     Inventory
 	Exporters     func() []flow.ExporterHealth
 	// TenantKey maps any address to the one its windows are stored under, and
@@ -207,6 +208,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.rest = humachi.New(r, cfg)
 
 	h.registerIncidents()
+	h.registerControl()
 	h.registerHosts()
 	h.registerFleet()
 	describe(h.rest.OpenAPI().Components.Schemas.Map())

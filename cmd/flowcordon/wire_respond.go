@@ -139,6 +139,7 @@ func apiConfig(c config.Config) (api.Config, error) {
 func (s *service) apiDeps() api.Deps {
 	return api.Deps{
 		Incidents:     incidents{s.control},
+		Control:       control{s.control},
 		Store:         shelf{s.store, s.control},
 		StoreNotFound: store.ErrNotFound,
 		Inventory:     s.inventory,
@@ -213,10 +214,52 @@ func visible(err error) error {
 	switch {
 	case errors.Is(err, respond.ErrNotFound):
 		return api.ErrNotFound(err.Error())
-	case errors.Is(err, respond.ErrState), errors.Is(err, respond.ErrProtected):
+	case errors.Is(err, respond.ErrState), errors.Is(err, respond.ErrProtected), errors.Is(err, respond.ErrRefused), errors.Is(err, respond.ErrDryRun):
 		return api.ErrConflict(err.Error())
-	case errors.Is(err, respond.ErrStatement), errors.Is(err, respond.ErrReason):
+	case errors.Is(err, respond.ErrStatement), errors.Is(err, respond.ErrReason), errors.Is(err, respond.ErrMeasure):
 		return api.ErrInvalid(err.Error())
 	}
 	return err
+}
+
+// control shows what staff may do about the automation to the API.
+type control struct{ *respond.Controller }
+
+// Restrict is Controller.Restrict with errors that a caller may see.
+func (c control) Restrict(ctx context.Context, id, actor string, m flow.Measure, reason string) error {
+	return visible(c.Controller.Restrict(ctx, id, actor, m, reason))
+}
+
+// ReleaseMistake is Controller.ReleaseMistake with errors that a caller may see.
+func (c control) ReleaseMistake(ctx context.Context, id, actor, reason string) error {
+	return visible(c.Controller.ReleaseMistake(ctx, id, actor, reason))
+}
+
+// Undo is Controller.Undo with errors that a caller may see.
+func (c control) Undo(ctx context.Context, since time.Time, actor, reason string) (flow.Undone, error) {
+	u, err := c.Controller.Undo(ctx, since, actor, reason)
+	return flow.Undone(u), visible(err)
+}
+
+// Freezes is Controller.Freezes.
+func (c control) Freezes() (out []flow.Frozen) {
+	for _, f := range c.Controller.Freezes() {
+		out = append(out, flow.Frozen(f))
+	}
+	return out
+}
+
+// Unfreeze is Controller.Unfreeze with errors that a caller may see.
+func (c control) Unfreeze(ctx context.Context, actor, reason string) error {
+	return visible(c.Controller.Unfreeze(ctx, actor, reason))
+}
+
+// Audit is Controller.Audit.
+func (c control) Audit(f flow.AuditFilter, p flow.AuditPage) ([]flow.AuditEntry, uint64) {
+	entries, next := c.Controller.Audit(respond.AuditFilter(f), respond.Page(p))
+	out := make([]flow.AuditEntry, len(entries))
+	for i, e := range entries {
+		out[i] = flow.AuditEntry(e)
+	}
+	return out, next
 }
