@@ -369,6 +369,14 @@ func TestRound(t *testing.T) {
 	}
 }
 
+func TestCeiling(t *testing.T) {
+	for in, want := range map[float64]float64{0: 1, 1: 1, 4: 4, 5: 5, 6: 6, 11: 15, 601: 800, 14_400: 15_000, 250_000: 250_000} {
+		if got := ceiling(in); got != want {
+			t.Errorf("ceiling(%g) = %g, want %g", in, got, want)
+		}
+	}
+}
+
 func BenchmarkZip(b *testing.B) {
 	in := scanned()
 	for i := range 10_000 {

@@ -39,7 +39,7 @@ type canvas struct {
 // colours that hold on light and dark grounds.
 func newCanvas(title, about string, at span) *canvas {
 	c := &canvas{at: at}
-	fmt.Fprintf(c, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="t d">
+	c.f(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="t d">
 <title id="t">%s</title>
 <desc id="d">%s</desc>
 <style>text{font:12px sans-serif;fill:#24292e}.h{font-size:15px;font-weight:bold}.a{stroke:#57606a;fill:none}.g{stroke:#d0d7de}.v{fill:#0969da;fill-opacity:.75}.c{stroke:#cf222e;stroke-width:2;stroke-dasharray:6 4}.k{fill:#cf222e;font-weight:bold}.b{fill:#fff}</style>
@@ -57,10 +57,10 @@ func escape(s string) string { return escaper.Replace(comment(strings.ToValidUTF
 
 // axes draws both axes with round values, for 0 to most.
 func (c *canvas) axes(most float64, label string) {
-	step := round(most / 5)
+	step := round(most/5 - 1e-9)
 	for v := 0.0; v <= most+step/1e6; v += step {
 		y := c.y(v, most)
-		fmt.Fprintf(c, `<line class="g" x1="%d" y1="%.1f" x2="%d" y2="%.1f"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", left, y, left+plotW, y, left-8, y+4, short(v))
+		c.f(`<line class="g" x1="%d" y1="%.1f" x2="%d" y2="%.1f"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", left, y, left+plotW, y, left-8, y+4, short(v))
 	}
 	ticks := []time.Duration{time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 6 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour}
 	length := c.at.to.Sub(c.at.from)
@@ -75,10 +75,10 @@ func (c *canvas) axes(most float64, label string) {
 	for t := c.at.from.Truncate(tick).Add(tick); !t.After(c.at.to) && n < 20; t = t.Add(tick) {
 		n++
 		x := c.at.x(t)
-		fmt.Fprintf(c, `<line class="a" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x, top+plotH, x, top+plotH+5, x, top+plotH+20, t.UTC().Format("15:04:05"))
+		c.f(`<line class="a" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x, top+plotH, x, top+plotH+5, x, top+plotH+20, t.UTC().Format("15:04:05"))
 	}
-	fmt.Fprintf(c, `<polyline class="a" points="%d,%d %d,%d %d,%d"/>`+"\n", left, top, left, top+plotH, left+plotW, top+plotH)
-	fmt.Fprintf(c, `<text x="%d" y="%d" text-anchor="middle">UTC, %s</text><text transform="translate(16 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n",
+	c.f(`<polyline class="a" points="%d,%d %d,%d %d,%d"/>`+"\n", left, top, left, top+plotH, left+plotW, top+plotH)
+	c.f(`<text x="%d" y="%d" text-anchor="middle">UTC, %s</text><text transform="translate(16 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n",
 		left+plotW/2, height-8, c.at.from.UTC().Format(time.DateOnly), top+plotH/2, escape(label))
 }
 
@@ -97,7 +97,7 @@ func (c *canvas) marks(inc flow.Incident) {
 		if x > left+plotW-120 {
 			anchor, dx = "end", -5
 		}
-		fmt.Fprintf(c, `<line class="c" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text class="k" x="%.1f" y="%d" text-anchor="%s">%s %s</text>`+"\n", x, top, x, top+plotH, x+dx, top+12, anchor, escape(what), t.UTC().Format(time.TimeOnly))
+		c.f(`<line class="c" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text class="k" x="%.1f" y="%d" text-anchor="%s">%s %s</text>`+"\n", x, top, x, top+plotH, x+dx, top+12, anchor, escape(what), t.UTC().Format(time.TimeOnly))
 	}
 	if a := inc.Action; a != nil {
 		mark(a.Done, map[flow.MeasureKind]string{flow.MeasureCut: "cut", flow.MeasureBlockPort: "port blocked", flow.MeasureLimit: "limited"}[a.Taken()])
@@ -106,6 +106,9 @@ func (c *canvas) marks(inc flow.Incident) {
 		mark(inc.Restore.Done, "given back")
 	}
 }
+
+// f writes; a strings.Builder does not fail.
+func (c *canvas) f(format string, args ...any) { _, _ = fmt.Fprintf(&c.Builder, format, args...) }
 
 func (c *canvas) end() string {
 	c.WriteString("</svg>\n")
@@ -124,6 +127,13 @@ func round(v float64) float64 {
 		}
 	}
 	return 10 * p
+}
+
+// ceiling is where an axis to v ends: at one of its lines, of which it has five
+// at most.
+func ceiling(v float64) float64 {
+	step := round(v / 5)
+	return math.Max(math.Ceil(v/step-1e-9)*step, step)
 }
 
 func short(v float64) string {
@@ -156,14 +166,14 @@ func packetsSVG(in Input) string {
 	for _, p := range points {
 		most = math.Max(most, p.v)
 	}
-	most = math.Max(round(most/5)*5, 1)
+	most = ceiling(most)
 	c := newCanvas(title, fmt.Sprintf("%s, averages over %s, highest %s/s", source, step, short(highest(points))), at)
 	c.axes(most, "packets/s")
 	for _, p := range points {
 		if p.v > 0 {
 			x, w := at.x(p.at), math.Max(at.x(p.at.Add(step))-at.x(p.at), 0.5)
 			y := c.y(p.v, most)
-			fmt.Fprintf(c, `<rect class="v" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`+"\n", x, y, w, top+plotH-y)
+			c.f(`<rect class="v" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`+"\n", x, y, w, top+plotH-y)
 		}
 	}
 	c.marks(in.Incident)
@@ -247,12 +257,12 @@ func destinationsSVG(in Input) string {
 		shown += fmt.Sprintf(", one dot for every %d rows", every)
 	}
 	c := newCanvas(title, shown, at)
-	most := math.Max(round(float64(len(remotes))/5)*5, 5)
+	most := ceiling(float64(len(remotes)))
 	c.axes(most, "destination, by address")
 	for i, r := range rows {
 		if i%every == 0 {
 			n, _ := slices.BinarySearchFunc(remotes, r.Remote, netip.Addr.Compare)
-			fmt.Fprintf(c, `<circle class="v" cx="%.1f" cy="%.1f" r="1.5"/>`+"\n", at.x(time.Unix(0, r.Time)), c.y(float64(n)+0.5, most))
+			c.f(`<circle class="v" cx="%.1f" cy="%.1f" r="1.5"/>`+"\n", at.x(time.Unix(0, r.Time)), c.y(float64(n)+0.5, most))
 		}
 	}
 	c.marks(in.Incident)

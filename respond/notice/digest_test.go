@@ -261,6 +261,11 @@ func TestMeasureIsTold(t *testing.T) {
 			t.Errorf("%s: %v\n%s", to, err, m.Text)
 		}
 	}
+	n = Example("suspended")
+	n.Incident.Refuse = true
+	if m, err := w.Write(n, Customer, "en"); err != nil || !strings.Contains(m.Text, "an answer alone does") {
+		t.Errorf("too many offences: %v\n%s", err, m.Text)
+	}
 	if m, err := w.Write(flow.Notice{Key: "k", Kind: "digest"}, Staff, "en"); err != nil || !strings.Contains(m.Subject, "digest") {
 		t.Errorf("a kind without a text: %q, %v", m.Subject, err)
 	}

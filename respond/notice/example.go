@@ -65,6 +65,8 @@ func Example(kind string) flow.Notice {
 		inc.Reason = "cut again after too many offences: a human decides whether the customer is served further"
 	case "escalated":
 		inc.State, inc.Reason = flow.StateVerified, "the customer has not answered in time"
+	case "orphan":
+		inc = flow.Incident{ID: inc.ID, Reason: "cut on 52:54:00:12:34:56 of vds-1042 at node7", Updated: at, Holder: flow.Holder{VDS: nic.VDS, Hypervisor: nic.Hypervisor, NICs: []string{nic.MAC}}}
 	case "frozen":
 		// No single incident: many at once.
 		inc = flow.Incident{Rules: []flow.Rule{flow.RuleNetscan}, Reason: "212 servers tripped netscan within 5 minutes, at most 20 do on an ordinary day", Updated: at}

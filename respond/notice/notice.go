@@ -89,6 +89,7 @@ var Kinds = []Kind{
 	{"unverified", false, true},
 	{"frozen", false, true},    // many tenants at once: automatic acts have stopped
 	{"escalated", false, true}, // a human must decide
+	{"orphan", false, true},    // a NIC carries our mark without an incident that holds it
 }
 
 // Names are the template files of each language: common holds shared blocks,
@@ -112,11 +113,12 @@ const (
 	staffDigest = "staff-digest"
 )
 
-// CustomerKinds are the kinds that customers are written to about.
+// CustomerKinds are the kinds that customers are written to about. Refuse is a
+// word with staff; what the customer gets is the suspension, in other words.
 func CustomerKinds() []string {
 	var names []string
 	for _, k := range Kinds {
-		if k.Customer {
+		if k.Customer && k.Name != "refuse" {
 			names = append(names, k.Name)
 		}
 	}
@@ -250,8 +252,13 @@ func (w *Writer) tryOne(lang, name, kind string, to Audience) error {
 // kind to the controller; to whoever reads it, they are not.
 func (w *Writer) templateOf(n flow.Notice, to Audience) string {
 	kind := n.Kind
-	if a := n.Incident.Action; kind == "suspended" && a != nil && a.Taken() != flow.MeasureCut {
-		kind = "restricted"
+	if kind == "suspended" {
+		switch a := n.Incident.Action; {
+		case to == Customer && n.Incident.Refuse:
+			kind = "refuse"
+		case a != nil && a.Taken() != flow.MeasureCut:
+			kind = "restricted"
+		}
 	}
 	name := string(to) + "-" + kind
 	if to == Staff && (!slices.Contains(Names, name) || name == staffDigest) {

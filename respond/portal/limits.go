@@ -9,8 +9,9 @@ import (
 
 const (
 	maxToken  = 256      // characters; ours have about 100
-	maxBody   = 64 << 10 // of a form: three answers of maxAnswer in four-byte runes, percent-encoded, are less for any alphabet but emoji
-	maxAnswer = 4000     // runes of one answer: two pages
+	maxBody   = 96 << 10 // of a form: three answers of maxAnswer four-byte runes, percent-encoded, are 90 KB
+	maxAnswer = 2500     // runes of one answer: more than a page
+	maxText   = 16 << 10 // bytes of a whole statement, as respond stores it; Cyrillic answers of maxAnswer fit
 	minAnswer = 10       // runes of one answer: "fixed" says nothing
 	maxShown  = 200      // lines of a log on the page; the download has all
 

@@ -402,7 +402,7 @@ func TestIncomplete(t *testing.T) {
 		"empty":       {" \r\n\t ", "Please answer this question."},
 		"controls":    {"\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f", "Please answer this question."},
 		"below":       {strings.Repeat("ж", minAnswer-1), "write a little more"},
-		"above":       {strings.Repeat("ж", maxAnswer+1), "at most 4000 characters"},
+		"above":       {strings.Repeat("ж", maxAnswer+1), "at most 2500 characters"},
 		"not unicode": {"\xff\xfe", "write a little more"},
 	} {
 		s.now = s.now.Add(time.Hour) // beyond the rate
@@ -415,7 +415,17 @@ func TestIncomplete(t *testing.T) {
 		}
 	}
 	s.now = s.now.Add(time.Hour)
-	if w := s.do(http.MethodPost, good, s.filled(good, strings.Repeat("ж", maxAnswer), strings.Repeat("ж", minAnswer))); w.Code != http.StatusSeeOther {
+	smile := strings.Repeat("😀", maxAnswer)
+	if w := s.do(http.MethodPost, good, s.filled(good, smile, smile, smile)); w.Code != http.StatusUnprocessableEntity || strings.Count(w.Body.String(), "Together the answers are too long") != 3 {
+		t.Errorf("too long together: %d", w.Code)
+	}
+	s.now = s.now.Add(time.Hour)
+	long := strings.Repeat("ж", maxAnswer)
+	if w := s.do(http.MethodPost, good, s.filled(good, long, long, long)); w.Code != http.StatusSeeOther || len(s.desk.got[0].Text()) > maxText {
+		t.Errorf("exactly the bounds: %d, %d bytes", w.Code, len(s.desk.got[0].Text()))
+	}
+	good = s.link("FC-BBBBBBBBBB")
+	if w := s.do(http.MethodPost, good, s.filled(good, strings.Repeat("ж", minAnswer), strings.Repeat("ж", minAnswer))); w.Code != http.StatusSeeOther {
 		t.Errorf("exactly the bounds: %d", w.Code)
 	}
 }
