@@ -117,46 +117,55 @@ func (d *Detector) Explain(ip netip.Addr, ts time.Time) Explanation {
 // WriteText prints an explanation for people; rules, if not empty, names those
 // that are wanted.
 func (e Explanation) WriteText(w io.Writer, only ...flow.Rule) error {
-	say := func(format string, a ...any) { fmt.Fprintf(w, format, a...) }
-	say("%s", e.Address)
+	var head strings.Builder
+	fmt.Fprintf(&head, "%s", e.Address)
 	if e.Holder != "" {
-		say(", held by %s", e.Holder)
+		fmt.Fprintf(&head, ", held by %s", e.Holder)
 	}
 	if len(e.Tags) > 0 {
-		say(", tags %s", strings.Join(e.Tags, " "))
+		fmt.Fprintf(&head, ", tags %s", strings.Join(e.Tags, " "))
 	}
-	say("\n")
+	head.WriteByte('\n')
 	if len(e.Overrides) == 0 {
-		say("no override matches\n")
+		head.WriteString("no override matches\n")
 	}
 	for _, o := range e.Overrides {
-		say("matches %s\n", o)
+		fmt.Fprintf(&head, "matches %s\n", o)
+	}
+	if _, err := io.WriteString(w, head.String()); err != nil {
+		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	for _, r := range e.Rules {
-		if len(only) > 0 && !slices.Contains(only, r.Rule) {
-			continue
-		}
-		fmt.Fprintf(t, "\n%s, version %d, config %s\n", r.Rule, r.Version, r.ConfigHash)
-		fmt.Fprintf(t, "  mode\t%s\t%s\t\n", r.Mode, r.ModeFrom)
-		for _, v := range r.Values {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t\n", v.Key, v.Value, v.From)
-		}
-		for _, s := range r.Held {
-			fmt.Fprintf(t, "  %s\n", s)
-		}
-		for _, s := range r.Needs {
-			fmt.Fprintf(t, "  needs %s\n", s)
+	for i := range e.Rules {
+		if len(only) == 0 || slices.Contains(only, e.Rules[i].Rule) {
+			e.Rules[i].write(t)
 		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, x := range e.Exporters {
-		say("\nexporter %s\n", x.Exporter)
+		if _, err := fmt.Fprintf(w, "\nexporter %s\n", x.Exporter); err != nil {
+			return err
+		}
 		if err := WriteFloors(w, float64(x.Rate), x.Floors); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *RuleExplanation) write(t *tabwriter.Writer) {
+	row := func(format string, a ...any) { _, _ = fmt.Fprintf(t, format, a...) } // Flush tells its errors
+	row("\n%s, version %d, config %s\n", r.Rule, r.Version, r.ConfigHash)
+	row("  mode\t%s\t%s\t\n", r.Mode, r.ModeFrom)
+	for _, v := range r.Values {
+		row("  %s\t%s\t%s\t\n", v.Key, v.Value, v.From)
+	}
+	for _, s := range r.Held {
+		row("  %s\n", s)
+	}
+	for _, s := range r.Needs {
+		row("  needs %s\n", s)
+	}
 }

@@ -307,16 +307,17 @@ func WriteFloors(w io.Writer, n float64, floors []Floor) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprint(t, "rule\tof\ttier\tin 1 min\tin 5 min\tin 30 min\t\n")
+	row := func(format string, a ...any) { _, _ = fmt.Fprintf(t, format, a...) } // Flush tells its errors
+	row("rule\tof\ttier\tin 1 min\tin 5 min\tin 30 min\t\n")
 	for i := range floors {
 		f := &floors[i]
 		what := f.Unit
 		if f.What != "" {
 			what += ", " + f.What
 		}
-		fmt.Fprintf(t, "%s\t%s\tnotify\t%s\t%s\t%s\t\n", f.Rule, what, perSecond(f.Notify[0]), perSecond(f.Notify[1]), perSecond(f.Notify[2]))
+		row("%s\t%s\tnotify\t%s\t%s\t%s\t\n", f.Rule, what, perSecond(f.Notify[0]), perSecond(f.Notify[1]), perSecond(f.Notify[2]))
 		if f.Tier > flow.TierNotify {
-			fmt.Fprintf(t, "\t\t%s\t%s\t%s\t%s\t\n", f.Tier, perSecond(f.Act[0]), perSecond(f.Act[1]), perSecond(f.Act[2]))
+			row("\t\t%s\t%s\t%s\t%s\t\n", f.Tier, perSecond(f.Act[0]), perSecond(f.Act[1]), perSecond(f.Act[2]))
 		}
 	}
 	return t.Flush()

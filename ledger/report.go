@@ -196,12 +196,12 @@ func above(x float64) float64 {
 		return 1
 	}
 	unit := math.Pow(10, math.Floor(math.Log10(x))-2)
-	up := math.Ceil(x/unit) * unit
-	if up <= x {
-		up += unit
+	for k := math.Ceil(x / unit); ; k++ {
+		// Through text, without the noise of the powers of ten.
+		if up, err := strconv.ParseFloat(strconv.FormatFloat(k*unit, 'g', 4, 64), 64); err != nil || up > x {
+			return up
+		}
 	}
-	up, _ = strconv.ParseFloat(strconv.FormatFloat(up, 'g', 4, 64), 64) // without the noise of the powers of ten
-	return up
 }
 
 func (p *Proposal) advice() string {
@@ -229,13 +229,14 @@ func (l *Ledger) WriteReport(w io.Writer, ts time.Time) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprint(t, "rule\ttier\tcases\tright\twrong\tunmarked\tprecision\t95 %\t\n")
+	row := func(format string, a ...any) { _, _ = fmt.Fprintf(t, format, a...) } // Flush tells its errors
+	row("rule\ttier\tcases\tright\twrong\tunmarked\tprecision\t95 %%\t\n")
 	for _, p := range l.Precisions(from, to) {
 		precision := "–"
 		if p.Right+p.Wrong > 0 {
 			precision = fmt.Sprintf("%.2f", p.Precision)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%.2f to %.2f\t\n", p.Rule, p.Tier, p.Cases, p.Right, p.Wrong, p.Unmarked, precision, p.Low, p.High)
+		row("%s\t%s\t%d\t%d\t%d\t%d\t%s\t%.2f to %.2f\t\n", p.Rule, p.Tier, p.Cases, p.Right, p.Wrong, p.Unmarked, precision, p.Low, p.High)
 	}
 	if err := t.Flush(); err != nil {
 		return err
