@@ -15,7 +15,7 @@ import (
 
 // status is a source as our table sends it; all lists measures that are marked
 // but not in force, too. The peers are those that have everything.
-func (a *Adapter) status(ctx context.Context, h held, all bool) (flow.NICStatus, []Peer, error) {
+func (a *Adapter) status(v *view, h held, all bool) (flow.NICStatus, []Peer, error) {
 	st := flow.NICStatus{Live: flow.LinkUp, Config: flow.LinkUp, Running: true}
 	if len(h.Measures) == 0 {
 		return st, nil, nil
@@ -26,10 +26,6 @@ func (a *Adapter) status(ctx context.Context, h held, all bool) (flow.NICStatus,
 		a.log.Warn("mark cannot be announced", zap.Stringer("source", h.Source), zap.Error(err))
 		want = nil
 	}
-	peers, err := a.speaker.peers(ctx)
-	if err != nil {
-		return flow.NICStatus{}, nil, err
-	}
 	for _, r := range h.Measures {
 		part := rules{}
 		if own, err := a.cfg.rulesOf(h.Source, r.Measure); err == nil {
@@ -37,7 +33,7 @@ func (a *Adapter) status(ctx context.Context, h held, all bool) (flow.NICStatus,
 				part[k] = want[k] // a limit under a cut is in force when the cut is
 			}
 		}
-		with, err := a.speaker.have(peers, part)
+		with, err := v.have(part)
 		if err != nil {
 			return flow.NICStatus{}, nil, err
 		}
@@ -53,7 +49,7 @@ func (a *Adapter) status(ctx context.Context, h held, all bool) (flow.NICStatus,
 			st.Restrictions = append(st.Restrictions, r)
 		}
 	}
-	with, err := a.speaker.have(peers, want)
+	with, err := v.have(want)
 	return st, with, err
 }
 
@@ -86,7 +82,11 @@ func (a *Adapter) takeInTurn(ctx context.Context, nic flow.NIC, me flow.Measure,
 		}
 		m.At = old.Mark.At // since when it is so
 	}
-	before, _, err := a.status(ctx, h.without(me.Kind), false)
+	v, err := a.speaker.view(ctx)
+	if err != nil {
+		return flow.Receipt{}, err
+	}
+	before, _, err := a.status(v, h.without(me.Kind), false)
 	if err != nil {
 		return flow.Receipt{}, err
 	}
@@ -97,7 +97,7 @@ func (a *Adapter) takeInTurn(ctx context.Context, nic flow.NIC, me flow.Measure,
 	if err != nil {
 		return flow.Receipt{}, err
 	}
-	if err := a.ready(ctx, source); err != nil {
+	if err := a.ready(v.peers, source); err != nil {
 		return flow.Receipt{}, err
 	}
 	if n := a.others(source) + len(want); n > a.cfg.MaxRules {
@@ -110,7 +110,11 @@ func (a *Adapter) takeInTurn(ctx context.Context, nic flow.NIC, me flow.Measure,
 	if err := a.announce(source, want); err != nil {
 		return flow.Receipt{}, err
 	}
-	after, with, err := a.status(ctx, next, false)
+	var with []Peer
+	after := flow.NICStatus{}
+	if v, err = a.speaker.view(ctx); err == nil {
+		after, with, err = a.status(v, next, false)
+	}
 	if err != nil {
 		return flow.Receipt{}, err
 	}
@@ -121,11 +125,7 @@ func (a *Adapter) takeInTurn(ctx context.Context, nic flow.NIC, me flow.Measure,
 }
 
 // ready refuses an act that too few routers would hear of.
-func (a *Adapter) ready(ctx context.Context, source netip.Prefix) error {
-	peers, err := a.speaker.peers(ctx)
-	if err != nil {
-		return err
-	}
+func (a *Adapter) ready(peers []peerState, source netip.Prefix) error {
 	family := rule{source: source, blackhole: a.cfg.Method != MethodFlowSpec}.family()
 	var down []string
 	up := 0
@@ -232,10 +232,14 @@ func (a *Adapter) giveBack(ctx context.Context, op string, nic flow.NIC, kind fl
 // session is up for.
 func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 	return do(ctx, a, "marked", func(ctx context.Context) ([]flow.MarkedNIC, error) {
+		v, err := a.speaker.view(ctx)
+		if err != nil {
+			return nil, err
+		}
 		var out []flow.MarkedNIC
 		for _, p := range slices.SortedFunc(maps.Keys(a.marks), netip.Prefix.Compare) {
 			h := a.marks[p]
-			st, _, err := a.status(ctx, h, true)
+			st, _, err := a.status(v, h, true)
 			if err != nil {
 				return nil, err
 			}

@@ -21,7 +21,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -94,7 +96,11 @@ func (a *Adapter) Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, err
 		if err != nil {
 			return flow.NICStatus{}, err
 		}
-		st, _, err := a.status(ctx, a.marks[source], false)
+		v, err := a.speaker.view(ctx)
+		if err != nil {
+			return flow.NICStatus{}, err
+		}
+		st, _, err := a.status(v, a.marks[source], false)
 		return st, err
 	})
 }
@@ -162,6 +168,9 @@ func (a *Adapter) Run(ctx context.Context) error {
 }
 
 func (a *Adapter) start(ctx context.Context) error {
+	if err := os.Mkdir(a.cfg.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("dir: %w", err)
+	}
 	m, err := loadMarks(a.cfg.marksPath())
 	if err != nil {
 		return err

@@ -53,6 +53,9 @@ type Peer struct {
 	Password []byte     // RFC 2385 (TCP MD5); empty: none
 	Multihop uint8      // TTL of an eBGP session that is not on the link; 0: on the link
 	Passive  bool       // it connects to us; needs Config.ListenPort
+	// TTLSecurity takes only packets that no router has passed on (RFC 5082);
+	// the router must be told so, too.
+	TTLSecurity bool
 }
 
 // Config says who we are in BGP, which routers are told, and what may be announced.
@@ -235,6 +238,9 @@ func (c Config) checkPeers() []error {
 		local := p.LocalAS
 		if local == 0 {
 			local = c.AS
+		}
+		if p.Multihop != 0 && p.TTLSecurity {
+			bad(".ttl_security: not together with multihop")
 		}
 		if p.Multihop != 0 && p.AS == local {
 			bad(".multihop: only eBGP sessions need it, and this one is iBGP")

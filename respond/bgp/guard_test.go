@@ -214,13 +214,12 @@ func TestDiskFails(t *testing.T) {
 	b := startBird(t, "", "")
 	cfg := config(t, b.peer())
 	cfg.Dir = filepath.Join(t.TempDir(), "marks")
-	if err := New(cfg, Deps{}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "write the marks") {
+	bad := cfg
+	bad.Dir = filepath.Join(cfg.Dir, "in", "nothing")
+	if err := New(bad, Deps{}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "dir:") {
 		t.Errorf("Run without a folder = %v, want that it says so", err)
 	}
-	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	n := run(t, cfg)
+	n := run(t, cfg) // which makes the last one
 	m := suspendertest.Mark("inc-1")
 	n.cut(t, nic4, m)
 	if err := os.Rename(cfg.Dir, cfg.Dir+".away"); err != nil {
@@ -310,6 +309,7 @@ func TestConfigValidate(t *testing.T) {
 		"families mixed":        {func(c *Config) { c.Peers[0].Local = netip.IPv6Loopback() }, "different families"},
 		"passive, deaf":         {func(c *Config) { c.Peers[0].Passive = true }, "peers[0].passive"},
 		"iBGP multihop":         {func(c *Config) { c.Peers[0].Multihop = 2 }, "peers[0].multihop"},
+		"ttl and multihop":      {func(c *Config) { c.Peers[0].AS, c.Peers[0].Multihop, c.Peers[0].TTLSecurity = 1, 2, true }, "ttl_security"},
 		"long password":         {func(c *Config) { c.Peers[0].Password = make([]byte, 81) }, "80 bytes"},
 		"no listen":             {func(c *Config) { c.ListenPort = 179 }, "listen: missing"},
 		"method":                {func(c *Config) { c.Method = "magic" }, "method:"},

@@ -127,7 +127,7 @@ protocol static flowleak { flow4 { table fs4; }; route flow4 { dst 77.0.0.0/8; }
 protocol bgp abuse {
   local 127.71.0.2 port %d as 64512;
   neighbor 127.71.0.1 as 64512;
-  strict bind yes; passive yes; hold time 9;
+  strict bind yes; passive yes; hold time 9; error wait time 1, 1; connect delay time 1;
   %s
   ipv4 { import filter { if (65535,666) ~ bgp_community then { dest = RTD_BLACKHOLE; accept; } reject; }; export all; };
   ipv6 { import filter { if (65535,666) ~ bgp_community then { dest = RTD_BLACKHOLE; accept; } reject; }; export all; };

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -27,6 +28,8 @@ type speaker struct {
 	log *quietLog
 	// announced is what our table holds.
 	announced rules
+	// why is how each session ended last: gobgp forgets it with the next try.
+	why sync.Map // netip.Addr: string
 }
 
 // newSpeaker starts a speaker that has no peers yet.
@@ -97,6 +100,9 @@ func (sp *speaker) addPeer(ctx context.Context, p Peer) error {
 	}
 	if p.Local.IsValid() {
 		q.Transport.LocalAddress = p.Local.String()
+	}
+	if p.TTLSecurity {
+		q.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: 255}
 	}
 	if p.Multihop != 0 {
 		q.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: uint32(p.Multihop)}
@@ -188,7 +194,8 @@ func (sp *speaker) peers(ctx context.Context) ([]peerState, error) {
 			s := q.GetState()
 			st.up = s.GetSessionState() == api.PeerState_SESSION_STATE_ESTABLISHED
 			st.overLimit = s.GetAdminState() == api.PeerState_ADMIN_STATE_PFX_CT
-			st.state = stateText(s)
+			why, _ := sp.why.Load(p.Address)
+			st.state = stateText(s, why)
 			for _, c := range s.GetRemoteCap() {
 				if f := c.GetMultiProtocol().GetFamily(); f != nil {
 					st.takes[gobgp.NewFamily(uint16(f.GetAfi()), uint8(f.GetSafi()))] = true
@@ -205,21 +212,42 @@ func (sp *speaker) reopen(ctx context.Context, p Peer) error {
 	return sp.s.EnablePeer(ctx, &api.EnablePeerRequest{Address: p.Address.String()})
 }
 
-func stateText(s *api.PeerState) string {
+func stateText(s *api.PeerState, why any) string {
 	if s.GetAdminState() == api.PeerState_ADMIN_STATE_PFX_CT {
 		return fmt.Sprintf("closed, it sent more than %d routes; let it export nothing to us", maxReceived)
 	}
 	text := strings.ToLower(strings.TrimPrefix(s.GetSessionState().String(), "SESSION_STATE_"))
-	if text != "established" && s.GetDisconnectMessage() != "" {
-		text += fmt.Sprintf(", last: %.100s", s.GetDisconnectMessage())
+	if text != "established" && why != nil {
+		text += fmt.Sprintf(", last: %.100s", why)
 	}
 	return text
 }
 
-// sent is what our table gives to a peer, by route, with its rate.
-func (sp *speaker) sent(p Peer, f gobgp.Family) (map[string]float32, error) {
+// view is what the peers are sent, read at one moment and only where it is asked for.
+type view struct {
+	sp    *speaker
+	peers []peerState
+	sent  map[table]map[string]float32
+}
+
+// table is what one peer is sent of one family: rates by route.
+type table struct {
+	peer   netip.Addr
+	family gobgp.Family
+}
+
+func (sp *speaker) view(ctx context.Context) (*view, error) {
+	peers, err := sp.peers(ctx)
+	return &view{sp: sp, peers: peers, sent: map[table]map[string]float32{}}, err
+}
+
+func (v *view) table(p Peer, f gobgp.Family) (map[string]float32, error) {
+	key := table{p.Address, f}
+	if v.sent[key] != nil {
+		return v.sent[key], nil
+	}
 	out := map[string]float32{}
-	err := sp.s.ListPath(apiutil.ListPathRequest{
+	err := v.sp.s.ListPath(apiutil.ListPathRequest{
 		TableType: api.TableType_TABLE_TYPE_ADJ_OUT, Name: p.Address.String(), Family: f,
 	}, func(_ gobgp.NLRI, paths []*apiutil.Path) {
 		for _, path := range paths {
@@ -231,6 +259,7 @@ func (sp *speaker) sent(p Peer, f gobgp.Family) (map[string]float32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read what peer %s is sent: %w", p.Address, err)
 	}
+	v.sent[key] = out
 	return out, nil
 }
 
@@ -251,28 +280,28 @@ func rateOf(p *apiutil.Path) float32 {
 }
 
 // have are the peers that are sent all of want, which is of one source.
-func (sp *speaker) have(peers []peerState, want rules) ([]Peer, error) {
-	var out []Peer
-	for _, p := range peers {
-		if !p.up || len(want) == 0 {
-			continue
+func (v *view) have(want rules) ([]Peer, error) {
+	routes := map[rule]string{}
+	for r, rate := range want {
+		path, err := r.path(v.sp.cfg, rate)
+		if err != nil {
+			return nil, err
 		}
-		tables, whole := map[gobgp.Family]map[string]float32{}, true
+		routes[r] = path.Nlri.String()
+	}
+	var out []Peer
+	for _, p := range v.peers {
+		whole := p.up && len(want) > 0
 		for r, rate := range want {
-			f := r.family()
-			if tables[f] == nil {
-				t, err := sp.sent(p.Peer, f)
-				if err != nil {
-					return nil, err
-				}
-				tables[f] = t
+			if !whole {
+				break
 			}
-			path, err := r.path(sp.cfg, rate)
+			t, err := v.table(p.Peer, r.family())
 			if err != nil {
 				return nil, err
 			}
-			got, ok := tables[f][path.Nlri.String()]
-			whole = whole && ok && got == rate && p.takes[f]
+			got, ok := t[routes[r]]
+			whole = ok && got == rate && p.takes[r.family()]
 		}
 		if whole {
 			out = append(out, p.Peer)
@@ -289,6 +318,9 @@ func (sp *speaker) watch(ctx context.Context, fn func(addr netip.Addr, up, overL
 				return
 			}
 			st := e.Peer.State
+			if st.DisconnectMessage != "" {
+				sp.why.Store(st.NeighborAddress, st.DisconnectMessage)
+			}
 			fn(st.NeighborAddress, st.SessionState == gobgp.BGP_FSM_ESTABLISHED,
 				st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT, st.DisconnectMessage)
 		},

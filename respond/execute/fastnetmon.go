@@ -102,6 +102,9 @@ func (b bans) save(path string) error {
 	if err != nil {
 		return fmt.Errorf("encode what is banned: %w", err)
 	}
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("write what is banned: %w", err)
+	}
 	tmp, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("write what is banned: %w", err)

@@ -156,7 +156,7 @@ func TestFastNetMonFile(t *testing.T) {
 	_, err = a.Cut(t.Context(), none, m)
 	wantClass(t, err, flow.ErrNotFound, "no address")
 	// What cannot be written is not done.
-	a.cfg.Dir = filepath.Join(a.cfg.Dir, "none")
+	a.cfg.Dir = filepath.Join(a.cfg.Dir, "none", "at", "all")
 	_, err = a.Cut(t.Context(), testNIC, m)
 	wantClass(t, err, flow.ErrTransient, "write")
 	if _, err := os.Stat(log); err == nil {

@@ -53,15 +53,14 @@ type bounded struct {
 
 func (b *bounded) Write(p []byte) (int, error) {
 	n := len(p)
+	b.over = b.over || len(b.kept)+n > b.limit
 	if b.last {
 		p = p[max(0, n-b.limit):]
-		if drop := len(b.kept) + len(p) - b.limit; drop > 0 {
-			b.kept = append(b.kept[:0], b.kept[drop:]...)
-		}
+		drop := max(0, len(b.kept)+len(p)-b.limit)
+		b.kept = append(b.kept[:0], b.kept[drop:]...)
 	} else {
 		p = p[:min(n, b.limit-len(b.kept))]
 	}
-	b.over = b.over || len(p) < n || b.last && len(b.kept)+len(p) == b.limit
 	b.kept = append(b.kept, p...)
 	return n, nil
 }
