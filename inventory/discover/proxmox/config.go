@@ -32,9 +32,13 @@ type Config struct {
 	Fingerprints []string // SHA-256 of the nodes' certificates; one must be the peer's
 	CAFile       string   // PEM; empty: the system's
 	Timeout      time.Duration
+	// IPSets also reads the guests' IP sets ipfilter-netN: what a NIC may send
+	// from. One call more for each guest.
+	IPSets bool
 	// Agent also asks the guests themselves which addresses they have. A guest
 	// may say anything: such an address counts only if it is in Networks, no
 	// other guest has or claims it, and its MAC is that of a NIC of the guest.
+	// It stands in an entry of its own, whose Source ends in "agent".
 	Agent    bool
 	Networks []netip.Prefix // of what guests may claim; needed for Agent
 	// V6Bits makes the prefix of this length of each IPv6 address the guest's,

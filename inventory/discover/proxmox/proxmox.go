@@ -3,8 +3,8 @@
 //
 // In comes the cluster's API; out goes a list of Entry, one for each NIC that
 // has addresses: those that the cluster's own settings name (a VM's cloud-init
-// ipconfigN, a container's ip and ip6) and, if asked for, those that guests
-// say they have. A part of the cluster that cannot be read is an error, never
+// ipconfigN, a container's ip and ip6; if asked for, the IP set ipfilter-netN of
+// its firewall) and, if asked for, those that guests say they have. A part of the cluster that cannot be read is an error, never
 // half a list.
 //
 // The Source starts no goroutine that outlives a call. The package imports no
@@ -187,10 +187,64 @@ func (s *Source) read(ctx context.Context, a *api, g guest) ([]nic, error) {
 		}
 		out = append(out, x)
 	}
+	if s.cfg.IPSets {
+		if err := s.filters(ctx, a, g, out); err != nil {
+			return nil, err
+		}
+	}
 	if s.cfg.Agent && g.Status == "running" {
 		return out, s.claims(ctx, a, g, out)
 	}
 	return out, nil
+}
+
+// filters adds what the guest's firewall lets each NIC send from: the IP set
+// ipfilter-netN, which the node enforces.
+func (s *Source) filters(ctx context.Context, a *api, g guest, nics []nic) error {
+	var sets []struct {
+		Name string `json:"name"`
+	}
+	if err := a.get(ctx, g.path("/firewall/ipset"), &sets); err != nil {
+		return err
+	}
+	for n := range nics {
+		name := "ipfilter-" + nics[n].key
+		if !slices.ContainsFunc(sets, func(x struct {
+			Name string `json:"name"`
+		}) bool {
+			return x.Name == name
+		}) {
+			continue
+		}
+		var members []struct {
+			CIDR    string `json:"cidr"`
+			NoMatch text   `json:"nomatch"`
+		}
+		if err := a.get(ctx, g.path("/firewall/ipset/"+name), &members); err != nil {
+			return err
+		}
+		for _, m := range members {
+			p, ok := network(m.CIDR)
+			if no := string(m.NoMatch); !ok || no != "" && no != "0" && no != "false" || p.Addr().IsLinkLocalUnicast() || p.Bits() < 16 {
+				continue // an alias, an exception, or nothing that one guest holds
+			}
+			if p.IsSingleIP() {
+				p = s.prefix(p.Addr())
+			}
+			if !slices.Contains(nics[n].set, p) {
+				nics[n].set = append(nics[n].set, p)
+			}
+		}
+	}
+	return nil
+}
+
+func network(s string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), true
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err == nil
 }
 
 func (s *Source) tenant(g guest, tags []string) string {
@@ -288,15 +342,20 @@ func (s *Source) claims(ctx context.Context, a *api, g guest, nics []nic) error 
 	return nil
 }
 
-// entries gives each NIC what the settings say, and what its guest claims where
-// nobody's settings and no other guest say otherwise. (s.prefix makes all of
-// one length, so what overlaps is equal.)
+// entries gives each NIC what the settings say. What its guest claims is an
+// entry of its own, whose source ends in "agent": a guest may say anything, so
+// it counts only in Networks, and where nobody's settings and no other guest
+// say otherwise.
 func (s *Source) entries(nics []nic) []Entry {
 	settings := map[netip.Prefix]bool{}
+	var wide []netip.Prefix                    // settings that are more than a guest's usual prefix
 	claimed := map[netip.Prefix]map[int]bool{} // by which guests
 	for _, n := range nics {
 		for _, p := range n.set {
 			settings[p] = true
+			if p != s.prefix(p.Addr()) {
+				wide = append(wide, p)
+			}
 		}
 		for _, ip := range n.claims {
 			p := s.prefix(ip)
@@ -313,10 +372,14 @@ func (s *Source) entries(nics []nic) []Entry {
 			Tenant: n.tenant, VDS: strconv.Itoa(n.guest.ID), Hypervisor: s.cfg.Hypervisor, MAC: n.mac, Tags: n.tags,
 			Source: fmt.Sprintf("%s guest %d %s", s.cfg.Name, n.guest.ID, n.key), Seen: seen, Prefixes: n.set,
 		}
+		if len(e.Prefixes) > 0 {
+			out = append(out, e)
+		}
+		e.Prefixes, e.Source = nil, e.Source+" agent"
 		for _, ip := range n.claims {
 			p := s.prefix(ip)
 			in := slices.ContainsFunc(s.cfg.Networks, func(w netip.Prefix) bool { return w.Contains(ip) })
-			if in && !settings[p] && len(claimed[p]) == 1 && !slices.Contains(e.Prefixes, p) {
+			if in && !settings[p] && !slices.ContainsFunc(wide, p.Overlaps) && len(claimed[p]) == 1 && !slices.Contains(e.Prefixes, p) {
 				e.Prefixes = append(e.Prefixes, p)
 			}
 		}

@@ -98,17 +98,42 @@ func TestAgent(t *testing.T) {
 	}))
 	by := map[string][]netip.Prefix{}
 	for _, e := range got {
-		by[e.VDS+" "+e.MAC] = e.Prefixes
+		agent := ""
+		if strings.HasSuffix(e.Source, " agent") {
+			agent = " agent"
+		}
+		by[e.VDS+" "+e.MAC+agent] = e.Prefixes
 	}
 	want := map[string][]netip.Prefix{
 		"100 bc:24:11:aa:10:01": prefixes("11.7.0.10/32", "2608:7::10/128"),
 		// Not .12, which guest 101 claims too, nor .20, which guest 200 is set to.
-		"100 bc:24:11:aa:10:02": prefixes("11.7.0.11/32", "11.7.0.50/32", "2608:7:1::5/128"),
-		"101 bc:24:11:cc:00:01": prefixes("11.7.0.13/32"),
-		"200 bc:24:11:bb:20:01": prefixes("11.8.0.20/32", "11.8.0.21/32"),
+		"100 bc:24:11:aa:10:02 agent": prefixes("11.7.0.11/32", "11.7.0.50/32", "2608:7:1::5/128"),
+		"101 bc:24:11:cc:00:01 agent": prefixes("11.7.0.13/32"),
+		"200 bc:24:11:bb:20:01":       prefixes("11.8.0.20/32"),
+		"200 bc:24:11:bb:20:01 agent": prefixes("11.8.0.21/32"),
 	}
 	if diff := cmp.Diff(want, by, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("by NIC (-want +got):\n%s", diff)
+	}
+}
+
+func TestIPSets(t *testing.T) {
+	s := pvetest.Start(t)
+	s.Edit(100, func(g *pvetest.Guest) {
+		g.IPSets = map[string][]map[string]any{
+			"ipfilter-net0": {{"cidr": "11.7.0.10"}, {"cidr": "11.9.0.0/29"}, {"cidr": "2608:7:1::/64"}, {"cidr": "fe80::/64"}, {"cidr": "11.9.0.3", "nomatch": 1}, {"cidr": "dc/office"}, {"cidr": "0.0.0.0/0"}},
+			"ipfilter-net7": {{"cidr": "11.7.0.99"}},
+			"friends":       {{"cidr": "11.7.0.98"}},
+		}
+		g.Agent = []map[string]any{iface("bc:24:11:aa:10:02", "11.9.0.2", "11.7.0.50")}
+	})
+	got := discover(t, source(s, func(c *Config) { c.IPSets, c.Agent, c.Networks = true, true, prefixes("11.0.0.0/8") }))
+	if want := prefixes("11.7.0.10/32", "2608:7::10/128", "11.9.0.0/29", "2608:7:1::/64"); !cmp.Equal(got[0].Prefixes, want, cmpopts.EquateComparable(netip.Prefix{})) {
+		t.Errorf("net0 has %v, want %v", got[0].Prefixes, want)
+	}
+	// What the agent claims out of a set of another NIC's is not its own.
+	if want := prefixes("11.7.0.50/32"); !cmp.Equal(got[1].Prefixes, want, cmpopts.EquateComparable(netip.Prefix{})) {
+		t.Errorf("net1 has %v, want %v", got[1].Prefixes, want)
 	}
 }
 

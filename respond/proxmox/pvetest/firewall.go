@@ -48,7 +48,19 @@ func (s *Sim) firewall(g *Guest, where, method, sub string, p map[string]string)
 	}
 	digest := p["digest"]
 	delete(p, "digest")
+	if name, ok := strings.CutPrefix(sub, "/firewall/ipset/"); ok && method == "GET" {
+		if g.IPSets[name] == nil {
+			return nil, die("no such IPSet '" + name + "'")
+		}
+		return g.IPSets[name], nil
+	}
 	switch method + " " + numbers(sub) {
+	case "GET /firewall/ipset":
+		out := []map[string]any{}
+		for _, name := range slices.Sorted(maps.Keys(g.IPSets)) {
+			out = append(out, map[string]any{"name": name, "digest": "0"})
+		}
+		return out, nil
 	case "GET /firewall/options":
 		return withDigest(g.FwOptions), nil
 	case "PUT /firewall/options":

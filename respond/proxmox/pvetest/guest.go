@@ -26,6 +26,7 @@ type Guest struct {
 	HotplugNet bool
 	Template   int
 	Pool       string
+	IPSets     map[string][]map[string]any
 	FwOptions  map[string]string
 	FwRules    []map[string]string
 	// Agent is what the guest agent answers to network-get-interfaces; nil: it

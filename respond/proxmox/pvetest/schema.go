@@ -27,6 +27,8 @@ var allowed = withLXC(map[string]map[string]string{
 	"GET /nodes/{node}/qemu/{vmid}/status/current":               {},
 	"GET /nodes/{node}/qemu/{vmid}/firewall/rules":               {},
 	"GET /nodes/{node}/qemu/{vmid}/firewall/options":             {},
+	"GET /nodes/{node}/qemu/{vmid}/firewall/ipset":               {},
+	"GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}":        {},
 	"GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces": {},
 	"GET /nodes/{node}/lxc/{vmid}/interfaces":                    {},
 	"POST /nodes/{node}/qemu/{vmid}/config":                      {"net[n]": netQemu, "description": notes, "delete": ids, "digest": `.{0,40}`, "background_delay": `[1-9]|[12]\d|30`},

@@ -238,9 +238,15 @@ func (s *Sim) serve(r *http.Request, path string) (any, *failure) {
 	return nil, &failure{code: 501, text: "Method '" + r.Method + " " + path + "' not implemented"}
 }
 
-var pos = regexp.MustCompile(`/\d+$`)
+var (
+	pos   = regexp.MustCompile(`/rules/\d+$`)
+	ipset = regexp.MustCompile(`/ipset/[^/]+$`)
+)
 
-func numbers(sub string) string { return pos.ReplaceAllString(sub, "/{pos}") }
+// numbers writes a path as the API's documentation does.
+func numbers(sub string) string {
+	return ipset.ReplaceAllString(pos.ReplaceAllString(sub, "/rules/{pos}"), "/ipset/{name}")
+}
 
 // note keeps a call that changes something, for the tests to look at.
 func (s *Sim) note(method, path string, p map[string]string) {
