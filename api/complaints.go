@@ -63,10 +63,10 @@ type complaintOutput struct {
 // complaintBody is the JSON form: a text with what is known of it. An object
 // without text is taken as a report of its own, such as XARF.
 type complaintBody struct {
-	Text     *string `json:"text" doc:"log lines, or a whole mail" example:"2026-11-20T10:00:01Z 198.18.0.7:52218 -> 203.0.113.9:22 tcp"`
-	Received string  `json:"received,omitempty" doc:"as the query parameter"`
-	Zone     string  `json:"zone,omitempty" doc:"as the query parameter"`
-	Target   string  `json:"target,omitempty" doc:"as the query parameter"`
+	Text     string `json:"text" doc:"log lines, or a whole mail" example:"2026-11-20T10:00:01Z 198.18.0.7:52218 -> 203.0.113.9:22 tcp"`
+	Received string `json:"received,omitempty" doc:"as the query parameter"`
+	Zone     string `json:"zone,omitempty" doc:"as the query parameter"`
+	Target   string `json:"target,omitempty" doc:"as the query parameter"`
 }
 
 const complaintDoc = `Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. ` +
@@ -164,8 +164,8 @@ func (h *Handler) complaintRequest(in *complaintInput) (ComplaintRequest, error)
 		if err := json.Unmarshal(in.RawBody, &b); err != nil && !reportLike(in.RawBody) {
 			return req, &Error{http.StatusBadRequest, "the body is no JSON object: " + err.Error() + `; send {"text": "…"}, or a report such as XARF`}
 		}
-		if b.Text != nil {
-			req.Data, req.Type = []byte(*b.Text), "text/plain"
+		if hasText(in.RawBody) {
+			req.Data, req.Type = []byte(b.Text), "text/plain"
 			received, target, req.Zone = first(received, b.Received), first(target, b.Target), first(req.Zone, b.Zone)
 		}
 	}
@@ -187,6 +187,14 @@ func (h *Handler) complaintRequest(in *complaintInput) (ComplaintRequest, error)
 // reportLike reports whether a body that is no complaintBody is JSON all the
 // same: a list of reports, or one whose field text is something else.
 func reportLike(body []byte) bool { return json.Valid(body) }
+
+// hasText reports whether a JSON body is a complaintBody, and no report.
+func hasText(body []byte) bool {
+	var b struct {
+		Text *string `json:"text"`
+	}
+	return json.Unmarshal(body, &b) == nil && b.Text != nil
+}
 
 func first(a, b string) string {
 	if a != "" {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/flowcordon/flowcordon/complaint"
 )
 
 // askedMatcher is a matcher that remembers what it was asked.
@@ -195,5 +197,36 @@ func TestComplaintDocument(t *testing.T) {
 	b.do(t, RoleAbuse, http.MethodPost, Prefix+"/complaints", "x", "Content-Type", "text/plain")
 	if got := b.logs.FilterMessage("complaint").Len(); got != logged+1 {
 		t.Errorf("%d lines in the audit log", got-logged)
+	}
+}
+
+// realShape has the shape of the real answer.
+type realShape struct{ askedMatcher }
+
+func (*realShape) Shape() any { return complaint.Result{} }
+
+// The real answer's types are described under names of their own, and with
+// lists that are never null.
+func TestComplaintRealDocument(t *testing.T) {
+	b := newBench(t, nil)
+	before := len(b.h.OpenAPI().Components.Schemas.Map())
+	b.h.registerComplaints(&realShape{})
+	schemas := b.h.OpenAPI().Components.Schemas.Map()
+	for _, name := range []string{"ComplaintResult", "ComplaintLine", "ComplaintCase", "ComplaintTraffic", "ComplaintSkew", "ComplaintNote", "ComplaintUnread"} {
+		if schemas[name] == nil {
+			t.Errorf("%s is not described", name)
+		}
+	}
+	for name := range schemas {
+		if strings.Contains(name, "ComplaintComplaint") {
+			t.Errorf("%s stutters", name)
+		}
+	}
+	doc := b.get(t, Prefix+"/openapi.json")
+	if doc.code != 200 || strings.Contains(doc.body, `"null"`) || !strings.Contains(doc.body, `"/complaints"`) {
+		t.Errorf("status %d; allows null: %v", doc.code, strings.Contains(doc.body, `"null"`))
+	}
+	if len(schemas) < before+10 {
+		t.Errorf("%d schemas were added", len(schemas)-before)
 	}
 }
