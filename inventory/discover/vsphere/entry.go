@@ -1,0 +1,23 @@
+package vsphere
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Entry is what was found of one NIC. All discoveries have this shape, so that
+// one converts into the other.
+type Entry struct {
+	Prefixes   []netip.Prefix `json:"prefixes"`             // masked; an address is its /32 or /128
+	Tenant     string         `json:"tenant,omitempty"`     // customer id
+	VDS        string         `json:"vds,omitempty"`        // as the hypervisor's adapter resolves it
+	Hypervisor string         `json:"hypervisor,omitempty"` // name of an adapter in the configuration
+	MAC        string         `json:"mac,omitempty"`        // lower case with colons
+	Contact    string         `json:"contact,omitempty"`    // mail address
+	Language   string         `json:"language,omitempty"`   // en or ru
+	Tags       []string       `json:"tags,omitempty"`
+	ValidFrom  time.Time      `json:"valid_from,omitzero"` // zero: always
+	ValidTo    time.Time      `json:"valid_to,omitzero"`   // exclusive; zero: still
+	Source     string         `json:"source"`              // which source, and where in it
+	Seen       time.Time      `json:"seen"`                // when it was read, UTC
+}
