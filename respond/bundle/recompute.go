@@ -51,25 +51,27 @@ func second(t time.Time) string {
 }
 
 // distinctSQL is what flow.ServiceWindow.RemotesLevel says.
-const distinctSQL = `bitShiftLeft(toUInt64(1), max(remotes_level)) * length(arrayFilter(
-    h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(remotes_level)) - 1) = 0, groupUniqArrayArray(remotes)))`
+const distinctSQL = `bitShiftLeft(toUInt64(1), max(w.remotes_level)) * length(arrayFilter(
+    h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(w.remotes_level)) - 1) = 0, groupUniqArrayArray(w.remotes)))`
 
 // windowSQL asks the windows that a rule of the finding's kind reads: those to
 // one remote, those of a service, or those of the host.
 func windowSQL(tenant netip.Addr, f flow.Finding) string {
 	var b strings.Builder
 	seconds := max(f.To.Sub(f.From).Seconds(), 1)
-	table, columns := "host_window", "sum(syn_out) AS syn_out, sum(udp_out_packets) AS udp_out_packets, sum(icmp_out_packets) AS icmp_out_packets, sum(spoof_out) AS spoof_out"
+	table, columns := "host_window", "sum(w.syn_out) AS syn_out, sum(w.udp_out_packets) AS udp_out_packets, sum(w.icmp_out_packets) AS icmp_out_packets, sum(w.spoof_out) AS spoof_out"
 	where := ""
 	switch {
 	case f.Remote.IsValid():
-		table, columns = "pair_window", "sum(syn_packets) AS syn_packets, sum(in_packets) AS in_packets, uniqExactArray(ports) AS distinct_ports"
+		table, columns = "pair_window", "sum(w.syn_packets) AS syn_packets, sum(w.in_packets) AS in_packets, uniqExactArray(w.ports) AS distinct_ports"
 		where = " AND remote = " + address(f.Remote)
 	case f.Port != 0 || attempts(f.Rule):
-		table, columns = "service_window", "sum(attempts) AS attempts, sum(syn_out) AS syn_out, sum(syn_in) AS syn_in, sum(synack_in) AS synack_in, "+distinctSQL+" AS distinct_remotes"
-		if where = " AND role = 1"; f.Rule == flow.RuleReflector {
-			where = " AND role = 2"
+		table, columns = "service_window", "sum(w.attempts) AS attempts, sum(w.syn_out) AS syn_out, sum(w.syn_in) AS syn_in, sum(w.synack_in) AS synack_in,\n    "+distinctSQL+" AS distinct_remotes"
+		role := flow.RoleClient
+		if f.Rule == flow.RuleReflector {
+			role = flow.RoleServer
 		}
+		where = fmt.Sprintf(" AND role = %d", role)
 		if f.Port != 0 {
 			where += fmt.Sprintf(" AND svc_port = %d", f.Port)
 		}
@@ -77,10 +79,10 @@ func windowSQL(tenant netip.Addr, f flow.Finding) string {
 	if f.IPProto != 0 && table != "host_window" {
 		where += fmt.Sprintf(" AND ip_proto = %d", f.IPProto)
 	}
-	fmt.Fprintf(&b, `SELECT min(rate) AS least_rate, max(rate) AS greatest_rate,
-    sum(out_records) AS out_records, sum(out_packets) AS out_packets, sum(out_packets * rate) / %.0f AS est_packets_per_s,
+	fmt.Fprintf(&b, `SELECT min(w.rate) AS least_rate, max(w.rate) AS greatest_rate,
+    sum(w.out_records) AS out_records, sum(w.out_packets) AS out_packets, sum(w.out_packets * w.rate) / %.0f AS est_packets_per_s,
     %s
-FROM %s
+FROM %s AS w
 WHERE tenant = %s AND start >= %s AND start < %s%s;
 `, seconds, columns, table, address(tenant), second(f.From), second(f.To), where)
 	return b.String()
@@ -107,9 +109,9 @@ func rowSQL(tenant netip.Addr, f flow.Finding) string {
 	if f.IPProto != 0 {
 		where += fmt.Sprintf(" AND ip_proto = %d", f.IPProto)
 	}
-	return fmt.Sprintf(`SELECT count() AS rows, sum(packets) AS packets, sum(packets * rate) AS est_packets,
-    uniqExact(remote) AS distinct_addresses, uniqExact(remote_port) AS distinct_ports, min(time) AS first, max(time) AS last
-FROM flows
+	return fmt.Sprintf(`SELECT count() AS rows, sum(f.packets) AS packets, sum(f.packets * f.rate) AS est_packets,
+    uniqExact(f.remote) AS distinct_addresses, uniqExact(f.remote_port) AS distinct_ports, min(f.time) AS first, max(f.time) AS last
+FROM flows AS f
 WHERE tenant = %s AND time >= %s AND time < %s%s;
 `, address(tenant), second(f.From), second(f.To), where)
 }
