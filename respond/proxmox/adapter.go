@@ -19,8 +19,8 @@
 // monitor does not change.
 //
 // The Adapter keeps idle HTTP connections and starts no goroutine that
-// outlives a call. There is no Watcher: the API has no events. The package
-// imports flow and no sibling.
+// outlives a call. The API has no events: Watch looks at the cluster's tasks.
+// The package imports flow and no sibling.
 package proxmox
 
 import (

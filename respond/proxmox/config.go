@@ -20,6 +20,9 @@ import (
 // (pve-http-server, AnyEvent.pm).
 const defaultTimeout = 10 * time.Second
 
+// defaultWatch: the list is made from memory (pmxcfs), some 25 tasks a node.
+const defaultWatch = 5 * time.Second
+
 // Config says which cluster to talk to.
 type Config struct {
 	Name string // of the adapter; the inventory's hypervisor field refers to it
@@ -29,17 +32,26 @@ type Config struct {
 	// Token is an API token as Authorization wants it: user@realm!name=secret.
 	// It needs VM.Audit, VM.Config.Network and VM.Config.Options on /vms,
 	// SDN.Use on the bridges' zone (/sdn/zones/localnetwork), and Sys.Audit on /
-	// for port blocks (to read whether the cluster's firewall is on).
+	// for port blocks (to read whether the cluster's firewall is on) and to see
+	// others' tasks.
 	Token string
 	// Fingerprints are SHA-256 fingerprints of the nodes' certificates, as
 	// "pvenode cert info" prints them. One of them must be the peer's.
 	Fingerprints []string
 	CAFile       string        // PEM, such as /etc/pve/pve-root-ca.pem; empty: the system's
 	Timeout      time.Duration // of one operation; 0: 10 s
+	WatchEvery   time.Duration // between two looks at the cluster's tasks; 0: 5 s
 	// EnableFirewall lets a port block switch on the firewall of a guest that
 	// has it off. Policies are ACCEPT and filters off for as long, and what was
 	// there is put back. Without it such a guest is refused.
 	EnableFirewall bool
+}
+
+func (c Config) watchEvery() time.Duration {
+	if c.WatchEvery <= 0 {
+		return defaultWatch
+	}
+	return c.WatchEvery
 }
 
 // tokenForm is what PVE takes (pve-access-control, user@realm!tokenid=UUID).
@@ -68,6 +80,9 @@ func (c Config) Validate() error {
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("timeout: %v is negative; write a duration such as 10s", c.Timeout))
+	}
+	if c.WatchEvery < 0 {
+		errs = append(errs, fmt.Errorf("watch_every: %v is negative; write a duration such as 5s", c.WatchEvery))
 	}
 	if len(c.Fingerprints) > 0 && c.CAFile != "" {
 		errs = append(errs, errors.New("fingerprints, ca_file: write only one of them"))

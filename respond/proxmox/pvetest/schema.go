@@ -21,6 +21,7 @@ import (
 var allowed = withLXC(map[string]map[string]string{
 	"GET /cluster/resources":                                     {"type": `vm|storage|node|sdn`},
 	"GET /cluster/firewall/options":                              {},
+	"GET /cluster/tasks":                                         {},
 	"GET /nodes/{node}/tasks/{upid}/status":                      {},
 	"GET /nodes/{node}/qemu/{vmid}/pending":                      {},
 	"GET /nodes/{node}/qemu/{vmid}/config":                       {"current": `[01]`, "snapshot": `.{1,40}`},

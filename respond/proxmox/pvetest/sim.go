@@ -48,6 +48,8 @@ type Sim struct {
 	Before func(method, path string) *Fault
 	// Calls are those that changed something, in order, without their digest.
 	Calls []string
+	// Tasks are those that /cluster/tasks lists.
+	Tasks []map[string]any
 	tasks map[string]*task
 	nTask int
 	srv   *httptest.Server
@@ -229,6 +231,8 @@ func (s *Sim) serve(r *http.Request, path string) (any, *failure) {
 	switch r.Method + " " + path {
 	case "GET /cluster/resources":
 		return s.resources(), nil
+	case "GET /cluster/tasks":
+		return append([]map[string]any{}, s.Tasks...), nil
 	case "GET /cluster/firewall/options":
 		if fail := s.may("Sys.Audit", "/"); fail != nil {
 			return nil, fail
@@ -343,4 +347,14 @@ func (s *Sim) newTask(node string, id int, end func() *failure) string {
 	upid := fmt.Sprintf("UPID:%s:%08X:01A2B3C4:6741F0A1:qmconfig:%d:abuse@pve!flowcordon:", node, s.nTask, id)
 	s.tasks[upid] = &task{node: node, left: s.SlowTasks, end: end}
 	return upid
+}
+
+// Task adds a task of user to those that are listed, as the panel's or the
+// owner's own calls do.
+func (s *Sim) Task(typ string, id int, user string) {
+	s.Lock()
+	defer s.Unlock()
+	s.nTask++
+	upid := fmt.Sprintf("UPID:pve1:%08X:01A2B3C4:6741F0A1:%s:%d:%s:", s.nTask, typ, id, user)
+	s.Tasks = append(s.Tasks, map[string]any{"upid": upid, "node": "pve1", "type": typ, "id": strconv.Itoa(id), "user": user, "starttime": 1732000000})
 }
