@@ -179,10 +179,14 @@ func (c *Controller) settle(ctx context.Context, id, key string, receipts []flow
 			case r.why == ReasonExpired:
 				reason = ReasonExpired
 			}
-			b.Notices = c.dues(t, r, noticeReleased, flow.StateReleased)
+			news := noticeReleased
+			if reason == ReasonExpired {
+				news = noticeLifted
+			}
+			b.Notices = c.dues(t, r, news, flow.StateReleased)
 		case current || r.stepIn(key):
-			if n := noticeOf(*a); !r.toldOf(*a) {
-				b.Notices = c.dues(t, r, n, flow.StateSuspended)
+			if !r.toldOf(*a) {
+				b.Notices = c.dues(t, r, r.noticeOf(*a), flow.StateSuspended)
 			}
 		}
 		t.emit(newEvent(id, kind, actorController, reason, c.now(), b))
@@ -191,18 +195,21 @@ func (c *Controller) settle(ctx context.Context, id, key string, receipts []flow
 }
 
 // noticeOf is the notice that a measure in force causes.
-func noticeOf(a flow.Action) string {
-	if a.Taken() == flow.MeasureCut {
-		return noticeSuspended
+func (r record) noticeOf(a flow.Action) string {
+	switch {
+	case a.Taken() != flow.MeasureCut:
+		return noticeRestricted
+	case r.inc.Refuse:
+		return noticeRefuse
 	}
-	return noticeRestricted
+	return noticeSuspended
 }
 
 // toldOf reports whether a measure of this kind was told of before: one that is
 // taken up again, widened, or taken over from the fallback is no news.
 func (r record) toldOf(a flow.Action) bool {
 	return slices.ContainsFunc(r.notices, func(n notice) bool {
-		return n.Kind == noticeOf(a) && n.inc.Action != nil && n.inc.Action.Taken() == a.Taken()
+		return n.Kind == r.noticeOf(a) && n.inc.Action != nil && n.inc.Action.Taken() == a.Taken()
 	})
 }
 
@@ -223,7 +230,7 @@ func (c *Controller) afterUnsupported(t *txn, r record, a flow.Action, class flo
 	if w.state != flow.StateSuspending || w.step.measure.Kind.Rank() <= a.Taken().Rank() || safety(c.cfg, in, true, ts) != "" {
 		return flow.Event{}, false
 	}
-	return c.intent(t, r, actorController, ReasonNoMeasure, ts, Decision{Measure: w.step.measure, Hold: w.step.hold}, in), true
+	return c.intent(r, actorController, ReasonNoMeasure, ts, Decision{Measure: w.step.measure, Hold: w.step.hold}, in), true
 }
 
 // called stores that a call goes out. It fails when the action was superseded

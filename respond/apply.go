@@ -50,6 +50,14 @@ func apply(r record, ev flow.Event) (record, error) {
 			inc.Reason = explain(Reason(ev.Reason), b)
 			r.intents++
 		}
+	case EventFrozen:
+		inc.Reason = explain(Reason(ev.Reason), b) // what the page says; the hold that follows says it too
+	case EventStatement:
+		inc.Statement, r.answers = b.Statement, append(slices.Clone(r.answers), b.Key)
+	case EventReminded:
+		r.reminded = true
+	case EventEscalated:
+		r.escalated = true
 	case EventDescribed:
 		inc.Would, r.described = b.Calls, ev.Time
 	case EventOrphan:
@@ -91,7 +99,7 @@ func apply(r record, ev flow.Event) (record, error) {
 		r.lastFinding = ev.Time
 	}
 	switch ev.Kind {
-	case EventNoticeSent, EventNoticeFailed, EventEvidence, EventDescribed, EventFrozen, EventUnfrozen, EventOrphan: // bookkeeping, no news of the incident
+	case EventNoticeSent, EventNoticeFailed, EventEvidence, EventDescribed, EventFrozen, EventUnfrozen, EventOrphan, EventReminded, EventParoleOver: // bookkeeping, no news of the incident
 	default:
 		r.inc.Updated = ev.Time
 	}
@@ -117,7 +125,10 @@ func applyIntent(r *record, ev flow.Event, b body, enter func(flow.State)) {
 	a := *b.Action
 	r.intents++
 	if a.Kind == kindRestore {
-		r.inc.Restore, r.inc.Statement, r.why = &a, b.Statement, Reason(ev.Reason)
+		r.inc.Restore, r.why = &a, Reason(ev.Reason)
+		if b.Statement != "" {
+			r.inc.Statement = b.Statement
+		}
 		enter(flow.StateReleasing)
 		return
 	}
@@ -175,6 +186,9 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 	case EventDone:
 		act.Done, act.Error = ev.Time, ""
 		r.touched = true
+		if r.took.IsZero() {
+			r.took = ev.Time
+		}
 		if current {
 			enter(flow.StateSuspended)
 		}

@@ -142,6 +142,11 @@ type Config struct {
 	// who decides whether to refuse further service. 0: none.
 	RefuseAfter   int
 	OffenceWindow time.Duration // 180 days: how long an offence counts
+	// ReleaseOnStatement is for how many offences the customer's statement alone
+	// gives everything back: 0 for none, 1 for the first only.
+	ReleaseOnStatement int
+	RemindAfter        time.Duration // the customer is reminded of the answer that is owed; 0: never
+	AnswerWithin       time.Duration // after which staff must decide; 0: never
 	// DryRun makes no call that takes a measure: what would be called is stored
 	// with the incident. What is in force can still be given back.
 	DryRun bool

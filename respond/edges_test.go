@@ -132,6 +132,32 @@ func TestInventoryChanges(t *testing.T) {
 			}
 		})
 	})
+	t.Run("rebuilt a moment before the release", func(t *testing.T) {
+		play(t, enforce(), func(w *world) {
+			w.nics["52:54:00:00:00:a2"] = &nicState{up: true, configUp: true, running: true, at: "hv"}
+		}, func(s *stage) {
+			id := cut(s).ID
+			s.change(func(w *world) { delete(w.nics, macA) })
+			nics(s, "52:54:00:00:00:a2")
+			if err := s.c.Release(s.Context(), id, "anna", "rebuilt"); err != nil {
+				t.Fatal(err)
+			}
+			s.pass(time.Minute)
+			s.state(tenantA, flow.StateReleased)
+			s.truth(tenantA)
+		})
+	})
+	t.Run("the NIC is away at the release", func(t *testing.T) {
+		play(t, enforce(), nil, func(s *stage) {
+			id := cut(s).ID
+			s.change(func(w *world) { w.nics[macA].at = "nowhere" })
+			if err := s.c.Release(s.Context(), id, "anna", "fixed"); err != nil {
+				t.Fatal(err)
+			}
+			s.pass(time.Minute)
+			s.state(tenantA, flow.StateFailed) // it may come back cut: a human must know
+		})
+	})
 	t.Run("another order, another case, one forgotten", func(t *testing.T) {
 		play(t, enforce(), nil, func(s *stage) {
 			id := cut(s).ID

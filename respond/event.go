@@ -36,7 +36,11 @@ const (
 	EventDescribed     = "dry_run"         // Calls that were not made
 	EventFrozen        = "acts_frozen"     // Rule, Count tenants
 	EventUnfrozen      = "acts_unfrozen"   // Rule
-	EventOrphan        = "orphan"          // NIC with our mark that nothing holds; Receipts
+	EventStatement     = "statement"       // Key of the link, Statement of the customer
+	EventReminded      = "reminded"        // the customer owes an answer
+	EventEscalated     = "escalated"       // nobody answered in time: staff decide
+	EventParoleOver    = "probation_ended"
+	EventOrphan        = "orphan" // NIC with our mark that nothing holds; Receipts
 )
 
 // Kinds of an action.

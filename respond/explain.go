@@ -54,6 +54,9 @@ var sentences = map[Reason]string{
 	ReasonReplaced:       "another measure is in force instead",
 	ReasonFallback:       "the hypervisor cannot act, the fallback does until it can",
 	ReasonOrphan:         "a NIC carries our mark without an incident that holds it",
+	ReasonStatement:      "the customer has answered",
+	ReasonNoAnswer:       "the customer has not answered in time",
+	ReasonParoleOver:     "the probation is over, the usual bar counts again",
 	ReasonUnmetered:      "the limit reads back as in force, but what it sends cannot be measured",
 	ReasonUnderLimit:     "limited, and what it sends is below the limit",
 }

@@ -191,7 +191,7 @@ func (c *Controller) emitDecision(t *txn, ts time.Time, id string, d Decision, r
 	case flow.StateHeld, flow.StateApproval:
 		c.emitHeld(t, ts, r, d, reason, b, in)
 	case flow.StateSuspending:
-		t.emit(c.intent(t, r, actorController, reason, ts, d, in))
+		t.emit(c.intent(r, actorController, reason, ts, d, in))
 	}
 }
 
@@ -227,7 +227,7 @@ func (c *Controller) emitHeld(t *txn, ts time.Time, r record, d Decision, reason
 }
 
 // intent is the event that must be stored before a hypervisor is called.
-func (c *Controller) intent(t *txn, r record, actor string, reason Reason, ts time.Time, d Decision, in Input) flow.Event {
+func (c *Controller) intent(r record, actor string, reason Reason, ts time.Time, d Decision, in Input) flow.Event {
 	h := in.Holder
 	a := &flow.Action{
 		Key: actionKey(r, kindSuspend), Kind: kindSuspend, Adapter: h.Hypervisor, NICs: nicsOf(h, r.inc.Tenant),
@@ -237,9 +237,8 @@ func (c *Controller) intent(t *txn, r record, actor string, reason Reason, ts ti
 		a.Measure.Kind = flow.MeasureCut
 	}
 	b := body{Holder: &h, Action: a}
-	if in.refused(c.cfg) && !r.inc.Refuse {
+	if in.refused(c.cfg) && !r.inc.Refuse && a.Measure.Kind == flow.MeasureCut {
 		a.HoldS, b.Refuse = 0, true
-		b.Notices = c.dues(t, r, noticeRefuse, flow.StateSuspending)
 		c.m.refused.Inc()
 	}
 	return newEvent(r.inc.ID, EventIntent, actor, reason, ts, b)

@@ -235,6 +235,31 @@ func TestClimbFails(t *testing.T) {
 	})
 }
 
+// What is replaced cannot be given back yet when all is: the milder measure goes
+// before the link comes up.
+func TestGivesBackInOrder(t *testing.T) {
+	play(t, climbing(), func(w *world) { w.liftErr = func(int) error { return act(flow.ErrLocked, "backup") } }, func(s *stage) {
+		s.attack(3*time.Minute, onPort(22))
+		inc := s.of(tenantA)
+		if n := s.w.nic(tenantA); n.up || len(n.restrictions) != 1 || inc.Action.Taken() != flow.MeasureCut {
+			s.Fatalf("%s, nic %+v", inc.State, n)
+		}
+		var calls []string
+		s.change(func(w *world) {
+			w.liftErr = nil
+			w.before = func(call string) { calls = append(calls, call) }
+		})
+		if err := s.c.Release(s.Context(), inc.ID, "anna", "fixed"); err != nil {
+			s.Fatal(err)
+		}
+		s.pass(time.Second)
+		s.state(tenantA, flow.StateReleased)
+		if n := s.w.nic(tenantA); !n.up || len(n.restrictions) != 0 || !slices.Equal(calls, []string{"lift", "restore"}) {
+			s.Errorf("calls %v, nic %+v", calls, n)
+		}
+	})
+}
+
 type errString string
 
 func (e errString) Error() string { return string(e) }
@@ -329,8 +354,8 @@ func TestTemporary(t *testing.T) {
 			}
 			s.pass(2 * time.Minute)
 		}
-		if len(s.w.mails("customer", noticeReleased)) != 3 {
-			s.Errorf("%d mails", len(s.w.mails("customer", noticeReleased)))
+		if len(s.w.mails("customer", noticeLifted)) != 3 || len(s.w.mails("customer", noticeReleased)) != 0 {
+			s.Errorf("%d mails", len(s.w.mails("customer", noticeLifted)))
 		}
 	})
 }

@@ -20,6 +20,7 @@ type metrics struct {
 	reasserted *prometheus.CounterVec
 	orphans    *prometheus.GaugeVec
 	breaker    *prometheus.GaugeVec
+	statements *prometheus.CounterVec
 	refused    prometheus.Counter
 	expired    prometheus.Counter
 	undone     prometheus.Counter
@@ -87,7 +88,7 @@ func newMetrics(reg prometheus.Registerer, count func() map[flow.State]int) *met
 		}, []string{"result"}),
 	}
 	m.ladder()
-	reg.MustRegister(m.measures, m.held, m.frozen, m.reasserted, m.orphans, m.breaker, m.refused, m.expired, m.undone, m.fallbacks)
+	reg.MustRegister(m.measures, m.held, m.frozen, m.reasserted, m.orphans, m.breaker, m.statements, m.refused, m.expired, m.undone, m.fallbacks)
 	reg.MustRegister(m.actions, m.notices, m.stale, m.logErrors, m.hung, m.evidence, stateCollector{
 		desc:  prometheus.NewDesc("flowcordon_incidents", "Incidents, by state.", []string{"state"}, nil),
 		count: count,
@@ -112,6 +113,7 @@ func (m *metrics) ladder() {
 	m.reasserted = vec("flowcordon_respond_reasserted_total", "Measures that were not in force any more and were taken up again, by reason.", "reason")
 	m.orphans = gauge("flowcordon_respond_orphans", "NICs with a mark of ours that no incident holds, by adapter.", "adapter")
 	m.breaker = gauge("flowcordon_respond_node_left_alone", "1 while a node is left alone after failures in a row.", "node")
+	m.statements = vec("flowcordon_respond_statements_total", "Statements of customers, by what followed.", "outcome")
 	m.refused = one("flowcordon_respond_refused_total", "Offences that were left to a human to refuse further service.")
 	m.expired = one("flowcordon_respond_expired_total", "Temporary measures whose time was over.")
 	m.undone = one("flowcordon_respond_undone_total", "Incidents whose measures an undo gave back.")

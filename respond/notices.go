@@ -23,7 +23,12 @@ const (
 	noticeRestricted = "restricted" // a measure milder than the cut is in force
 	noticeFrozen     = "frozen"     // to staff: automatic acts are frozen
 	noticeRefuse     = "refuse"     // to staff: the n-th offence, decide on further service
-	noticeOrphan     = "orphan"     // to staff: our mark without an incident that holds it
+	noticeLifted     = "lifted"     // to the customer: the time of a temporary measure is over
+	noticeStatement  = "statement"  // the customer has answered
+	noticeReminder   = "reminder"   // to the customer: an answer is owed
+	noticeEscalated  = "escalated"  // to staff: nobody answered in time
+	noticeParoleOver = "probation_ended"
+	noticeOrphan     = "orphan" // to staff: our mark without an incident that holds it
 )
 
 // dues lists the notice that the next event of r causes, for the notifiers
@@ -44,13 +49,13 @@ func (c *Controller) dues(t *txn, r record, kind string, state flow.State) []due
 }
 
 // needsLogs: a message that gives the network back needs no proof of abuse, and
-// a page to staff does not wait for it.
+// a page to staff, or an answer, does not wait for it.
 func needsLogs(kind string) bool {
 	switch kind {
-	case noticeReleased, noticeFrozen, noticeRefuse, noticeOrphan:
-		return false
+	case noticeSuspended, noticeRestricted, noticeNotified, noticeHeld, noticeFailed, noticeUnverified, noticeRefuse:
+		return true
 	}
-	return true
+	return false
 }
 
 // noticeReady reports whether a notice may go to a notifier now: its evidence

@@ -165,7 +165,7 @@ func (c *Controller) order(ctx context.Context, id, actor, reason string, why Re
 		case held != "" && !overridable(held):
 			return fmt.Errorf("%w: %s", ErrState, explain(held, body{}))
 		}
-		ev := c.intent(t, r, actor, why, ts, d, in)
+		ev := c.intent(r, actor, why, ts, d, in)
 		b, err := readBody(ev)
 		if err != nil {
 			return err

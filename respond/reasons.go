@@ -60,6 +60,9 @@ const (
 	ReasonReplaced     Reason = "replaced"             // another measure of the incident is in force instead
 	ReasonFallback     Reason = "fallback"             // the hypervisor cannot act: the fallback adapter does
 	ReasonOrphan       Reason = "orphan"               // our mark on a NIC, and no incident that holds it
+	ReasonStatement    Reason = "statement"            // the customer has said what happened
+	ReasonNoAnswer     Reason = "no_answer"            // the customer has not
+	ReasonParoleOver   Reason = "probation_ended"      // the usual bar counts again
 	ReasonUnmetered    Reason = "unmetered"            // in force by read-back; no means to measure its effect
 	ReasonUnderLimit   Reason = "outbound_below_limit" // what it sends is below the limit
 )
@@ -73,5 +76,5 @@ var Reasons = []Reason{
 	ReasonQuiet, ReasonClosedByPerson, ReasonNoMeasure, ReasonGoesOn, ReasonMorePorts, ReasonProbation, ReasonRefuse,
 	ReasonCapShort, ReasonCapDay, ReasonCapTenant, ReasonCapNode, ReasonCapFleet, ReasonFreeze, ReasonUnfrozen,
 	ReasonInventoryOld, ReasonDryRun, ReasonExpired, ReasonUndone, ReasonMistake, ReasonByHand, ReasonDrift,
-	ReasonResolved, ReasonGone, ReasonNICAway, ReasonReplaced, ReasonFallback, ReasonOrphan, ReasonUnmetered, ReasonUnderLimit,
+	ReasonResolved, ReasonGone, ReasonNICAway, ReasonReplaced, ReasonFallback, ReasonOrphan, ReasonStatement, ReasonNoAnswer, ReasonParoleOver, ReasonUnmetered, ReasonUnderLimit,
 }

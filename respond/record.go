@@ -28,7 +28,11 @@ type record struct {
 	why         Reason          // of the last restore intent
 	autoAt      time.Time       // last suspend intent that no person gave
 	orphaned    map[string]bool // strays of the incident that were told of
-	described   time.Time       // when the calls of a dry run were stored
+	answers     []string        // keys of the links by which the customer answered
+	took        time.Time       // when a measure first read back as in force
+	reminded    bool
+	escalated   bool
+	described   time.Time // when the calls of a dry run were stored
 }
 
 // notice is one line of the outbox.

@@ -25,6 +25,7 @@ type state struct {
 	trips     []trip                 // tenants that a rule began to find worth an act
 	freezes   map[flow.Rule]freeze   // by rule, "" for all; zero: lifted
 	offences  map[string][]time.Time // standingKey → releases of incidents that were no mistake
+	paroles   map[string]time.Time   // released incident → when, until the end of the probation was told
 	log       []flow.Event           // every event, for the audit; kept at the root only
 	notBefore map[string]time.Time   // tenant, server or NIC → findings must count nothing older
 	released  map[string]time.Time   // holder → last release
@@ -38,7 +39,7 @@ func newState(parent *state) *state {
 		parent: parent, recs: map[string]record{}, events: map[string][]flow.Event{}, live: map[netip.Addr]string{},
 		cut: map[string]string{}, notBefore: map[string]time.Time{}, released: map[string]time.Time{},
 		prior: map[string]int{}, hits: map[string]uint64{}, active: map[string]bool{}, holds: map[string]bool{},
-		freezes: map[flow.Rule]freeze{}, offences: map[string][]time.Time{},
+		freezes: map[flow.Rule]freeze{}, offences: map[string][]time.Time{}, paroles: map[string]time.Time{},
 	}
 	if parent != nil {
 		s.seq = parent.seq
@@ -203,6 +204,8 @@ func (s *state) fold(ev flow.Event) error {
 		}
 	case EventFrozen:
 		s.freezes[b.Rule] = freeze{since: ev.Time, incident: ev.Incident, tenants: b.Count}
+	case EventParoleOver:
+		delete(s.paroles, inc.ID)
 	case EventUnfrozen:
 		s.freezes[b.Rule] = freeze{}
 	case EventReleased, EventClosed:
@@ -220,6 +223,7 @@ func (s *state) fold(ev flow.Event) error {
 		if ev.Kind == EventReleased && offence(Reason(ev.Reason)) {
 			k := standingKey(inc.Tenant, inc.Holder)
 			s.offences[k] = append(slices.Clone(s.offencesOf(k)), ev.Time)
+			s.paroles[inc.ID] = ev.Time
 		}
 	}
 	if led(r) && !led(old) {

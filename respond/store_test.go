@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +110,16 @@ func TestOnTheStore(t *testing.T) {
 			t.Errorf("%s got %d suspended notices", who, n)
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // the last notice_sent is stored after it is sent
+	owed := func() bool { // a notice is sent before it is stored that it was
+		r, _ := c.record(inc.ID)
+		return slices.ContainsFunc(r.notices, func(n notice) bool { return len(n.open()) > 0 })
+	}
+	for owed() {
+		if ctx.Err() != nil {
+			t.Fatal("notices that were sent were not stored as sent")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	stop()
 	if err := <-done; err != nil {
 		t.Fatal(err)

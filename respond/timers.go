@@ -17,6 +17,8 @@ type timers struct {
 	tell  []string // a notice waited long enough for an act
 	quiet []string // no findings for long enough
 	over  []string // the time of the measure in force is over
+	owed  []string // the customer owes an answer
+	free  []string // the probation is over
 }
 
 func (c *Controller) timers(now time.Time) timers {
@@ -48,6 +50,9 @@ func (c *Controller) timers(now time.Time) timers {
 			if end := r.inc.Action.Expires(); !end.IsZero() && !now.Before(end) && !r.inc.Refuse {
 				due.over = append(due.over, id)
 			}
+			if c.answerDue(r, now) != "" {
+				due.owed = append(due.owed, id)
+			}
 		}
 	}
 	return due
@@ -57,6 +62,7 @@ func (c *Controller) timers(now time.Time) timers {
 func (c *Controller) housekeeping(ctx context.Context) {
 	now := c.now()
 	due := c.timers(now)
+	due.free = c.paroles(now)
 	err := c.transact(ctx, func(t *txn) error {
 		for _, id := range due.late {
 			if r, _ := t.st.rec(id); r.inc.State == flow.StateApproval {
@@ -72,6 +78,16 @@ func (c *Controller) housekeeping(ctx context.Context) {
 				t.emit(c.restoreIntent(r, actorController, ReasonExpired, body{}))
 				c.m.expired.Inc()
 			}
+		}
+		for _, id := range due.owed {
+			c.remind(t, id, now)
+		}
+		for _, id := range due.free {
+			r, _ := t.st.rec(id)
+			if !t.st.paroleOf(id) {
+				continue
+			}
+			t.emit(newEvent(id, EventParoleOver, actorController, ReasonParoleOver, now, body{Notices: c.dues(t, r, noticeParoleOver, r.inc.State)}))
 		}
 		c.thaw(t, now)
 		for _, id := range due.quiet {

@@ -581,7 +581,7 @@ func (w *world) boot(ctx context.Context, cfg Config) (*Controller, *proc, <-cha
 		Events: p, Flows: p, Inventory: p, Suspenders: []Suspender{hyper{p, "hv"}},
 		Notifiers: []Notifier{
 			box{p, "staff", nil},
-			box{p, "customer", []string{noticeSuspended, noticeRestricted, noticeNotified, noticeReleased}},
+			box{p, "customer", []string{noticeSuspended, noticeRestricted, noticeNotified, noticeReleased, noticeLifted, noticeReminder, noticeStatement, noticeParoleOver}},
 		},
 		FleetSize:    func() int { return w.fleetSize },
 		InventoryAge: func() time.Duration { w.mu.Lock(); defer w.mu.Unlock(); return w.age },
