@@ -75,6 +75,14 @@ func (f *fixedWindows) KnownPeerShare(context.Context, netip.Addr, uint8, uint16
 	return 0, nil
 }
 
+func (f *fixedWindows) OneWay(context.Context, flow.Range, uint8, uint64, float64) ([]flow.ServiceStat, error) {
+	return nil, nil
+}
+
+func (f *fixedWindows) TopPrefixes(context.Context, flow.Range, []netip.Addr, uint8) ([]flow.PrefixStat, error) {
+	return nil, nil
+}
+
 func (f *fixedWindows) Sources(context.Context, flow.SourceQuery) ([]flow.SourceStat, error) {
 	return nil, nil
 }

@@ -34,6 +34,9 @@ func (t *tickState) synFlood() error {
 
 func (t *tickState) udpFlood() error {
 	cfg := &t.d.loose.UDPFlood
+	if err := t.carpet(); err != nil {
+		return err
+	}
 	return t.flood(floodRule{
 		pairs: t.pairsOf(flow.ProtoUDP), rule: flow.RuleUDPFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, cfg.NotifyReturn),
 		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {

@@ -127,11 +127,7 @@ func sourceQuery(f *flow.Finding) flow.SourceQuery {
 	switch f.Rule {
 	case flow.RuleNetscan, flow.RuleUDPSweep, flow.RuleReflector:
 		q.SvcPort = int(f.Port)
-	case flow.RuleUDPFlood:
-		if f.Distinct == 1 { // else Remote is a network's first address
-			q.Remote = f.Remote
-		}
-	case flow.RulePortscan, flow.RuleSYNFlood, flow.RuleICMPFlood, flow.RulePacketFlood:
+	case flow.RulePortscan, flow.RuleSYNFlood, flow.RuleUDPFlood, flow.RuleICMPFlood, flow.RulePacketFlood:
 		q.Remote = f.Remote
 	}
 	return q

@@ -35,7 +35,7 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 		{"a02", 256, false}, {"a02", 1000, true}, {"a09", 1000, false}, {"a11", 256, false}, {"a14", 256, true}, {"a33", 1, true},
 		{"b04", 256, true}, {"b10", 256, true}, {"b30", 256, false}, {"b36", 1000, false}, {"c06", 256, false},
 		{"a08", 256, true}, {"a13", 256, false}, {"a16", 256, true}, {"a19", 1000, false}, {"a21", 1, true}, {"a23", 256, false},
-		{"a25", 1000, true}, {"a27", 1, true}, {"a34", 256, false}, {"a35", 256, false}, {"d04", 1000, true}, {"d26", 1000, false},
+		{"a25", 1000, true}, {"a27", 1, true}, {"a34", 256, false}, {"a35", 256, false}, {"a39", 1000, false}, {"d04", 1000, true}, {"d26", 1000, false},
 	} {
 		sc, err := readScenario("testdata/" + run.name + ".scenario")
 		if err != nil {

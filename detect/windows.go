@@ -45,6 +45,13 @@ type FloodWindows interface {
 	// packets of all protocols but TCP and UDP taken together. IPProto is the
 	// protocol with the most outgoing packets, the lowest of equals; Ports is 0.
 	OtherPairStats(ctx context.Context, r flow.Range, minOutPackets uint64) ([]flow.PairStat, error)
+	// OneWay returns the tenants' totals of one protocol over all ports, for those
+	// whose outgoing packets stand for minScaled and get at most back times as many
+	// in return.
+	OneWay(ctx context.Context, r flow.Range, ipProto uint8, minScaled uint64, back float64) ([]flow.ServiceStat, error)
+	// TopPrefixes returns the networks that the tenants given sent most to, from
+	// stored flow rows.
+	TopPrefixes(ctx context.Context, r flow.Range, tenants []netip.Addr, ipProto uint8) ([]flow.PrefixStat, error)
 }
 
 // PeerRows are questions to the stored flow rows of one tenant, or of few.

@@ -236,3 +236,82 @@ func (m *memWindows) RateChecks(_ context.Context, r flow.Range, least uint32, s
 	}
 	return out, nil
 }
+
+func (m *memWindows) OneWay(_ context.Context, r flow.Range, proto uint8, minScaled uint64, back float64) ([]flow.ServiceStat, error) {
+	m.queries++
+	if m.err != nil {
+		return nil, m.err
+	}
+	type sum struct {
+		stat flow.ServiceStat // scaled until the end
+		rate uint32
+	}
+	sums := map[netip.Addr]*sum{}
+	inRange(m.services, r, func(_ int64, w *flow.ServiceWindow) {
+		if w.IPProto != proto {
+			return
+		}
+		s := sums[w.Tenant]
+		if s == nil {
+			s = &sum{stat: flow.ServiceStat{Tenant: w.Tenant, IPProto: proto}}
+			sums[w.Tenant] = s
+		}
+		s.stat.Counts.Add(scaled(w.Counts, w.Rate))
+		s.rate = max(s.rate, w.Rate)
+	})
+	var out []flow.ServiceStat
+	for _, s := range sums {
+		if s.stat.OutPackets >= minScaled && float64(s.stat.InPackets) <= back*float64(s.stat.OutPackets) {
+			s.stat.Counts, s.stat.Rate = thin(s.stat.Counts, s.rate), float64(s.rate)
+			out = append(out, s.stat)
+		}
+	}
+	return out, nil
+}
+
+func (m *memWindows) TopPrefixes(_ context.Context, r flow.Range, tenants []netip.Addr, proto uint8) ([]flow.PrefixStat, error) {
+	m.queries++
+	if m.err != nil {
+		return nil, m.err
+	}
+	type key struct {
+		tenant netip.Addr
+		net    netip.Prefix
+	}
+	type sum struct {
+		flow.PrefixStat
+		rate    uint32
+		remotes map[netip.Addr]bool
+	}
+	sums := map[key]*sum{}
+	for _, a := range tenants {
+		m.eachSeen(flow.SourceQuery{Tenant: a, Range: r, IPProto: proto, SvcPort: -1}, func(f *memSeen) {
+			bits := 48
+			if f.remote.Is4() {
+				bits = 24
+			}
+			net, _ := f.remote.Prefix(bits)
+			s := sums[key{a, net}]
+			if s == nil {
+				s = &sum{PrefixStat: flow.PrefixStat{Tenant: a, Prefix: net}, remotes: map[netip.Addr]bool{}}
+				sums[key{a, net}] = s
+			}
+			s.rate = max(s.rate, f.rate)
+			if n := uint64(f.packets) * uint64(f.rate); f.dir == flow.Out {
+				s.OutPackets, s.OutBytes, s.remotes[f.remote] = s.OutPackets+n, s.OutBytes+f.bytes*uint64(f.rate), true
+			} else {
+				s.InPackets += n
+			}
+		})
+	}
+	var out []flow.PrefixStat
+	for _, s := range sums {
+		s.OutPackets, s.OutBytes, s.InPackets = thinned(s.OutPackets, s.rate), thinned(s.OutBytes, s.rate), thinned(s.InPackets, s.rate)
+		s.Remotes, s.Rate = uint64(len(s.remotes)), float64(s.rate)
+		out = append(out, s.PrefixStat)
+	}
+	slices.SortFunc(out, func(a, b flow.PrefixStat) int {
+		return cmp.Or(a.Tenant.Compare(b.Tenant), cmp.Compare(b.OutPackets, a.OutPackets), a.Prefix.Addr().Compare(b.Prefix.Addr()))
+	})
+	return out, nil
+}
