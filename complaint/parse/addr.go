@@ -55,6 +55,10 @@ func findAddrs(s string) []found {
 		}
 		f, n := addrAt(s, i)
 		if n == 0 {
+			if end := groups(s, i); end > i {
+				i = end
+				continue
+			}
 			i++
 			for i < len(s) && (isHex(s[i])) { // the rest of this token cannot begin one
 				i++
@@ -65,6 +69,22 @@ func findAddrs(s string) []found {
 		i = f.to
 	}
 	return out
+}
+
+// groups finds the end of a run of groups with colons that is no address, such
+// as a MAC address, so that no part of it is taken for one.
+func groups(s string, i int) int {
+	j, colons := i, 0
+	for j < len(s) && (isHex(s[j]) || s[j] == ':') {
+		if s[j] == ':' {
+			colons++
+		}
+		j++
+	}
+	if colons < 3 || j < len(s) && s[j] == '.' {
+		return i
+	}
+	return j
 }
 
 func isHex(c byte) bool  { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
@@ -137,7 +157,7 @@ func (f *found) v4(s string, i int) int {
 			j++
 		}
 	}
-	if j < len(s) && (isLetter(s[j]) || s[j] == '_') {
+	if j < len(s) && (isLetter(s[j]) || s[j] == '_') || versionLike.MatchString(s[j:min(len(s), j+16)]) {
 		return 0
 	}
 	text := strings.Split(s[i:j], ".")
@@ -154,32 +174,30 @@ func (f *found) v4(s string, i int) int {
 	return j - i
 }
 
-// v6 reads the longest IPv6 address in s[i:j].
+// v6 reads an IPv6 address that is the whole of s[i:j], but for what ends a
+// sentence, and for tcpdump's port behind a dot. Part of a longer run of groups
+// is none: a MAC address of the kernel's firewall has fourteen.
 func (f *found) v6(s string, i, j int) int {
-	for ; j-i >= 3; j-- {
-		if s[j-1] == '.' || s[j-1] == ':' && !strings.HasSuffix(s[i:j], "::") {
-			continue
-		}
-		a, err := netip.ParseAddr(s[i:j])
-		if err != nil || strings.Trim(s[i:j], ":.0") == "" {
-			// tcpdump writes the port behind a dot.
-			if err != nil && strings.LastIndexByte(s[i:j], '.') > 0 && strings.Count(s[i:j], ".") == 1 {
-				k := i + strings.LastIndexByte(s[i:j], '.')
-				if a, err = netip.ParseAddr(s[i:k]); err == nil {
-					f.Addr, f.addrTo = a.Unmap(), k
-					return k - i
-				}
-			}
-			continue
-		}
-		if j < len(s) && isWord(s[j]) {
-			continue
-		}
-		f.Addr, f.addrTo = a.Unmap().WithZone(""), j
-		return j - i
+	for j > i && (s[j-1] == '.' || s[j-1] == ':' && !strings.HasSuffix(s[i:j], "::")) {
+		j--
 	}
-	return 0
+	if j < len(s) && isWord(s[j]) || strings.Trim(s[i:j], ":.0") == "" {
+		return 0
+	}
+	a, err := netip.ParseAddr(s[i:j])
+	if k := i + strings.LastIndexByte(s[i:j], '.'); err != nil && k > i && strings.Count(s[i:j], ".") == 1 {
+		a, err = netip.ParseAddr(s[i:k])
+		j = k
+	}
+	if err != nil {
+		return 0
+	}
+	f.Addr, f.addrTo = a.Unmap().WithZone(""), j
+	return j - i
 }
+
+// versionLike are two more numbers: no address and port, but a version.
+var versionLike = regexp.MustCompile(`^\.\d{1,5}\.\d`)
 
 var behindPort = regexp.MustCompile(`^(?:\]?[:#](\d{1,5})|\]?\s?\((\d{1,5})\)|\]? (?:port|порт) ?(\d{1,5})|\.(\d{1,5}))(?:$|[^\d.:/]|[.:](?:$|\D))`)
 

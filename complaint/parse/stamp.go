@@ -328,7 +328,10 @@ func (p *scanner) numeric(st *stamp, a int, sep byte) bool {
 	if y < 1970 || y >= 2100 {
 		return false
 	}
-	st.year = y
+	if sep == '.' && p.peek() == '.' && isDigit(p.at(1)) {
+		return false
+	}
+	st.year, st.month = y, a // which is the month is seen below; the clock asks whether there is one
 	snort := short && sep == '/' && p.peek() == '-'
 	p.rest(st)
 	if short && !st.hasTime {
