@@ -38,6 +38,9 @@ detect:
   rules: {netscan: {mode: enforce}}
 respond:
   max_per_hour: 10
+  ladders: {netscan: [{measure: block_port, after: 1h}, {measure: cut}]}
+  probation: 24h
+  caps: {tenant_per_day: 2}
   verify_after: 10s
   verify_for: 10s
   suspenders:
@@ -159,18 +162,18 @@ func (s *service) incidents() ([]flow.Incident, error) {
 	return out.Incidents, err
 }
 
-// waitState waits until the scanner's incident is in the state, and logs each
-// state on the way.
-func (s *service) waitState(limit time.Duration, want flow.State) flow.Incident {
+// waitState waits until an incident of the scanner's that is the one meant is in
+// the state, and logs each state on the way.
+func (s *service) waitState(want flow.State, meant func(flow.Incident) bool) flow.Incident {
 	s.w.t.Helper()
 	var last flow.Incident
-	if err := lab.Until(limit, func() error {
+	if err := lab.Until(hang, func() error {
 		all, err := s.incidents()
 		if err != nil {
 			return err
 		}
 		for _, i := range all {
-			if i.Tenant.String() != scannerIP {
+			if i.Tenant.String() != scannerIP || !meant(i) {
 				continue
 			}
 			if i.State != last.State {
@@ -186,4 +189,17 @@ func (s *service) waitState(limit time.Duration, want flow.State) flow.Incident 
 		s.w.t.Fatal(err)
 	}
 	return last
+}
+
+// release gives back what an incident took, with the customer's statement.
+func (s *service) release(id, statement string) {
+	s.w.t.Helper()
+	body, err := json.Marshal(map[string]string{"statement": statement})
+	if err != nil {
+		s.w.t.Fatal(err)
+	}
+	if err := s.call(http.MethodPost, "/api/v1/incidents/"+id+"/release", string(body), nil); err != nil {
+		s.w.t.Fatal(err)
+	}
+	s.w.step("release of %s asked for", id)
 }
