@@ -34,6 +34,8 @@ const (
 	// of others: their tables are hundreds to some thousands of entries.
 	defaultMaxRules = 200
 
+	familyV4, familyV6 = "ipv4", "ipv6"
+
 	defaultV6Length = 64
 	defaultPort     = 179
 	defaultHold     = 90 * time.Second
@@ -53,6 +55,8 @@ type Peer struct {
 	Password []byte     // RFC 2385 (TCP MD5); empty: none
 	Multihop uint8      // TTL of an eBGP session that is not on the link; 0: on the link
 	Passive  bool       // it connects to us; needs Config.ListenPort
+	// Families are what the router is asked to take, ipv4 and ipv6; nil: both.
+	Families []string
 	// TTLSecurity takes only packets that no router has passed on (RFC 5082);
 	// the router must be told so, too.
 	TTLSecurity bool
@@ -238,6 +242,11 @@ func (c Config) checkPeers() []error {
 		local := p.LocalAS
 		if local == 0 {
 			local = c.AS
+		}
+		for j, f := range p.Families {
+			if f != familyV4 && f != familyV6 || slices.Contains(p.Families[:j], f) {
+				bad(".families[%d]: %q; write ipv4 or ipv6, each once", j, f)
+			}
 		}
 		if p.Multihop != 0 && p.TTLSecurity {
 			bad(".ttl_security: not together with multihop")

@@ -309,6 +309,7 @@ func TestConfigValidate(t *testing.T) {
 		"families mixed":        {func(c *Config) { c.Peers[0].Local = netip.IPv6Loopback() }, "different families"},
 		"passive, deaf":         {func(c *Config) { c.Peers[0].Passive = true }, "peers[0].passive"},
 		"iBGP multihop":         {func(c *Config) { c.Peers[0].Multihop = 2 }, "peers[0].multihop"},
+		"families":              {func(c *Config) { c.Peers[0].Families = []string{"ipv4", "ipx"} }, "families[1]"},
 		"ttl and multihop":      {func(c *Config) { c.Peers[0].AS, c.Peers[0].Multihop, c.Peers[0].TTLSecurity = 1, 2, true }, "ttl_security"},
 		"long password":         {func(c *Config) { c.Peers[0].Password = make([]byte, 81) }, "80 bytes"},
 		"no listen":             {func(c *Config) { c.ListenPort = 179 }, "listen: missing"},

@@ -322,6 +322,17 @@ func TestBlackhole(t *testing.T) {
 	})
 }
 
+// A router that is not asked to take IPv6 is no router for an IPv6 tenant.
+func TestFamilies(t *testing.T) {
+	b := startBird(t, "", "")
+	cfg := config(t, b.peer())
+	cfg.Peers[0].Families = []string{"ipv4"}
+	n := run(t, cfg)
+	n.cut(t, nic4, suspendertest.Mark("inc-1"))
+	_, err := n.Cut(t.Context(), nic6, suspendertest.Mark("inc-1"))
+	wantClass(t, err, flow.ErrTransient, "127.71.0.2 (AS 64512): takes no IPv6 FlowSpec")
+}
+
 func TestNothingIsPassedOn(t *testing.T) {
 	b, f := startBird(t, "", ""), startFRR(t)
 	n := run(t, config(t, b.peer(), f.peer()))
