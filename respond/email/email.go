@@ -177,6 +177,9 @@ func (m *Mailer) Notify(ctx context.Context, n flow.Notice) error {
 
 // NotifyDigest sends one mail about many notices, to staff.
 func (m *Mailer) NotifyDigest(ctx context.Context, b notice.Batch) error {
+	if m.audience != notice.Staff {
+		return &Error{notice.ErrNoDigest, true}
+	}
 	msg, err := m.composeDigest(b)
 	return m.deliver(ctx, msg, err, notice.Delivery{Notice: b.Key, Kind: "digest", ID: m.messageID(b.Key)})
 }
@@ -245,9 +248,6 @@ func (m *Mailer) compose(n flow.Notice) (*gomail.Msg, error) {
 }
 
 func (m *Mailer) composeDigest(b notice.Batch) (*gomail.Msg, error) {
-	if m.audience != notice.Staff {
-		return nil, errors.New("a digest is for staff: it names many customers")
-	}
 	text, err := m.texts.WriteDigest(b, m.cfg.StaffLanguage)
 	if err != nil {
 		return nil, err

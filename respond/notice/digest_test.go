@@ -278,7 +278,7 @@ func TestTry(t *testing.T) {
 	b := &box{}
 	at := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
 	got := Try(t.Context(), []Notifier{b}, Trial{To: "me@example.org", Language: "ru", At: at})
-	if len(got) != len(Kinds) || len(b.single) != len(Kinds) {
+	if len(got) != len(Kinds)+1 || len(b.single) != len(Kinds) || len(b.digests) != 1 {
 		t.Fatalf("%d of %d kinds", len(got), len(Kinds))
 	}
 	for _, k := range b.single {

@@ -2,6 +2,7 @@ package notice
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +23,10 @@ type Trial struct {
 	Kinds    []string  // nil: all
 	At       time.Time // of the trial: another one is another message
 }
+
+// ErrNoDigest is what a Sender answers that has no readers for digests, such as
+// one for customers.
+var ErrNoDigest = errors.New("a digest is for staff: it names many customers")
 
 // TrialID is the incident of examples that are sent, so that nobody takes them
 // for real.
@@ -52,6 +57,13 @@ func Try(ctx context.Context, notifiers []Notifier, t Trial) []Tried {
 				continue
 			}
 			out = append(out, Tried{Notifier: to.Name(), Kind: kind, Err: to.Notify(ctx, n)})
+		}
+		if s, ok := to.(Sender); ok && t.Kinds == nil {
+			b := ExampleBatch()
+			b.Key, b.To = fmt.Sprintf("%s/digest/%d", TrialID, t.At.Unix()), t.At
+			if err := s.NotifyDigest(ctx, b); !errors.Is(err, ErrNoDigest) {
+				out = append(out, Tried{Notifier: to.Name(), Kind: "digest", Err: err})
+			}
 		}
 	}
 	return out

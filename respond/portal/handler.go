@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -21,14 +22,14 @@ type Config struct {
 	Contact string // mail address of the abuse desk, shown where a link is of no use; may be empty
 }
 
-// Deps are what the handler works with. Log, Now and Refused may be nil.
+// Deps are what the handler works with. Log, Registerer and Now may be nil.
 type Deps struct {
-	Links     *Links
-	Incidents Incidents
-	Nonces    Nonces
-	Log       *zap.Logger
-	Now       func() time.Time
-	Refused   func(Reason) // counts refusals
+	Links      *Links
+	Incidents  Incidents
+	Nonces     Nonces
+	Log        *zap.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
 }
 
 // Handler serves the pages below the path of the links' BaseURL. It needs no
@@ -36,6 +37,7 @@ type Deps struct {
 type Handler struct {
 	cfg    Config
 	deps   Deps
+	m      *metrics
 	limits limiter
 	lines  *rate.Limiter // of the log: strangers must not fill the disk
 }
@@ -52,10 +54,7 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	if deps.Refused == nil {
-		deps.Refused = func(Reason) {}
-	}
-	return &Handler{cfg: cfg, deps: deps, limits: limiter{seen: map[string]*share{}}, lines: rate.NewLimiter(10, 100)}, nil
+	return &Handler{cfg: cfg, deps: deps, m: newMetrics(deps.Registerer), limits: limiter{seen: map[string]*share{}}, lines: rate.NewLimiter(10, 100)}, nil
 }
 
 // Path is the prefix under which the handler is to be mounted, with a slash at
@@ -123,7 +122,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, v visit, n int, 
 		return
 	}
 	switch {
-	case h.deps.Nonces.Used(v.id()):
+	case h.deps.Nonces.Used(v.use()):
 		h.refuse(w, r, ReasonUsed, v.incident)
 	case isLog:
 		h.download(w, r, v, n)
@@ -159,7 +158,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, reason Reason, 
 
 // note counts and logs a refusal, without the link.
 func (h *Handler) note(r *http.Request, reason Reason, incident string) {
-	h.deps.Refused(reason)
+	h.m.refused.WithLabelValues(string(reason)).Inc()
 	if h.lines.Allow() {
 		h.deps.Log.Warn("request refused", zap.String("reason", string(reason)), zap.String("incident", incident),
 			zap.String("method", clip(r.Method, 16)), zap.String("from", from(r)))
@@ -221,15 +220,15 @@ func clip(s string, n int) string {
 
 // store hands an answer on, once.
 func (h *Handler) store(ctx context.Context, v visit, s Statement) (Outcome, error) {
-	id := v.id()
-	if err := h.deps.Nonces.Begin(id, v.expires); err != nil {
+	use := v.use()
+	if err := h.deps.Nonces.Begin(use); err != nil {
 		return "", err
 	}
 	o, err := h.deps.Incidents.Statement(ctx, v.incident, "customer:link", s)
 	if err != nil && !errors.Is(err, ErrUsed) {
-		return "", errors.Join(err, h.deps.Nonces.Undo(id))
+		return "", errors.Join(err, h.deps.Nonces.Undo(use))
 	}
-	if derr := h.deps.Nonces.Done(id); derr != nil {
+	if derr := h.deps.Nonces.Done(use); derr != nil {
 		// The answer is stored; that the link is spent holds until a restart.
 		h.deps.Log.Error("a used link could not be written down", zap.String("incident", v.incident), zap.Error(derr))
 	}

@@ -12,17 +12,61 @@ import (
 	"time"
 )
 
-// Nonces remembers which links were used. Ids are hex; expires is when a link
-// ends, after which it may be forgotten. Implementations are safe for
-// concurrent use and outlive the process.
-type Nonces interface {
-	// Begin claims an id for one answer. ErrUsed: it was answered, or another
-	// request is at it. Any other error: it cannot be known, nothing may follow.
-	Begin(id string, expires time.Time) error
-	Done(id string) error // the answer is stored
-	Undo(id string) error // it could not be stored: the link stays good
-	Used(id string) bool  // answered
+// Use is one answer by one link.
+type Use struct {
+	ID       string // of the link, hex; it is Statement.Key as well
+	Incident string
+	Expires  time.Time // of the link; after it the use may be forgotten
 }
+
+// Nonces remembers which links were used. Implementations are safe for
+// concurrent use, and what they remember outlives the process.
+type Nonces interface {
+	// Begin claims a link for one answer. ErrUsed: it was answered, or another
+	// request is at it. Any other error: it cannot be known, nothing may follow.
+	Begin(u Use) error
+	Done(u Use) error // the answer is stored
+	Undo(u Use) error // it could not be stored: the link stays good
+	Used(u Use) bool  // answered
+}
+
+// EventNonces is for whoever stores answers with their keys anyway, in an event
+// log for example: that remembers the used links, and nothing else need be kept.
+type EventNonces struct {
+	known func(incident, key string) bool
+	mu    sync.Mutex
+	busy  map[string]bool
+}
+
+// NewEventNonces asks known whether an answer with that key is stored.
+func NewEventNonces(known func(incident, key string) bool) *EventNonces {
+	return &EventNonces{known: known, busy: map[string]bool{}}
+}
+
+// Begin is Nonces.Begin.
+func (n *EventNonces) Begin(u Use) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.busy[u.ID] || n.known(u.Incident, u.ID) {
+		return ErrUsed
+	}
+	n.busy[u.ID] = true
+	return nil
+}
+
+// Done is Nonces.Done: the answer's own event has said it.
+func (n *EventNonces) Done(u Use) error { return n.Undo(u) }
+
+// Undo is Nonces.Undo.
+func (n *EventNonces) Undo(u Use) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.busy, u.ID)
+	return nil
+}
+
+// Used is Nonces.Used.
+func (n *EventNonces) Used(u Use) bool { return n.known(u.Incident, u.ID) }
 
 // FileNonces keeps used links in a file of one line each: state, id, and the
 // Unix second when it ends. A claim that a crash left behind is free again:
@@ -119,7 +163,8 @@ func (n *FileNonces) rewrite(path string) error {
 func (n *FileNonces) Close() error { return n.f.Close() }
 
 // Begin is Nonces.Begin.
-func (n *FileNonces) Begin(id string, expires time.Time) error {
+func (n *FileNonces) Begin(u Use) error {
+	id := u.ID
 	if !isID(id) {
 		return fmt.Errorf("%q is no id of a link", id)
 	}
@@ -131,15 +176,16 @@ func (n *FileNonces) Begin(id string, expires time.Time) error {
 	if _, ok := n.busy[id]; ok {
 		return ErrUsed
 	}
-	n.busy[id] = expires.Unix()
+	n.busy[id] = u.Expires.Unix()
 	return nil
 }
 
 // Done is Nonces.Done. When it returns nil, the id is on the disk; with an
 // error it counts as used for as long as the process lives.
-func (n *FileNonces) Done(id string) error {
+func (n *FileNonces) Done(u Use) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	id := u.ID
 	end, ok := n.busy[id]
 	if !ok {
 		return fmt.Errorf("link %s is not being used", id)
@@ -159,17 +205,17 @@ func (n *FileNonces) Done(id string) error {
 }
 
 // Undo is Nonces.Undo.
-func (n *FileNonces) Undo(id string) error {
+func (n *FileNonces) Undo(u Use) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.busy, id)
+	delete(n.busy, u.ID)
 	return nil
 }
 
 // Used is Nonces.Used.
-func (n *FileNonces) Used(id string) bool {
+func (n *FileNonces) Used(u Use) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, ok := n.used[id]
+	_, ok := n.used[u.ID]
 	return ok
 }

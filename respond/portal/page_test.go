@@ -299,7 +299,9 @@ func TestLabels(t *testing.T) {
 
 func TestNonces(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "used")
-	id := func(n int) string { return fmt.Sprintf("%032x", n) }
+	id := func(n int) Use {
+		return Use{ID: fmt.Sprintf("%032x", n), Incident: "FC-A", Expires: start.Add(time.Hour)}
+	}
 	reopen := func() *FileNonces {
 		t.Helper()
 		n, err := OpenFileNonces(path, start)
@@ -309,13 +311,12 @@ func TestNonces(t *testing.T) {
 		return n
 	}
 	n := reopen()
-	end := start.Add(time.Hour)
-	for i, err := range []error{n.Begin(id(1), end), n.Done(id(1)), n.Begin(id(2), end), n.Begin(id(3), end), n.Undo(id(3)), n.Begin(id(3), end), n.Begin(id(4), start), n.Done(id(4))} {
+	for i, err := range []error{n.Begin(id(1)), n.Done(id(1)), n.Begin(id(2)), n.Begin(id(3)), n.Undo(id(3)), n.Begin(id(3)), n.Begin(Use{ID: id(4).ID, Expires: start}), n.Done(id(4))} {
 		if err != nil {
 			t.Errorf("step %d: %v", i, err)
 		}
 	}
-	if !errors.Is(n.Begin(id(1), end), ErrUsed) || !errors.Is(n.Begin(id(2), end), ErrUsed) || !n.Used(id(1)) || n.Used(id(2)) || n.Begin("x\ny", end) == nil || n.Done(id(9)) == nil {
+	if !errors.Is(n.Begin(id(1)), ErrUsed) || !errors.Is(n.Begin(id(2)), ErrUsed) || !n.Used(id(1)) || n.Used(id(2)) || n.Begin(Use{ID: "x\ny"}) == nil || n.Done(id(9)) == nil {
 		t.Error("used, busy and unknown are mixed up")
 	}
 	if err := n.Close(); err != nil {
@@ -325,12 +326,12 @@ func TestNonces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteString(id(5)[:20]); err != nil { // a crash in the middle of a line
+	if _, err := f.WriteString(id(5).ID[:20]); err != nil { // a crash in the middle of a line
 		t.Fatal(err)
 	}
 	_ = f.Close()
 	n = reopen()
-	if !n.Used(id(1)) || n.Used(id(2)) || n.Used(id(4)) || n.Begin(id(2), end) != nil {
+	if !n.Used(id(1)) || n.Used(id(2)) || n.Used(id(4)) || n.Begin(id(2)) != nil {
 		t.Error("after a restart: what was answered is used, what a crash cut off is free, what has expired is forgotten")
 	}
 	if err := n.Done(id(2)); err != nil {
@@ -344,7 +345,7 @@ func TestNonces(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The disk says no: for as long as the process lives the link is used.
-	if n.Begin(id(6), end) != nil || n.Done(id(6)) == nil || !n.Used(id(6)) {
+	if n.Begin(id(6)) != nil || n.Done(id(6)) == nil || !n.Used(id(6)) {
 		t.Error("a write that failed")
 	}
 	if err := os.WriteFile(path, []byte("garbage\n"), 0o600); err != nil {
@@ -352,6 +353,23 @@ func TestNonces(t *testing.T) {
 	}
 	if _, err := OpenFileNonces(path, start); err == nil || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+// An answer's own event remembers its link; nothing else is kept.
+func TestEventNonces(t *testing.T) {
+	stored := map[string]bool{}
+	n := NewEventNonces(func(incident, key string) bool { return stored[incident+key] })
+	u := Use{ID: "1", Incident: "FC-A"}
+	if n.Begin(u) != nil || !errors.Is(n.Begin(u), ErrUsed) || n.Used(u) || n.Undo(u) != nil || n.Begin(u) != nil {
+		t.Error("claimed, freed and claimed again")
+	}
+	stored["FC-A1"] = true
+	if n.Done(u) != nil || !n.Used(u) || !errors.Is(n.Begin(u), ErrUsed) || n.Used(Use{ID: "1", Incident: "FC-B"}) {
+		t.Error("after the answer was stored")
+	}
+	if again := NewEventNonces(n.known); !errors.Is(again.Begin(u), ErrUsed) {
+		t.Error("after a restart")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -88,8 +89,8 @@ type site struct {
 	links  *Links
 	log    *observer.ObservedLogs
 	now    time.Time
-	counts map[Reason]int
 	nonces *FileNonces
+	reg    *prometheus.Registry
 }
 
 func open(t *testing.T, secrets ...[]byte) *site {
@@ -98,7 +99,7 @@ func open(t *testing.T, secrets ...[]byte) *site {
 		secrets = [][]byte{newSecret, oldSecret}
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	s := &site{T: t, log: logs, now: start, counts: map[Reason]int{}, desk: &desk{
+	s := &site{T: t, log: logs, now: start, reg: prometheus.NewRegistry(), desk: &desk{
 		outcome: OutcomeReleased, inc: map[string]flow.Incident{"FC-AAAAAAAAAA": incident("FC-AAAAAAAAAA", "c-77"), "FC-BBBBBBBBBB": incident("FC-BBBBBBBBBB", "c-88")},
 		logs: []flow.EvidenceLog{{Form: "netscan", Name: "FC-AAAAAAAAAA-netscan.txt", Text: strings.Repeat("a line of the log\n", 300)}},
 	}}
@@ -111,13 +112,30 @@ func open(t *testing.T, secrets ...[]byte) *site {
 	}
 	t.Cleanup(func() { _ = s.nonces.Close() })
 	s.h, err = New(Config{Company: "Example Hosting", Contact: "abuse@example.net"}, Deps{
-		Links: s.links, Incidents: s.desk, Nonces: s.nonces, Log: zap.New(core), Now: func() time.Time { return s.now },
-		Refused: func(r Reason) { s.counts[r]++ },
+		Links: s.links, Incidents: s.desk, Nonces: s.nonces, Log: zap.New(core), Registerer: s.reg, Now: func() time.Time { return s.now },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// count is how often a reason was counted.
+func (s *site) count(r Reason) int {
+	s.Helper()
+	families, err := s.reg.Gather()
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "flowcordon_portal_refused_total" && m.GetLabel()[0].GetValue() == string(r) {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	s.Fatalf("reason %s has no counter", r)
+	return 0
 }
 
 // link is the path of a good link.
@@ -259,7 +277,7 @@ func TestOneNeutralAnswer(t *testing.T) {
 	}
 	var want string
 	for _, tc := range cases {
-		before := s.counts[tc.reason]
+		before := s.count(tc.reason)
 		var w *httptest.ResponseRecorder
 		switch tc.method {
 		case "CROSS":
@@ -277,8 +295,8 @@ func TestOneNeutralAnswer(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: the answer differs:\n%s\nwant:\n%s", tc.name, got, want)
 		}
-		if s.counts[tc.reason] != before+1 {
-			t.Errorf("%s: counted %v, want %s once more", tc.name, s.counts, tc.reason)
+		if s.count(tc.reason) != before+1 {
+			t.Errorf("%s: %s is not counted once more", tc.name, tc.reason)
 		}
 		if e := s.log.All(); e[len(e)-1].ContextMap()["reason"] != string(tc.reason) {
 			t.Errorf("%s: logged %v, want %s", tc.name, e[len(e)-1].ContextMap(), tc.reason)
@@ -434,8 +452,8 @@ func TestOversized(t *testing.T) {
 	s := open(t)
 	good := s.link("FC-AAAAAAAAAA")
 	w := s.do(http.MethodPost, good, "happened="+strings.Repeat("x", maxBody))
-	if w.Code != http.StatusRequestEntityTooLarge || s.counts[ReasonSize] != 1 || len(s.desk.got) != 0 {
-		t.Errorf("%d %v", w.Code, s.counts)
+	if w.Code != http.StatusRequestEntityTooLarge || s.count(ReasonSize) != 1 || len(s.desk.got) != 0 {
+		t.Errorf("%d", w.Code)
 	}
 	// A stranger's body is not read at all.
 	r := httptest.NewRequest(http.MethodPost, "https://abuse.example.net/case/none", failing{t})

@@ -74,6 +74,7 @@ func (h *Handler) submit(w http.ResponseWriter, r *http.Request, v visit) {
 		h.page(w, r, http.StatusOK, h.over(v))
 		return
 	case err != nil:
+		h.m.answers.WithLabelValues("not_stored").Inc()
 		h.deps.Log.Error("a customer's answer could not be stored", zap.String("incident", v.incident), zap.Error(err))
 		w.Header().Set("Retry-After", "30")
 		again(http.StatusServiceUnavailable, "err.store")
@@ -85,6 +86,7 @@ func (h *Handler) submit(w http.ResponseWriter, r *http.Request, v visit) {
 	default:
 		p = purposeQueued // what is not known to go by itself goes to people
 	}
+	h.m.answers.WithLabelValues(outcomeOf(p)).Inc()
 	h.deps.Log.Info("a customer answered", zap.String("incident", v.incident), zap.String("outcome", string(o)), zap.String("from", s.From))
 	// See other: a reload of the page after the answer sends nothing again.
 	w.Header().Set("Location", h.deps.Links.path+"/"+h.deps.Links.token(v.inc, p, v.now.Add(resultAge))+"?lang="+v.lang)

@@ -184,6 +184,8 @@ func (c claims) id() string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+func (c claims) use() Use { return Use{ID: c.id(), Incident: c.incident, Expires: c.expires} }
+
 // of reports whether the link was made for the incident's holder.
 func (c claims) of(inc flow.Incident) bool {
 	return hmac.Equal(c.holder, mac(c.key.holder, []byte(HolderKey(inc)))[:8])

@@ -64,7 +64,9 @@ func (n *node) UnmarshalJSON(raw []byte) error {
 	if len(raw) > 0 && raw[0] == '{' {
 		return json.Unmarshal(raw, (*plain)(n))
 	}
-	n.Text = strings.Trim(string(raw), `"`)
+	if string(raw) != "null" {
+		n.Text = strings.Trim(string(raw), `"`)
+	}
 	return nil
 }
 

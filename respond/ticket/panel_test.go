@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -483,4 +484,45 @@ func TestPanelConfig(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever a panel answers is an answer or an error, and no ticket's number
+// comes out of nothing.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`{"doc":{"elem":[{"id":{"$":"1"},"name":{"$":"[FC-A] x"}}]}}`))
+	f.Add([]byte(`{"doc":{"elem":{"id":1,"name":null}}}`))
+	f.Add([]byte(`{"result":"success","tickets":{"ticket":[{"id":"7","subject":"[FC-A]"}]}}`))
+	f.Add([]byte(`{"doc":{"error":{"$type":"auth","msg":"x"}}}`))
+	w, err := notice.New(notice.Config{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		client := &http.Client{Transport: says(answer)}
+		for _, make := range []func() (*Panel, error){
+			func() (*Panel, error) {
+				return NewWHMCS(WHMCS{PanelConfig: PanelConfig{URL: "http://panel"}, Identifier: "id", Secret: panelSecret, Department: 1, Admin: "a"}, Deps{Texts: w, Client: client})
+			},
+			func() (*Panel, error) {
+				return NewBILLmanager(BILLmanager{PanelConfig: PanelConfig{URL: "http://panel"}, User: "u", Password: panelSecret}, Deps{Texts: w, Client: client})
+			},
+		} {
+			tk, err := make()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := tk.p.find(t.Context(), post{incident: "FC-A", client: "77"})
+			if err == nil && id != "" && !strings.Contains(string(answer), "FC-A") && !strings.Contains(string(answer), `\u`) {
+				t.Errorf("ticket %q from %q", id, answer)
+			}
+			_, _ = tk.p.said(t.Context(), "1")
+			_ = tk.p.reply(t.Context(), "1", post{text: "x"})
+		}
+	})
+}
+
+type says []byte
+
+func (s says) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(s)))}, nil
 }
