@@ -31,20 +31,7 @@ func TestMetrics(t *testing.T) {
 	if wait := c.notify(t.Context(), inc.ID, r.notices[0], "staff"); wait != 0 {
 		t.Fatalf("the notice is to be repeated in %s", wait)
 	}
-	got := map[string]float64{}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetName() + "=" + l.GetValue()
-			}
-			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
-		}
-	}
+	got := gathered(t, reg)
 	for name, want := range map[string]float64{
 		"flowcordon_actions_total adapter=hv result=done":     1,
 		"flowcordon_notices_total notifier=staff result=sent": 1,
@@ -62,4 +49,76 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no gauge for state %s", st)
 		}
 	}
+}
+
+// gathered is every counter and gauge, by name and labels.
+func gathered(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	got := map[string]float64{}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return got
+}
+
+// What the ladder, the safeties and the reconciling count.
+func TestMetricsOfTheLadder(t *testing.T) {
+	want := func(s *stage, name string, n float64) {
+		t.Helper()
+		if got, ok := gathered(t, s.w.reg)[name]; !ok || got != n {
+			t.Errorf("%s: %v (%t), want %v", name, got, ok, n)
+		}
+	}
+	play(t, climbing(), nil, func(s *stage) {
+		s.attack(3*time.Minute, onPort(22))
+		want(s, "flowcordon_measures_total kind=suspend measure=block_port result=done", 1)
+		want(s, "flowcordon_measures_total kind=suspend measure=cut result=done", 1)
+		want(s, "flowcordon_measures_total kind=restore measure=block_port result=replaced", 1)
+		s.change(func(w *world) { w.nics[macA].configUp = true })
+		s.pass(time.Minute + time.Second)
+		want(s, "flowcordon_respond_reasserted_total reason=not_in_force", 1)
+		s.change(func(w *world) { w.nics["52:54:00:00:00:0b"].mark = &flow.Mark{Incident: "FC-OLD", By: "flowcordon"} })
+		s.pass(2 * time.Minute)
+		want(s, "flowcordon_respond_orphans adapter=hv", 1)
+		if _, err := s.c.Statement(s.Context(), s.of(tenantA).ID, "customer", "k", "fixed"); err != nil {
+			t.Fatal(err)
+		}
+		want(s, "flowcordon_respond_statements_total outcome=queued", 1)
+		if _, err := s.c.Undo(s.Context(), time.Time{}, "anna", "wrong"); err != nil {
+			t.Fatal(err)
+		}
+		want(s, "flowcordon_respond_undone_total", 1)
+		s.find(s.w.crowd(12)...)
+		want(s, "flowcordon_respond_freezes_total rule=netscan", 1)
+		want(s, "flowcordon_respond_held_total reason=freeze", 12)
+	})
+	cfg := enforce()
+	cfg.Fallback, cfg.RefuseAfter = "edge", 1
+	cfg.Ladders = map[flow.Rule][]Step{flow.RuleNetscan: {{Measure: flow.MeasureCut, For: time.Hour}}}
+	play(t, cfg, func(w *world) { w.cutErr = func(int) error { return act(flow.ErrTransient, "no route") } }, func(s *stage) {
+		s.find(tenantA)
+		s.pass(time.Minute)
+		want(s, "flowcordon_respond_node_left_alone node=hv", 1)
+		want(s, "flowcordon_respond_fallbacks_total", 1)
+		want(s, "flowcordon_respond_refused_total", 1)
+		s.change(func(w *world) { w.cutErr = nil })
+		s.pass(5 * time.Minute)
+		want(s, "flowcordon_respond_node_left_alone node=hv", 0)
+	})
+	cfg.Fallback, cfg.RefuseAfter = "", 0
+	play(t, cfg, nil, func(s *stage) {
+		s.find(tenantA)
+		s.pass(time.Hour + time.Minute)
+		want(s, "flowcordon_respond_expired_total", 1)
+	})
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -64,6 +66,7 @@ type world struct {
 	restrictCalls, liftCalls, describeCalls int
 	fleetSize                               int
 	age                                     time.Duration
+	reg                                     *prometheus.Registry // of the newest process
 }
 
 type nicState struct {
@@ -586,6 +589,8 @@ func (w *world) boot(ctx context.Context, cfg Config) (*Controller, *proc, <-cha
 		FleetSize:    func() int { return w.fleetSize },
 		InventoryAge: func() time.Duration { w.mu.Lock(); defer w.mu.Unlock(); return w.age },
 	}
+	w.reg = prometheus.NewRegistry()
+	deps.Registerer = w.reg
 	for _, name := range w.adapters {
 		deps.Suspenders = append(deps.Suspenders, hyper{p, name})
 	}
