@@ -55,8 +55,7 @@ func newClient(cfg Config) *client {
 			// and goes to the configured host or nowhere.
 			Transport: &http.Transport{
 				TLSClientConfig: tc, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
-				TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: listWorkers,
-				MaxResponseHeaderBytes: 64 << 10,
+				IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: listWorkers, MaxResponseHeaderBytes: 64 << 10,
 			},
 			// A redirect would hand the token on to a host nobody configured.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -111,11 +111,21 @@ func (v view) macOf(key string) string {
 	return parseNet(v.next[key]).mac()
 }
 
+// macsOf are the MACs of the NIC now and, where that differs, at the next
+// start: an inventory may know the one or the other.
+func (v view) macsOf(key string) []string {
+	out := []string{v.macOf(key)}
+	if m := parseNet(v.next[key]).mac(); m != "" && m != out[0] {
+		out = append(out, m)
+	}
+	return out
+}
+
 // macs says which NICs there are, for an error text.
 func (v view) macs() string {
 	var out []string
 	for _, k := range v.nics() {
-		out = append(out, k+" "+v.macOf(k))
+		out = append(out, k+" "+strings.Join(v.macsOf(k), ", then "))
 	}
 	if len(out) == 0 {
 		return "it has no NIC"
@@ -154,7 +164,11 @@ func (a *Adapter) find(ctx context.Context, nic flow.NIC) (*target, error) {
 		}
 		seen = append(seen, fmt.Sprintf("guest %s: %s", g, v.macs()))
 		for _, key := range v.pick(mac, nic.IP, g) {
-			hits = append(hits, &target{a: a, g: g, v: v, key: key, mac: v.macOf(key)})
+			t := &target{a: a, g: g, v: v, key: key, mac: mac}
+			if mac == "" {
+				t.mac = v.macOf(key)
+			}
+			hits = append(hits, t)
 		}
 	}
 	switch {
@@ -181,7 +195,7 @@ func (v view) pick(mac string, ip netip.Addr, g guest) []string {
 	for _, k := range keys {
 		switch {
 		case mac != "":
-			if v.macOf(k) == mac {
+			if slices.Contains(v.macsOf(k), mac) {
 				out = append(out, k)
 			}
 		case len(keys) == 1 || v.configured(k, g).Contains(ip.Unmap()):

@@ -81,16 +81,18 @@ func (a *Adapter) markedOf(ctx context.Context, g guest) ([]flow.MarkedNIC, erro
 	}
 	var out []flow.MarkedNIC
 	for _, key := range v.nics() {
-		t := &target{a: a, g: g, v: v, key: key, mac: v.macOf(key)}
-		own, _ := t.ours(rs)
-		if len(own) == 0 && !slices.ContainsFunc(notes, func(n note) bool { return n.MAC == t.mac && n.Guest == g.ID }) {
-			continue
+		for _, mac := range v.macsOf(key) {
+			t := &target{a: a, g: g, v: v, key: key, mac: mac}
+			own, _ := t.ours(rs)
+			if len(own) == 0 && !slices.ContainsFunc(notes, func(n note) bool { return n.MAC == mac && n.Guest == g.ID }) {
+				continue
+			}
+			st, err := t.status(ctx)
+			if err != nil {
+				return out, err
+			}
+			out = append(out, flow.MarkedNIC{NIC: flow.NIC{VDS: strconv.Itoa(g.ID), Hypervisor: a.cfg.Name, MAC: mac}, Status: st})
 		}
-		st, err := t.status(ctx)
-		if err != nil {
-			return out, err
-		}
-		out = append(out, flow.MarkedNIC{NIC: flow.NIC{VDS: strconv.Itoa(g.ID), Hypervisor: a.cfg.Name, MAC: t.mac}, Status: st})
 	}
 	return out, nil
 }

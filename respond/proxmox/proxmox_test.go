@@ -2,6 +2,7 @@ package proxmox
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -223,6 +224,56 @@ func TestPendingChange(t *testing.T) {
 				t.Errorf("after the restore (-before +after):\n%s", diff)
 			}
 		})
+	}
+}
+
+// An inventory that knows the MAC of the next start already finds the NIC, and
+// both sides are cut.
+func TestPendingMAC(t *testing.T) {
+	s := pvetest.Start(t)
+	s.Edit(100, func(g *pvetest.Guest) {
+		g.HotplugNet = false
+		g.Pending = map[string]string{"net0": strings.Replace(g.Conf["net0"], "BC:24:11:AA:10:01", "BC:24:11:AA:99:99", 1)}
+	})
+	before := raw(s, 100)
+	a, m := adapter(t, s), suspendertest.Mark("inc-1")
+	next := vmNIC
+	next.MAC = "bc:24:11:aa:99:99"
+	r := mustCut(t, a, next, m)
+	if st, err := a.Status(t.Context(), next); err != nil || !st.Cut() || st.Mark == nil {
+		t.Errorf("Status = %+v, %v, want it cut", st, err)
+	}
+	if all, err := a.Marked(t.Context()); err != nil || len(all) != 1 || all[0].NIC.MAC != next.MAC {
+		t.Errorf("Marked = %+v, %v", all, err)
+	}
+	if err := a.Restore(t.Context(), next, m, r); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, raw(s, 100)); diff != "" {
+		t.Errorf("after the restore (-before +after):\n%s", diff)
+	}
+}
+
+// A snapshot from before the cut brings link and notes back with it: that
+// shows as neither cut nor marked, and the next cut begins anew.
+func TestRolledBack(t *testing.T) {
+	s := pvetest.Start(t)
+	before := raw(s, 100)
+	s.Lock()
+	snapshot := maps.Clone(s.Guests[100].Conf)
+	s.Unlock()
+	a, m := adapter(t, s), suspendertest.Mark("inc-1")
+	mustCut(t, a, vmNIC, m)
+	s.Edit(100, func(g *pvetest.Guest) { g.Conf = snapshot })
+	if st, err := a.Status(t.Context(), vmNIC); err != nil || st.Cut() || st.Mark != nil {
+		t.Errorf("Status = %+v, %v, want it up and unmarked", st, err)
+	}
+	r := mustCut(t, a, vmNIC, m)
+	if err := a.Restore(t.Context(), vmNIC, m, r); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, raw(s, 100)); diff != "" {
+		t.Errorf("after the restore (-before +after):\n%s", diff)
 	}
 }
 

@@ -98,7 +98,7 @@ func (t *target) again(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if v.macOf(t.key) != t.mac {
+	if !slices.Contains(v.macsOf(t.key), t.mac) {
 		return fail(flow.ErrConflict, "%s lost the MAC %s meanwhile", t, t.mac)
 	}
 	t.v = v
@@ -134,9 +134,16 @@ func (t *target) put(ctx context.Context, edit func(n netDev, next bool) netDev,
 	if err := t.write(ctx, p); err != nil || !again {
 		return err
 	}
-	if err := t.again(ctx); err != nil {
+	// From here to the second write the pending change is in our hands alone.
+	mac := t.v.macOf(t.key)
+	v, err := t.a.read(ctx, t.g)
+	if err != nil {
 		return err
 	}
+	if v.macOf(t.key) != mac {
+		return fail(flow.ErrConflict, "%s lost the MAC %s meanwhile", t, mac)
+	}
+	t.v = v
 	p = url.Values{t.key: {next}}
 	if !pending {
 		p = url.Values{"delete": {t.key}}

@@ -243,7 +243,8 @@ func (sc schema) check(v string) string {
 		return fmt.Sprint("is none of ", sc.Enum)
 	}
 	if sc.Pattern != "" {
-		if re, err := regexp.Compile(`^(?:` + strings.TrimPrefix(sc.Pattern, "(?^:") + `)$`); err == nil && !re.MatchString(v) {
+		// Perl writes its compiled patterns as (?^:…).
+		if re, err := regexp.Compile(`^(?:` + strings.ReplaceAll(sc.Pattern, "(?^:", "(?:") + `)$`); err == nil && !re.MatchString(v) {
 			return "does not match " + sc.Pattern
 		}
 	}

@@ -13,7 +13,7 @@ func TestOracleCheck(t *testing.T) {
 	text := `const apiSchema = [{"path":"/a","children":[{"path":"/a/{id}","info":{"PUT":{"parameters":{"properties":{
 		"id":{"type":"string"},"n":{"type":"integer","minimum":1,"maximum":30,"optional":1},"s":{"type":"string","maxLength":4,"optional":"1"},
 		"b":{"type":"boolean","optional":1},"e":{"type":"string","enum":["in","out"],"optional":1},"must":{"type":"string","pattern":"[a-z]+"},
-		"net[n]":{"type":"string","optional":1,"format":{"bridge":{"type":"string","optional":1},"tag":{"type":"integer","maximum":4094,"optional":1}}}
+		"net[n]":{"type":"string","optional":1,"format":{"bridge":{"type":"string","optional":1},"tag":{"type":"integer","maximum":4094,"optional":1},"trunks":{"type":"string","optional":1,"pattern":"(?^:\\d+(?:;\\d+)*)"}}}
 	}}}}}]}] ; let viewer = function() {};`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -36,6 +36,8 @@ func TestOracleCheck(t *testing.T) {
 		"none of the enum":         {"/a/{id}", "e", "sideways", false},
 		"a property string":        {"/a/{id}", "net3", "bridge=vmbr0,tag=7", true},
 		"a property that is none":  {"/a/{id}", "net3", "bridge=vmbr0,vlan=7", false},
+		"a property's pattern":     {"/a/{id}", "net3", "trunks=7;8", true},
+		"not the pattern":          {"/a/{id}", "net3", "trunks=7,8", false},
 		"a property out of bounds": {"/a/{id}", "net3", "tag=4095", false},
 	} {
 		t.Run(name, func(t *testing.T) {
