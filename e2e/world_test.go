@@ -1,7 +1,7 @@
 // Package e2e runs the whole line with nothing simulated: a QEMU guest scans
 // over its tap, softflowd exports what passes the bridge, flowcordon detects,
-// libvirt pulls the cable, and a release plugs it in again. The parts are
-// built by e2e/lab; the programs under test run as users run them.
+// libvirt blocks the port or pulls the cable, and a release gives it back. The
+// parts are built by e2e/lab; the programs under test run as users run them.
 package e2e
 
 import (

@@ -162,11 +162,13 @@ func (a *Adapter) Do(ctx context.Context, fn func(*golibvirt.Libvirt) error) err
 
 // act finds the NIC and changes it, while nobody else changes its domain.
 func (a *Adapter) act(ctx context.Context, op string, nic flow.NIC, fn func(*session, *target) error) error {
-	return a.do(ctx, op, func(ctx context.Context, s *session) error {
+	var at *ref // once it is known
+	return a.run(ctx, op, func(ctx context.Context, s *session) error {
 		r, err := a.finder.resolve(ctx, s, nic)
 		if err != nil {
 			return err
 		}
+		at = &r
 		unlock, err := a.locks.lock(ctx, r.dom.UUID)
 		if err != nil {
 			return err
@@ -180,15 +182,48 @@ func (a *Adapter) act(ctx context.Context, op string, nic flow.NIC, fn func(*ses
 			return fail(flow.ErrConflict, "NIC %s went from %s to %s while it was looked at", t.mac, r.dom.Name, t.dom.Name)
 		}
 		return fn(s, t)
+	}, func(s *session) error {
+		if at == nil {
+			return nil
+		}
+		return heldByJob(s, at.dom)
 	})
+}
+
+// heldByJob is an error of class locked if a migration, a backup or the like
+// has the domain.
+func heldByJob(s *session, dom golibvirt.Domain) error {
+	kind, _, _, _, _, _, _, _, _, _, _, _, err := s.l.DomainGetJobInfo(dom)
+	if err != nil || golibvirt.DomainJobType(kind) == golibvirt.DomainJobNone {
+		return nil
+	}
+	return fail(flow.ErrLocked, "%s is held by a job of libvirt: a migration, a backup or a snapshot", dom.Name)
 }
 
 // do runs one operation on the node within the deadline and gives its error a class.
 func (a *Adapter) do(ctx context.Context, op string, fn func(context.Context, *session) error) error {
+	return a.run(ctx, op, fn, nil)
+}
+
+// run is do; when the deadline comes it asks why, if there is something to ask.
+// libvirt itself says that a domain is locked only after 30 s, so the last part
+// of the time is kept for the question.
+func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context, *session) error, why func(*session) error) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.timeout(), errDeadline)
 	defer cancel()
-	err := a.link.with(ctx, func(s *session) error { return fn(ctx, s) })
+	work := ctx
+	if end, ok := ctx.Deadline(); ok && why != nil {
+		var done context.CancelFunc
+		work, done = context.WithDeadlineCause(ctx, end.Add(-time.Until(end)/5), errDeadline)
+		defer done()
+	}
+	err := a.link.with(work, func(s *session) error { return fn(work, s) })
+	if err != nil && why != nil && work.Err() != nil && ctx.Err() == nil {
+		if held := a.link.with(ctx, why); classOf(held) == flow.ErrLocked {
+			err = fmt.Errorf("%w (%w)", held, err)
+		}
+	}
 	if err != nil {
 		err = classify(fmt.Sprintf("libvirt %s: %s", a.cfg.Name, op), err)
 	}

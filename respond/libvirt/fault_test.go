@@ -2,9 +2,11 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/flowcordon/flowcordon/e2e/lab"
 	"github.com/flowcordon/flowcordon/flow"
@@ -80,6 +82,53 @@ func TestMigratesBetweenFindAndCut(t *testing.T) {
 	there.want("the new node", flow.LinkUp, flow.LinkUp, true, "")
 	r := there.cut("inc-1")
 	there.restore("inc-1", r)
+}
+
+// A migration that hangs locks its domain: that is said within the deadline,
+// the node's other domains do not wait for it, and afterwards the cut works.
+func TestLockedByAMigration(t *testing.T) {
+	e, neighbour := newEnv(t).start(), newEnv(t).start()
+	there := e.onPeer()
+	thaw, err := there.Freeze()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thaw()
+	done := make(chan error)
+	mover, err := e.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = mover.Disconnect() }()
+	go func() { done <- lab.Migrate(mover, e.dom) }()
+	if err := lab.Until(time.Minute, func() error {
+		if heldByJob(&session{l: e.admin}, e.dom) == nil {
+			return errors.New("the migration has not begun")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a := New(Config{Name: "node1", Socket: e.Socket, Timeout: 15 * time.Second}, Deps{})
+	defer a.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := a.Cut(t.Context(), e.nic, suspendertest.Mark("inc-1"))
+		e.wantErr("cut", err, flow.ErrLocked, e.guest.Name, "held by a job")
+	})
+	neighbour.a = a
+	neighbour.nic.VDS = neighbour.guest.Name
+	r := neighbour.cut("inc-2")
+	neighbour.restore("inc-2", r)
+	wg.Wait()
+	thaw()
+	if err := <-done; err != nil {
+		t.Logf("the migration: %v", err) // either way it is over
+		there = e
+	}
+	r = there.cut("inc-1")
+	there.restore("inc-1", r)
+	there.want("given back", flow.LinkUp, flow.LinkUp, true, "")
 }
 
 // A node takes no domain whose filter it lacks: the migration fails, the domain
