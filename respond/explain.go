@@ -39,7 +39,7 @@ var sentences = map[Reason]string{
 	ReasonCapTenant:      "respond.caps.tenant_per_day acts on this customer in the last 24 hours",
 	ReasonCapNode:        "respond.caps.node_per_hour acts on this hypervisor in the last 60 minutes",
 	ReasonCapFleet:       "the share respond.caps.fleet_share of all servers has a measure in force",
-	ReasonFreeze:         "automatic acts are frozen: many tenants tripped one rule at once, check sampling rates and exporters before anything else",
+	ReasonFreeze:         "automatic acts are frozen, check sampling rates and exporters before anything else",
 	ReasonUnfrozen:       "automatic acts are allowed again",
 	ReasonInventoryOld:   "the inventory is older than respond.inventory_max_age, so nobody knows who holds the address now",
 	ReasonDryRun:         "dry run: nothing is called",

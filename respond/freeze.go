@@ -43,6 +43,8 @@ type freeze struct {
 	since    time.Time
 	incident string
 	tenants  int
+	by       string // who froze: only a person lifts what a person froze
+	why      string
 }
 
 // trip is a tenant that a rule began to find worth an act.
@@ -131,23 +133,23 @@ func (c *Controller) closeFreeze(t *txn, ts time.Time, id string, trips map[flow
 		return !already && c.cfg.Freeze.reached(len(trips[rule]), bound, fleet)
 	}
 	if due("", c.cfg.Freeze.AllTenants) {
-		c.emitFreeze(t, ts, id, "", len(trips[""]))
+		c.emitFreeze(t, ts, id, actorController, "", len(trips[""]), freezeText("", len(trips[""]), c.cfg.Freeze.Window))
 		return
 	}
 	for _, rule := range slices.Sorted(maps.Keys(trips)) {
 		if rule != "" && due(rule, c.cfg.Freeze.Tenants) {
-			c.emitFreeze(t, ts, id, rule, len(trips[rule]))
+			c.emitFreeze(t, ts, id, actorController, rule, len(trips[rule]), freezeText(rule, len(trips[rule]), c.cfg.Freeze.Window))
 		}
 	}
 }
 
-func (c *Controller) emitFreeze(t *txn, ts time.Time, id string, rule flow.Rule, n int) {
+func (c *Controller) emitFreeze(t *txn, ts time.Time, id, actor string, rule flow.Rule, n int, why string) {
 	r, _ := t.st.rec(id)
-	b := body{Rule: rule, Count: n, Detail: freezeText(rule, n, c.cfg.Freeze.Window)}
+	b := body{Rule: rule, Count: n, Detail: why}
 	if len(t.st.freezesNow()) == 0 { // a freeze that widens is no second page
 		b.Notices = c.dues(t, r, noticeFrozen, r.inc.State)
 	}
-	t.emit(newEvent(id, EventFrozen, actorController, ReasonFreeze, ts, b))
+	t.emit(newEvent(id, EventFrozen, actor, ReasonFreeze, ts, b))
 	c.m.frozen.WithLabelValues(cmp.Or(string(rule), "all")).Inc()
 }
 
@@ -168,6 +170,8 @@ type Frozen struct {
 	Since    time.Time `json:"since"`
 	Tenants  int       `json:"tenants"`  // that tripped it
 	Incident string    `json:"incident"` // in whose log it is
+	By       string    `json:"by"`       // controller, or the person whose undo it followed
+	Why      string    `json:"why"`      // for people
 }
 
 func (s *state) freezesNow() []Frozen {
@@ -176,7 +180,7 @@ func (s *state) freezesNow() []Frozen {
 	for ; s != nil; s = s.parent {
 		for rule, f := range s.freezes {
 			if !seen[rule] && !f.since.IsZero() {
-				out = append(out, Frozen{rule, f.since, f.tenants, f.incident})
+				out = append(out, Frozen{rule, f.since, f.tenants, f.incident, f.by, f.why})
 			}
 			seen[rule] = true
 		}
@@ -213,13 +217,16 @@ func (c *Controller) Unfreeze(ctx context.Context, actor, reason string) error {
 	})
 }
 
-// thaw lifts the freezes whose rules were quiet for long enough: fewer tenants
+// thaw lifts the freezes, other than a person's, whose rules were quiet for long enough: fewer tenants
 // than froze it were found worth an act, for Freeze.For.
 func (c *Controller) thaw(t *txn, now time.Time) {
 	if c.cfg.Freeze.For < 0 {
 		return
 	}
 	for _, f := range t.st.freezesNow() {
+		if f.By != actorController {
+			continue
+		}
 		c.mu.RLock()
 		busy := c.busy[f.Rule]
 		if busy.Before(c.started) {

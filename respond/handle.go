@@ -214,7 +214,7 @@ func (c *Controller) emitHeld(t *txn, ts time.Time, r record, d Decision, reason
 		b.Detail = in.OtherCut
 	case ReasonFreeze:
 		if list := t.st.freezesNow(); len(list) > 0 {
-			b.Detail = freezeText(list[0].Rule, list[0].Tenants, c.cfg.Freeze.Window)
+			b.Detail = list[0].Why
 		}
 	}
 	// Staff know; a reason that comes and goes is not news. A freeze has a page of its own.

@@ -98,6 +98,10 @@ func TestMetricsOfTheLadder(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(s, "flowcordon_respond_undone_total", 1)
+		want(s, "flowcordon_respond_freezes_total rule=all", 1)
+		if err := s.c.Unfreeze(s.Context(), "anna", "right now"); err != nil {
+			t.Fatal(err)
+		}
 		s.find(s.w.crowd(12)...)
 		want(s, "flowcordon_respond_freezes_total rule=netscan", 1)
 		want(s, "flowcordon_respond_held_total reason=freeze", 12)

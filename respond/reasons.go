@@ -45,7 +45,7 @@ const (
 	ReasonCapTenant    Reason = "cap_tenant"           // bound of 24 hours for one customer
 	ReasonCapNode      Reason = "cap_node"             // bound of 60 minutes for one hypervisor
 	ReasonCapFleet     Reason = "cap_fleet"            // share of all servers that have a measure in force
-	ReasonFreeze       Reason = "freeze"               // many tenants tripped one rule at once: more likely the data than they
+	ReasonFreeze       Reason = "freeze"               // many tenants tripped one rule at once, or an undo: more likely the data than they
 	ReasonUnfrozen     Reason = "unfrozen"             // lifted by a person, or after a quiet time
 	ReasonInventoryOld Reason = "inventory_stale"      // the inventory is older than inventory_max_age
 	ReasonDryRun       Reason = "dry_run"              // everything but the call

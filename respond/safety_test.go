@@ -152,8 +152,19 @@ func TestUndoSince(t *testing.T) {
 		if !s.of(tenantA).State.Cut() || !s.of(tenantC).State.Cut() {
 			s.Error("what came before, or what a person decided, was taken back")
 		}
-		s.pass(2 * time.Minute) // no offence: neither probation nor refusal
-		s.find(tenantB)
+		s.pass(2 * time.Hour)
+		s.find(tenantB) // the same wrong data: nothing until a person says so, however quiet it was
+		s.pass(time.Second)
+		if inc := s.state(tenantB, flow.StateHeld); !strings.Contains(inc.Reason, "undo by anna: wrong") {
+			s.Errorf("reason %q", inc.Reason)
+		}
+		if n := s.w.mails("staff", noticeFrozen); len(n) != 1 {
+			s.Errorf("%d pages", len(n))
+		}
+		if err := s.c.Unfreeze(s.Context(), "anna", "the rate is right now"); err != nil {
+			s.Fatal(err)
+		}
+		s.find(tenantB) // no offence: neither probation nor refusal
 		s.pass(time.Second)
 		if inc := s.of(tenantB); inc.Refuse || inc.Probation {
 			s.Errorf("what was undone counts against the holder: %+v", inc)

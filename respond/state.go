@@ -203,7 +203,7 @@ func (s *state) fold(ev flow.Event) error {
 			s.intents = append(s.intents, intent{ev.Time, customerKey(inc), b.Action.Adapter})
 		}
 	case EventFrozen:
-		s.freezes[b.Rule] = freeze{since: ev.Time, incident: ev.Incident, tenants: b.Count}
+		s.freezes[b.Rule] = freeze{since: ev.Time, incident: ev.Incident, tenants: b.Count, by: ev.Actor, why: b.Detail}
 	case EventParoleOver:
 		delete(s.paroles, inc.ID)
 	case EventUnfrozen:

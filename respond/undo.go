@@ -18,9 +18,8 @@ type Undone struct {
 // Undo gives back everything of the incidents that were cut or restricted
 // without a human since a moment. It is idempotent, counts as no offence of
 // the holders, and is stored with each incident. It returns when the intents
-// are stored; Run makes the calls. It does not stop what comes next: while a
-// freeze lasts nothing is taken anew, and without one the caller sets the
-// rule's mode first.
+// are stored; Run makes the calls. What was wrong once would be found again at
+// once, so giving anything back freezes all automatic acts until Unfreeze.
 func (c *Controller) Undo(ctx context.Context, since time.Time, actor, reason string) (Undone, error) {
 	var out Undone
 	if strings.TrimSpace(reason) == "" {
@@ -38,6 +37,9 @@ func (c *Controller) Undo(ctx context.Context, since time.Time, actor, reason st
 				t.emit(c.restoreIntent(r, actor, ReasonUndone, body{Detail: clip(reason, maxText)}))
 				out.GivingBack = append(out.GivingBack, id)
 			}
+		}
+		if _, frozen := t.st.frozen(""); !frozen && len(out.GivingBack) > 0 {
+			c.emitFreeze(t, c.now(), out.GivingBack[0], actor, "", 0, "undo by "+actor+": "+clip(reason, maxText))
 		}
 		return nil
 	})
