@@ -1,6 +1,10 @@
 package portal
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	refused *prometheus.CounterVec // by Reason
@@ -24,10 +28,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, o := range []string{outcomeOf(purposeReleased), outcomeOf(purposeQueued), outcomeOf(purposeRefused), "not_stored"} {
 		m.answers.WithLabelValues(o)
 	}
-	if reg != nil {
-		reg.MustRegister(m.refused, m.answers)
-	}
+	m.refused, m.answers = register(reg, m.refused), register(reg, m.answers)
 	return m
+}
+
+// register adds a collector; after a reload the one that is there goes on.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	if reg == nil {
+		return c
+	}
+	if err := reg.Register(c); err != nil {
+		var are prometheus.AlreadyRegisteredError
+		if !errors.As(err, &are) {
+			panic("portal: " + err.Error())
+		}
+		return are.ExistingCollector.(C)
+	}
+	return c
 }
 
 // outcomeOf is the outcome that a page after an answer tells: a closed set,
