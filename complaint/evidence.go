@@ -17,7 +17,6 @@ type evidence struct {
 	pairs []flow.PairWindow // where flow rows are not kept
 	host  []flow.HostWindow // by minute, half an hour around, by time
 	cut   bool              // there were more rows than are read
-	fleet map[int64]presence
 }
 
 // presence is whether anything was collected at a time, and how thinly.
@@ -31,7 +30,7 @@ const activityStep = time.Minute
 
 // gather asks for what the claims of one tenant need.
 func (m *Matcher) gather(ctx context.Context, claims []*claim, since time.Time) (*evidence, error) {
-	ev := &evidence{fleet: map[int64]presence{}}
+	ev := &evidence{}
 	tenant := claims[0].tenant
 	for _, step := range []func(context.Context, *evidence, netip.Addr, []*claim, time.Time) error{m.activity, m.named, m.unnamed, m.sums} {
 		if err := step(ctx, ev, tenant, claims, since); err != nil {
@@ -170,20 +169,16 @@ func (ev *evidence) seen(r flow.Range) (packets uint64, rate uint32, ok bool) {
 
 // collected tells whether anything of anybody was collected at the claim's
 // time; asked in the store at most maxFleet times for one complaint.
-func (m *Matcher) collected(ctx context.Context, ev *evidence, c *claim, budget *int) (presence, error) {
+func (r *run) collected(ctx context.Context, c *claim) (presence, error) {
 	key := c.from.Truncate(5 * time.Minute).Unix()
-	if p, ok := ev.fleet[key]; ok {
+	if p, ok := r.fleet[key]; ok || len(r.fleet) == maxFleet {
 		return p, nil
 	}
-	if *budget == 0 {
-		return presence{}, nil
+	span := c.span(r.m.cfg.Tolerance)
+	if span.To.Sub(span.From) > 15*time.Minute { // a long claim: its beginning stands for it
+		span.To = span.From.Add(15 * time.Minute)
 	}
-	*budget--
-	r := c.span(m.cfg.Tolerance)
-	if r.To.Sub(r.From) > 15*time.Minute { // a long claim: its beginning stands for it
-		r.To = r.From.Add(15 * time.Minute)
-	}
-	l, err := m.deps.Store.FleetActivity(ctx, r, activityStep)
+	l, err := r.m.deps.Store.FleetActivity(ctx, span, activityStep)
 	if err != nil {
 		return presence{}, fmt.Errorf("ask for what was collected: %w", err)
 	}
@@ -191,6 +186,6 @@ func (m *Matcher) collected(ctx context.Context, ev *evidence, c *claim, budget 
 	for _, w := range l {
 		p.any, p.rate = true, max(p.rate, w.Rate)
 	}
-	ev.fleet[key] = p
+	r.fleet[key] = p
 	return p, nil
 }

@@ -32,7 +32,7 @@ func (m *Matcher) Match(ctx context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{m: m, req: req, res: resultOf(c, req.Received, m.cfg.Tolerance), byTenant: map[netip.Addr][]*claim{}, evs: map[netip.Addr]*evidence{}, groups: map[groupKey]*groupSum{}}
+	r := &run{m: m, req: req, res: resultOf(c, req.Received, m.cfg.Tolerance), byTenant: map[netip.Addr][]*claim{}, evs: map[netip.Addr]*evidence{}, groups: map[groupKey]*groupSum{}, fleet: map[int64]presence{}}
 	if err := r.match(ctx); err != nil {
 		return nil, err
 	}
@@ -59,8 +59,8 @@ type run struct {
 	byTenant map[netip.Addr][]*claim
 	evs      map[netip.Addr]*evidence
 	groups   map[groupKey]*groupSum
-	since    time.Time // of the earliest flow row; zero: there is none
-	fleet    int       // questions left, see maxFleet
+	since    time.Time          // of the earliest flow row; zero: there is none
+	fleet    map[int64]presence // by time, see collected
 }
 
 func (r *run) match(ctx context.Context) error {
@@ -74,7 +74,6 @@ func (r *run) match(ctx context.Context) error {
 			r.since = time.Time{}
 		}
 	}
-	r.fleet = maxFleet
 	for _, t := range r.tenants {
 		ev, err := r.m.gather(ctx, r.byTenant[t], r.since)
 		if err != nil {
@@ -174,7 +173,7 @@ func (r *run) known(ctx context.Context, c *claim) (known, error) {
 	if k.covered {
 		return k, nil
 	}
-	p, err := r.m.collected(ctx, ev, c, &r.fleet)
+	p, err := r.collected(ctx, c)
 	if err != nil {
 		return k, err
 	}

@@ -318,6 +318,14 @@ func (s sample) check(t *testing.T, res *complaint.Result) {
 	if s.Note != "" && !noted {
 		t.Errorf("no line has the note %s: %+v", s.Note, res.Lines)
 	}
+	for _, customer := range []string{"c-1", "vds-", "c-6", "c-nat", "gw-1", "c-old", "c-new"} {
+		if strings.Contains(res.Draft.EN+res.Draft.RU, customer) {
+			t.Errorf("the draft names the customer %s", customer)
+		}
+	}
+	if !strings.Contains(res.Draft.RU, "Здравствуйте") || !strings.Contains(res.Draft.EN, "Hello") {
+		t.Errorf("the draft:\n%s\n%s", res.Draft.EN, res.Draft.RU)
+	}
 	switch {
 	case s.Skew == "" && res.Skew != nil && res.Skew.Significant:
 		t.Errorf("an offset of the clock where there is none: %+v", res.Skew)
