@@ -87,7 +87,8 @@ type Action struct {
 	// Measure is what is taken. Without a kind it is a cut: older logs know
 	// nothing else. Taken gives the kind.
 	Measure Measure   `json:"measure,omitzero"`
-	HoldS   int64     `json:"hold_s,omitempty"` // seconds after Done when it is given back by itself; 0: when released
+	HoldS   int64     `json:"hold_s,omitempty"` // seconds after it was first in force when it is given back by itself; 0: when released
+	Until   time.Time `json:"until,omitzero"`   // when that is, once it was in force
 	Again   time.Time `json:"again,omitzero"`   // when it was last found not in force any more, and taken up again
 	Lifted  time.Time `json:"lifted,omitzero"`  // given back because another measure replaced it
 }
@@ -102,7 +103,10 @@ func (a Action) Taken() MeasureKind {
 
 // Expires is when the measure is given back by itself; zero: when released.
 func (a Action) Expires() time.Time {
-	if a.HoldS <= 0 || a.Done.IsZero() {
+	switch {
+	case !a.Until.IsZero():
+		return a.Until
+	case a.HoldS <= 0 || a.Done.IsZero():
 		return time.Time{}
 	}
 	return a.Done.Add(time.Duration(a.HoldS) * time.Second)

@@ -189,6 +189,9 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		if r.took.IsZero() {
 			r.took = ev.Time
 		}
+		if act.HoldS > 0 && act.Until.IsZero() { // taken up again, it lasts no longer
+			act.Until = act.Expires()
+		}
 		if current {
 			enter(flow.StateSuspended)
 		}

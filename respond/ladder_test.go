@@ -337,7 +337,7 @@ func TestLimitVerified(t *testing.T) {
 func TestTemporary(t *testing.T) {
 	cfg := climbing()
 	cfg.Ladders[flow.RuleNetscan] = []Step{{Measure: flow.MeasureBlockPort, For: 10 * time.Minute}}
-	play(t, cfg, nil, func(s *stage) {
+	play(t, cfg, func(w *world) { w.changes = make(chan string, 1) }, func(s *stage) {
 		for i, want := range []time.Duration{10 * time.Minute, 20 * time.Minute, 40 * time.Minute} {
 			s.attack(5*time.Second, onPort(22))
 			s.pass(want - 30*time.Second)
@@ -347,6 +347,14 @@ func TestTemporary(t *testing.T) {
 			if i == 1 { // the timer survives a restart
 				s.stop()
 				s.start()
+			}
+			if i == 2 { // and what the panel undid lasts no longer for it
+				s.change(func(w *world) { w.nics[macA].restrictions = nil })
+				s.w.changes <- "vds-a"
+				s.pass(100 * time.Millisecond)
+				if n := s.w.nic(tenantA); len(n.restrictions) != 1 {
+					s.Fatalf("not taken up again: %+v", n)
+				}
 			}
 			s.pass(time.Minute)
 			if inc := s.state(tenantA, flow.StateReleased); len(s.w.nic(tenantA).restrictions) != 0 || inc.Restore == nil {

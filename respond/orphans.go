@@ -38,10 +38,20 @@ func strayKey(adapter string, nic flow.NIC, kind flow.MeasureKind, m flow.Mark) 
 // holdsOn reports whether an incident has a measure of that kind on the NIC.
 func (r record) holdsOn(adapter string, nic flow.NIC, kind flow.MeasureKind) bool {
 	return r.holdsCut() && slices.ContainsFunc(r.held(), func(a flow.Action) bool {
-		return a.Adapter == adapter && a.Taken() == kind && slices.ContainsFunc(a.NICs, func(n flow.NIC) bool {
-			return strings.EqualFold(n.MAC, nic.MAC) || n.MAC == "" && n.VDS == nic.VDS
-		})
+		return a.Adapter == adapter && a.Taken() == kind && slices.ContainsFunc(a.NICs, func(n flow.NIC) bool { return sameNIC(n, nic) })
 	})
+}
+
+// sameNIC compares as far as both sides know: an adapter at the network side
+// knows addresses only.
+func sameNIC(a, b flow.NIC) bool {
+	switch {
+	case a.MAC != "" && b.MAC != "":
+		return strings.EqualFold(a.MAC, b.MAC)
+	case a.IP.IsValid() && b.IP.IsValid():
+		return a.IP == b.IP
+	}
+	return a.VDS != "" && a.VDS == b.VDS
 }
 
 // marks are those of ours that a NIC carries, by kind of measure.

@@ -46,7 +46,7 @@ func (c *Controller) timers(now time.Time) timers {
 			if !now.Before(seen.Add(c.cfg.CloseAfter)) {
 				due.quiet = append(due.quiet, id)
 			}
-		case flow.StateSuspended, flow.StateVerified, flow.StateUnverified:
+		case flow.StateSuspending, flow.StateSuspended, flow.StateVerified, flow.StateUnverified:
 			if end := r.inc.Action.Expires(); !end.IsZero() && !now.Before(end) && !r.inc.Refuse {
 				due.over = append(due.over, id)
 			}
@@ -74,7 +74,7 @@ func (c *Controller) housekeeping(ctx context.Context) {
 			c.tell(t, id, now)
 		}
 		for _, id := range due.over {
-			if r, _ := t.st.rec(id); r.inForce() != nil {
+			if r, _ := t.st.rec(id); r.inForce() != nil || r.inc.State == flow.StateSuspending {
 				t.emit(c.restoreIntent(r, actorController, ReasonExpired, body{}))
 				c.m.expired.Inc()
 			}
