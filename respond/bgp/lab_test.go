@@ -222,7 +222,7 @@ type node struct {
 func config(t *testing.T, peers ...Peer) Config {
 	return Config{
 		Name: "edge", Dir: t.TempDir(), AS: 64512, RouterID: ours, Peers: peers, OwnPrefixes: testOwn,
-		HoldTime: 9 * time.Second, ConnectRetry: time.Second,
+		HoldTime: 9 * time.Second, ConnectRetry: time.Second, Timeout: patience,
 	}
 }
 
