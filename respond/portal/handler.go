@@ -128,12 +128,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, v visit, n int, 
 		h.download(w, r, v, n)
 	case r.Method == http.MethodPost:
 		h.submit(w, r, v)
-	case v.inc.State.Live():
+	case answerable(v.inc.State):
 		h.page(w, r, http.StatusOK, h.form(r.Context(), v))
 	default:
 		h.page(w, r, http.StatusOK, h.over(v))
 	}
 }
+
+// answerable reports whether an answer can still change something.
+func answerable(s flow.State) bool { return s.Live() && s != flow.StateReleasing }
 
 // secure sets what holds for every answer. The address of a page is a secret,
 // so it is kept out of caches, referrers and search engines.

@@ -50,7 +50,7 @@ type page struct {
 	Contact string
 
 	ID, IP, Server string
-	State          string // cut, restricted, warned or releasing
+	State          string // cut, restricted or warned
 	Findings       []line
 	More           int
 	Logs           []logPart
@@ -136,8 +136,6 @@ func (h *Handler) about(v visit) page {
 // standing is what an incident means to the customer now.
 func standing(inc flow.Incident) string {
 	switch {
-	case inc.State == flow.StateReleasing:
-		return "releasing"
 	case !inc.State.Cut():
 		return "warned"
 	case inc.Action != nil && inc.Action.Taken() != flow.MeasureCut:
@@ -220,10 +218,12 @@ func (h *Handler) result(v visit) page {
 	return p
 }
 
-// over is for a good link to an incident that has ended.
+// over is for a good link to an incident that has ended, or is about to.
 func (h *Handler) over(v visit) page {
 	p := h.about(v)
-	p.Kind, p.Key = "result", "over"
+	if p.Kind, p.Key = "result", "over"; v.inc.State == flow.StateReleasing {
+		p.Key = "releasing"
+	}
 	return p
 }
 

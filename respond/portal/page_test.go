@@ -159,7 +159,7 @@ func TestWords(t *testing.T) {
 	}
 	key := regexp.MustCompile(`\b(err|rule|q\d|cut|restricted|warned|releasing|released|queued|refused|over|back|dead|rate|method|nolog)\.[a-z_]+\b|%!`)
 	for _, lang := range []string{"en", "ru"} {
-		for _, state := range []flow.State{flow.StateOpen, flow.StateNotified, flow.StateHeld, flow.StateApproval, flow.StateSuspending, flow.StateSuspended, flow.StateVerified, flow.StateUnverified, flow.StateFailed, flow.StateReleasing} {
+		for _, state := range []flow.State{flow.StateOpen, flow.StateNotified, flow.StateHeld, flow.StateApproval, flow.StateSuspending, flow.StateSuspended, flow.StateVerified, flow.StateUnverified, flow.StateFailed} {
 			s := open(t)
 			inc := s.desk.inc["FC-AAAAAAAAAA"]
 			inc.State, inc.Holder.Language = state, lang
@@ -194,7 +194,7 @@ func TestStanding(t *testing.T) {
 		want  string
 	}{
 		{flow.StateOpen, nil, "warned"}, {flow.StateHeld, nil, "warned"}, {flow.StateSuspended, &flow.Action{}, "cut"}, {flow.StateVerified, nil, "cut"},
-		{flow.StateVerified, block, "restricted"}, {flow.StateSuspending, limit, "restricted"}, {flow.StateReleasing, block, "releasing"}, {flow.StateFailed, block, "warned"},
+		{flow.StateVerified, block, "restricted"}, {flow.StateSuspending, limit, "restricted"}, {flow.StateFailed, block, "warned"},
 	} {
 		if got := standing(flow.Incident{State: tc.state, Action: tc.act}); got != tc.want {
 			t.Errorf("%s, %+v: %s, want %s", tc.state, tc.act, got, tc.want)

@@ -406,6 +406,13 @@ func TestEndedIncident(t *testing.T) {
 	if s.desk.attempts != 0 {
 		t.Error("a statement to a released incident")
 	}
+	inc.State = flow.StateReleasing
+	s.desk.inc[inc.ID] = inc
+	for _, w := range []*httptest.ResponseRecorder{s.do("GET", good, ""), s.do("POST", good, body)} {
+		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "is being restored now") || strings.Contains(w.Body.String(), "<form") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
 	inc.State = flow.StateVerified
 	s.desk.inc[inc.ID], s.desk.err = inc, ErrClosed // it ended in between
 	if w := s.do("POST", good, body); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "Nothing is left to answer") {

@@ -30,7 +30,7 @@ func (h *Handler) submit(w http.ResponseWriter, r *http.Request, v visit) {
 	case site != "" && site != "same-origin" && site != "none", !h.sameOrigin(r):
 		h.refuse(w, r, ReasonSite, v.incident)
 		return
-	case !v.inc.State.Live():
+	case !answerable(v.inc.State):
 		h.page(w, r, http.StatusOK, h.over(v))
 		return
 	}

@@ -27,8 +27,8 @@ var english = map[string]string{
 	"warned":            "Your server is sending traffic that looks like an attack on other systems. Nothing has been switched off. Please check the server before it comes to that.",
 	"warned.answer":     "Please check the server, then tell us what you found. If the traffic is intended and legitimate, tell us what it is for.",
 	"releasing.title":   "The network of your server is being given back",
-	"releasing":         "The network access of your server is being restored. You may still tell us more.",
-	"releasing.answer":  "If there is anything to add, you can write it here.",
+	"releasing":         "The network access of your server is being restored now; this usually takes less than a minute. No answer is needed any more.",
+	"releasing.next":    "If the network does not work inside the server then, restart its network service from the VNC console.",
 
 	"seen": "What we saw", "more": "and more:", "logs": "The log", "lines": "lines:", "rest": "Lines that only the download shows:",
 	"logs.about": "These are the connections as our routers counted them. All times are UTC.",
@@ -104,8 +104,8 @@ var russian = map[string]string{
 	"warned":            "С вашего сервера идёт трафик, похожий на атаку на чужие системы. Мы ничего не отключали. Проверьте, пожалуйста, сервер, пока до этого не дошло.",
 	"warned.answer":     "Проверьте, пожалуйста, сервер и напишите, что вы нашли. Если этот трафик создаёте вы сами и он законен, расскажите, для чего он нужен.",
 	"releasing.title":   "Мы возвращаем сеть вашему серверу",
-	"releasing":         "Сетевой доступ вашего сервера восстанавливается. При желании вы можете что-то добавить.",
-	"releasing.answer":  "Если есть что добавить, напишите здесь.",
+	"releasing":         "Сетевой доступ вашего сервера сейчас восстанавливается, обычно это занимает меньше минуты. Отвечать больше не нужно.",
+	"releasing.next":    "Если после этого сеть внутри сервера не заработает, перезапустите сетевую службу через VNC-консоль.",
 
 	"seen": "Что мы увидели", "more": "и ещё:", "logs": "Лог", "lines": "строк:", "rest": "Строк, которые есть только в скачиваемом файле:",
 	"logs.about": "Здесь соединения, какими их посчитали наши маршрутизаторы. Время указано по UTC.",
