@@ -33,20 +33,18 @@ func (c *client) ourGroups(ctx context.Context, portID string) ([]group, error) 
 }
 
 func (c *client) groups(ctx context.Context, query url.Values) ([]group, error) {
-	var out struct {
-		Groups []group `json:"security_groups"`
-	}
-	if err := c.get(ctx, "security-groups", query, &out); err != nil {
+	all, err := list[group](ctx, c, "security-groups", "security_groups", query)
+	if err != nil {
 		return nil, fmt.Errorf("list our security groups: %w", err)
 	}
-	for i := range out.Groups {
-		g := &out.Groups[i]
+	for i := range all {
+		g := &all[i]
 		// The name alone could be a tenant's joke: it must name its port, too.
 		if m := markOf(g.Tags); m != nil && g.Name == groupPrefix+m.Port {
 			g.mark = m
 		}
 	}
-	return out.Groups, nil
+	return all, nil
 }
 
 // blocking is a port with the groups of ours for it.

@@ -356,19 +356,28 @@ func blockAndCut(t *testing.T, r *region) {
 	}
 }
 
-// A tenant names a group as ours are named: it is not taken for a block, and
-// while the port is in it, nothing is guessed.
+// A tenant names a group as ours are named, even with a mark that he copied: it
+// is not taken for a block, and while the port is in it, nothing is guessed.
 func jokers(t *testing.T, r *region) {
 	id := r.port(t, nil)
 	joke := r.group(t, groupPrefix+id)
 	r.set(t, id, object{"security_groups": []string{joke}})
 	a, m := r.adapter(t), suspendertest.Mark("inc-1")
-	if st := mustStatus(t, a, nic1()); len(st.Restrictions) != 0 {
-		t.Errorf("restrictions %+v out of a name", st.Restrictions)
+	copied, err := (mark{Mark: m, Port: "another", Ports: []flow.PortRule{ssh}, Groups: []string{joke}}).tags()
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, err := a.Restrict(t.Context(), nic1(), block(ssh), m)
-	wantClass(t, "Restrict", err, flow.ErrDenied)
-	if err == nil || !strings.Contains(err.Error(), "human") {
-		t.Errorf("error %v does not ask for a human", err)
+	for _, tags := range [][]string{nil, copied} {
+		for _, tag := range tags {
+			r.do(t, http.MethodPut, "security-groups/"+joke+"/tags/"+tag, nil, nil)
+		}
+		if st := mustStatus(t, a, nic1()); len(st.Restrictions) != 0 {
+			t.Errorf("restrictions %+v out of a name", st.Restrictions)
+		}
+		_, err := a.Restrict(t.Context(), nic1(), block(ssh), m)
+		wantClass(t, "Restrict", err, flow.ErrDenied)
+		if err == nil || !strings.Contains(err.Error(), "human") {
+			t.Errorf("error %v does not ask for a human", err)
+		}
 	}
 }

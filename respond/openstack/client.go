@@ -2,9 +2,11 @@ package openstack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -24,6 +26,8 @@ const (
 
 	// byeTimeout bounds what is tidied up after a context has ended.
 	byeTimeout = 5 * time.Second
+
+	maxPages = 1000
 
 	loginCall = "log in"
 )
@@ -221,6 +225,45 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 
 func (c *client) get(ctx context.Context, path string, query url.Values, out any) error {
 	return c.call(ctx, http.MethodGet, path, query, nil, out, nil)
+}
+
+// list reads a list whole: an operator may have bounded what one answer holds
+// (pagination_max_limit).
+func list[T any](ctx context.Context, c *client, path, key string, query url.Values) ([]T, error) {
+	var all []T
+	for range maxPages {
+		var out map[string]json.RawMessage
+		if err := c.get(ctx, path, query, &out); err != nil {
+			return nil, err
+		}
+		var page []T
+		if err := json.Unmarshal(out[key], &page); err != nil {
+			return nil, fmt.Errorf("GET /v2.0/%s: the answer holds no list of %s: %w", path, key, err)
+		}
+		all = append(all, page...)
+		marker := nextMarker(out[key+"_links"])
+		if len(page) == 0 || marker == "" {
+			return all, nil
+		}
+		query = maps.Clone(query)
+		query.Set("marker", marker)
+	}
+	return nil, fmt.Errorf("GET /v2.0/%s: more than %d pages", path, maxPages)
+}
+
+// nextMarker is where the next page begins. Only that is taken from the link,
+// so that an answer cannot send our token elsewhere.
+func nextMarker(raw json.RawMessage) string {
+	var links []struct{ Rel, Href string }
+	if json.Unmarshal(raw, &links) != nil {
+		return ""
+	}
+	for _, l := range links {
+		if u, err := url.Parse(l.Href); err == nil && l.Rel == "next" {
+			return u.Query().Get("marker")
+		}
+	}
+	return ""
 }
 
 // remove deletes; what is not there is no error.

@@ -259,6 +259,22 @@ func TestSameMACTwice(t *testing.T) {
 	}
 }
 
+// A Neutron that bounds its answers, and whose links point elsewhere.
+func TestPages(t *testing.T) {
+	r := newRegion(t)
+	r.double.page = 2
+	a := r.adapter(t)
+	for i := range 5 {
+		mac := "fa:16:3e:aa:20:0" + string(rune('0'+i))
+		r.port(t, object{"mac_address": mac})
+		mustCut(t, a, flow.NIC{VDS: server1, MAC: mac}, suspendertest.Mark("inc-1"))
+	}
+	got, err := a.Marked(t.Context())
+	if err != nil || len(got) != 5 {
+		t.Errorf("%d of 5 marked ports, %v", len(got), err)
+	}
+}
+
 func TestNarrow(t *testing.T) {
 	name := func(s string) *string { return &s }
 	num := func(n int) *int { return &n }

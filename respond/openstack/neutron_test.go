@@ -25,6 +25,7 @@ type double struct {
 	tokens map[string]bool
 	logins int
 	ids    int
+	page   int // most objects in one answer; 0: any number
 	ports  map[string]object
 	groups map[string]object
 	rules  map[string]object
@@ -181,6 +182,7 @@ func (d *double) list(w http.ResponseWriter, r *http.Request) {
 				match = match && strings.Contains(fmt.Sprint(o[k]), "ip_address:"+strings.TrimPrefix(vs[0], "ip_address=")+" ")
 			case "tags":
 				match = match && slices.Contains(tagsOf(o), vs[0])
+			case "marker":
 			default:
 				match = match && o[k] == vs[0]
 			}
@@ -189,7 +191,20 @@ func (d *double) list(w http.ResponseWriter, r *http.Request) {
 			out = append(out, d.view(o))
 		}
 	}
-	answer(w, http.StatusOK, object{name + "s": out})
+	slices.SortFunc(out, func(a, b object) int { return strings.Compare(a["id"].(string), b["id"].(string)) })
+	all := object{name + "s": out}
+	if d.page > 0 {
+		marker := r.URL.Query().Get("marker")
+		out = slices.DeleteFunc(out, func(o object) bool { return o["id"].(string) <= marker })
+		if len(out) > d.page {
+			out = out[:d.page]
+			q := r.URL.Query()
+			q.Set("marker", out[d.page-1]["id"].(string))
+			all[name+"s_links"] = []object{{"rel": "previous", "href": "http://thief.example/?marker=x"}, {"rel": "next", "href": "http://thief.example/?" + q.Encode()}}
+		}
+		all[name+"s"] = out
+	}
+	answer(w, http.StatusOK, all)
 }
 
 func tagsOf(o object) []string {

@@ -230,6 +230,7 @@ func suite(t *testing.T, fresh func(*testing.T) *region) {
 		"nothing else changes by a cut":             nothingElseByCut,
 		"a port that was down stays so":             wasDown,
 		"written to meanwhile":                      writtenMeanwhile,
+		"taken down meanwhile":                      takenDownMeanwhile,
 		"answers lost after acting":                 lostAnswers,
 		"the port deleted":                          deleted,
 		"another MAC":                               anotherMAC,
@@ -345,6 +346,33 @@ func writtenMeanwhile(t *testing.T, r *region) {
 	}
 	if p := r.raw(t, id); p["name"] != "the panel was here" || p["description"] != "and here" {
 		t.Errorf("the panel's work is lost: %v, %v", p["name"], p["description"])
+	}
+}
+
+// An admin takes the port down between our look and our mark: then it was not
+// up before the cut, and what is believed of it is not written down.
+func takenDownMeanwhile(t *testing.T, r *region) {
+	id := r.port(t, nil)
+	a, s := r.spied(t)
+	s.on(func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if strings.Contains(req.URL.Path, "/tags/") {
+			s.on(nil)
+			r.set(t, id, object{"admin_state_up": false})
+		}
+		return next.RoundTrip(req)
+	})
+	m := suspendertest.Mark("inc-1")
+	_, err := a.Cut(t.Context(), nic1(), m)
+	wantClass(t, "Cut", err, flow.ErrConflict)
+	if st := mustStatus(t, a, nic1()); st.Mark != nil {
+		t.Errorf("mark %+v, although the former state in it is wrong", st.Mark)
+	}
+	rec := mustCut(t, a, nic1(), m)
+	if err := a.Restore(t.Context(), nic1(), m, rec); err != nil {
+		t.Fatal(err)
+	}
+	if st := mustStatus(t, a, nic1()); st.Config != flow.LinkDown {
+		t.Errorf("restored: %+v, want it down as the admin had it", st)
 	}
 }
 

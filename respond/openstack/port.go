@@ -69,14 +69,11 @@ func (c *client) port(ctx context.Context, id string) (port, error) {
 }
 
 func (c *client) ports(ctx context.Context, key, value string) ([]port, error) {
-	var out struct {
-		Ports []port `json:"ports"`
-	}
-	err := c.get(ctx, "ports", url.Values{key: {value}}, &out)
+	all, err := list[port](ctx, c, "ports", "ports", url.Values{key: {value}})
 	if err != nil {
 		return nil, fmt.Errorf("list ports by %s: %w", key, err)
 	}
-	return out.Ports, nil
+	return all, nil
 }
 
 // update writes to a port if nobody did since it was read.
