@@ -75,6 +75,10 @@ func (f *fixedWindows) KnownPeerShare(context.Context, netip.Addr, uint8, uint16
 	return 0, nil
 }
 
+func (f *fixedWindows) Usual(context.Context, flow.PeerQuery, time.Duration) (flow.Usual, error) {
+	return flow.Usual{}, nil
+}
+
 func (f *fixedWindows) OneWay(context.Context, flow.Range, uint8, uint64, float64) ([]flow.ServiceStat, error) {
 	return nil, nil
 }

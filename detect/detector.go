@@ -134,6 +134,7 @@ type tickState struct {
 	badExporters map[netip.Addr][]string
 	wrongRates   map[netip.Addr]bool
 	silent       bool
+	usualAsked   int // questions for tagged mail servers
 }
 
 // dueLengths returns the lengths of windows_s that this tick judges a rule over.

@@ -20,6 +20,7 @@ type guardMemory struct {
 	answers answerLog
 	rates   rateLog
 	asked   map[findingKey]*sourceVerdict
+	usual   map[netip.Addr]*usualOf // of tagged mail servers
 }
 
 // entry is when a tenant began to show a rule, and when it last did.
@@ -29,7 +30,7 @@ type entry struct {
 }
 
 func newGuardMemory() *guardMemory {
-	return &guardMemory{entries: map[flow.Rule]map[netip.Addr]*entry{}, asked: map[findingKey]*sourceVerdict{}}
+	return &guardMemory{entries: map[flow.Rule]map[netip.Addr]*entry{}, asked: map[findingKey]*sourceVerdict{}, usual: map[netip.Addr]*usualOf{}}
 }
 
 // note remembers who shows what at ts.
@@ -61,6 +62,11 @@ func (g *guardMemory) note(cfg *GuardConfig, fs []flow.Finding, ts time.Time) {
 			if ts.Sub(e.last) > again {
 				delete(m, a)
 			}
+		}
+	}
+	for a, u := range g.usual {
+		if ts.Sub(u.at) > 2*usualKept {
+			delete(g.usual, a)
 		}
 	}
 	for k, v := range g.asked {

@@ -142,13 +142,19 @@ func (t *tickState) spam() error {
 	return t.service(serviceRule{
 		rule: flow.RuleSpam, windowsS: cfg.WindowsS, stats: t.logins,
 		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
-			if s.SvcPort != portSMTP || t.tagged(s.Tenant, t.th(s.Tenant).Spam.ExemptTag) || !spamScreen(&t.th(s.Tenant).Spam, s, r) {
+			own := &t.th(s.Tenant).Spam
+			if s.SvcPort != portSMTP || !spamScreen(own, s, r) || t.tagged(s.Tenant, own.ExemptTag) && !t.maybeUnusual(own, s, r) {
 				return flow.Finding{}, false
 			}
 			return flow.Finding{Tenant: s.Tenant, IPProto: s.IPProto, Port: s.SvcPort}, true
 		},
 		peers: func(f *flow.Finding, s *flow.ServiceStat, p flow.Peers, r flow.Range) (ok bool) {
-			*f, ok = spam(&t.th(s.Tenant).Spam, s, p, r)
+			own := &t.th(s.Tenant).Spam
+			if !t.tagged(s.Tenant, own.ExemptTag) {
+				*f, ok = spam(own, s, p, r)
+				return ok
+			}
+			*f, ok = unusual(own, s, p, t.usual(own, s.Tenant), r)
 			return ok
 		},
 		role: flow.RoleClient,

@@ -66,6 +66,11 @@ func spamReason(f *flow.Finding) string {
 		count(f.Distinct), length(f), sampled(f))
 }
 
+func unusualReason(f *flow.Finding, u flow.Usual) string {
+	return fmt.Sprintf("sent mail directly to %s different mail servers in %s%s; five minutes of it are usually up to %s",
+		count(f.Distinct), length(f), sampled(f), count(u.P99))
+}
+
 func bruteforceReason(f *flow.Finding, packets float64) string {
 	return fmt.Sprintf("opened %s connections per minute to TCP port %d for %s, each of about %.0f packets, as guessing passwords does%s",
 		about60(f), f.Port, length(f), packets, sampled(f))

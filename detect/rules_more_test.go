@@ -3,6 +3,7 @@ package detect
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -318,5 +319,61 @@ func TestSpoofedBoundaries(t *testing.T) {
 	}
 	if _, ok := spoofed(&cfg, &flow.SpoofStat{Records: 1000, Rate: 1}, netip.Addr{}, minute); ok {
 		t.Error("a finding against nobody")
+	}
+}
+
+func TestTaggedMailServers(t *testing.T) {
+	mailer := func(servers int) *memWindows {
+		m := newMemWindows()
+		n := uint64(servers)
+		k := flow.Key{Start: epoch.Unix(), Tenant: tenant4, Rate: 1}
+		m.add(&flow.Batch{Services: []flow.ServiceWindow{{Key: k, IPProto: flow.ProtoTCP, Role: flow.RoleClient, SvcPort: portSMTP,
+			Counts: flow.Counts{OutRecords: n, OutPackets: 20 * n}, Attempts: n}}})
+		for i := range servers {
+			at := epoch.UnixNano() + int64(i)
+			m.add(&flow.Batch{Flows: []flow.FlowRow{{Time: at, Start: at, End: at, Tenant: tenant4, Host: tenant4, Remote: netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}),
+				SvcPort: portSMTP, Dir: flow.Out, Role: flow.RoleClient, IPProto: flow.ProtoTCP, Packets: 20, Rate: 1}}})
+		}
+		return m
+	}
+	for _, c := range []struct {
+		name    string
+		servers int
+		usual   flow.Usual
+		times   float64
+		want    bool
+	}{
+		{"as usual", 1000, flow.Usual{P99: 900, Steps: 2000}, 5, false},
+		{"five times as many", 4600, flow.Usual{P99: 900, Steps: 2000}, 5, false},
+		{"clearly more than five times", 5500, flow.Usual{P99: 900, Steps: 2000}, 5, true},
+		{"a new server", 5500, flow.Usual{P99: 10, Steps: usualSteps - 1}, 5, false},
+		{"nothing is known", 5500, flow.Usual{}, 5, false},
+		{"switched off", 5500, flow.Usual{P99: 900, Steps: 2000}, 0, false},
+	} {
+		m := mailer(c.servers)
+		m.usual = c.usual
+		cfg := Defaults()
+		cfg.Thresholds.Spam.TaggedTimes = c.times
+		if err := cfg.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		d := New(cfg, Deps{Windows: m, Tags: func(netip.Addr) []string { return []string{TagMail} }})
+		var got []flow.Finding
+		for _, s := range []int64{10, 45, 60} { // the lengths are due at 45 s past
+			for _, f := range tickAt(t, d, s) {
+				if f.Rule == flow.RuleSpam {
+					got = append(got, f)
+				}
+			}
+		}
+		if (len(got) > 0) != c.want {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+		if c.want && !strings.Contains(got[0].Reason, "five minutes of it are usually up to 900") {
+			t.Errorf("%s: %s", c.name, got[0].Reason)
+		}
+		if most := 1; m.usualAsked > most || c.times == 0 && m.usualAsked > 0 {
+			t.Errorf("%s: asked %d times", c.name, m.usualAsked)
+		}
 	}
 }

@@ -62,6 +62,9 @@ type PeerRows interface {
 	// Peers says whom a tenant sent to on one service port. Without a stored row
 	// it returns zeros and no error.
 	Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error)
+	// Usual says to how many remotes a tenant sends in a step of the query's range;
+	// its Lookback and Settled mean nothing here.
+	Usual(ctx context.Context, q flow.PeerQuery, step time.Duration) (flow.Usual, error)
 	// SpoofStats returns the attachments by which at least minRecords records
 	// with sources that are not theirs came in.
 	SpoofStats(ctx context.Context, r flow.Range, minRecords uint64) ([]flow.SpoofStat, error)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -314,4 +315,10 @@ func (m *memWindows) TopPrefixes(_ context.Context, r flow.Range, tenants []neti
 		return cmp.Or(a.Tenant.Compare(b.Tenant), cmp.Compare(b.OutPackets, a.OutPackets), a.Prefix.Addr().Compare(b.Prefix.Addr()))
 	})
 	return out, nil
+}
+
+func (m *memWindows) Usual(context.Context, flow.PeerQuery, time.Duration) (flow.Usual, error) {
+	m.queries++
+	m.usualAsked++
+	return m.usual, cmp.Or(m.err, m.peersErr)
 }

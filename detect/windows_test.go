@@ -13,20 +13,22 @@ import (
 // memWindows is the store as a model: it keeps the rows that the aggregator
 // emits and adds them up over a range as the queries do.
 type memWindows struct {
-	services  map[int64][]flow.ServiceWindow
-	pairs     map[int64][]flow.PairWindow
-	hosts     map[int64][]flow.HostWindow
-	flows     []memFlow        // of the ports that peers are asked for
-	seen      []memSeen        // what the guards look at
-	spoofs    []flow.SpoofStat // the answer to SpoofStats
-	peersErr  error            // of Peers
-	guardErr  error            // of the queries of the guards but SharedFlows
-	sharedErr error            // of SharedFlows
-	known     float64          // the answer to KnownPeerShare
-	knownErr  error
-	asked     int   // calls of KnownPeerShare
-	err       error // of every query
-	queries   int
+	services   map[int64][]flow.ServiceWindow
+	pairs      map[int64][]flow.PairWindow
+	hosts      map[int64][]flow.HostWindow
+	flows      []memFlow        // of the ports that peers are asked for
+	seen       []memSeen        // what the guards look at
+	spoofs     []flow.SpoofStat // the answer to SpoofStats
+	peersErr   error            // of Peers
+	guardErr   error            // of the queries of the guards but SharedFlows
+	sharedErr  error            // of SharedFlows
+	known      float64          // the answer to KnownPeerShare
+	knownErr   error
+	usual      flow.Usual // the answer to Usual
+	usualAsked int
+	asked      int   // calls of KnownPeerShare
+	err        error // of every query
+	queries    int
 }
 
 func newMemWindows() *memWindows {

@@ -69,3 +69,9 @@ type PrefixStat struct {
 	Remotes                         uint64 // distinct addresses that packets went to
 	Rate                            float64
 }
+
+// Usual is how many distinct remotes a tenant sends to in one step of time.
+type Usual struct {
+	P99   uint64 // over the steps in which it sent at all
+	Steps uint64 // their number
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -182,4 +183,23 @@ func (s *Store) TopPrefixes(ctx context.Context, r flow.Range, tenants []netip.A
 			}
 			return err
 		})
+}
+
+var usualSQL = `SELECT toUInt64(quantileExact(0.99)(u)), count() FROM (
+	SELECT intDiv(toUnixTimestamp(toDateTime(time)), {step:UInt32}) AS s, uniqExact(` + destination + `) AS u FROM flows
+	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND svc_port = {port:UInt16} AND role = {role:UInt8}
+		AND dir = 1 AND NOT bogon AND NOT spoofed AND ` + inTimeRange + `
+	GROUP BY s)`
+
+// Usual says to how many distinct remotes a tenant sends on one service port in
+// a step of q.Range, from the stored flow rows: the 99th percentile over the
+// steps in which it sent at all, and the number of those.
+func (s *Store) Usual(ctx context.Context, q flow.PeerQuery, step time.Duration) (flow.Usual, error) {
+	l, err := query(ctx, s, "usual remotes", usualSQL, nanoArgs(q.Range, namedAddr("tenant", q.Tenant), named("proto", q.IPProto),
+		named("port", q.SvcPort), named("role", uint8(q.Role)), named("step", max(int64(step/time.Second), 1))),
+		func(rows driver.Rows, v *flow.Usual) error { return rows.Scan(&v.P99, &v.Steps) })
+	if err != nil || len(l) == 0 || l[0].Steps == 0 {
+		return flow.Usual{}, err
+	}
+	return l[0], nil
 }

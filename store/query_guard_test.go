@@ -223,3 +223,32 @@ func TestOneWayAndTopPrefixes(t *testing.T) {
 		t.Errorf("networks: %v (-want +got):\n%s", err, d)
 	}
 }
+
+func TestUsual(t *testing.T) {
+	b := &flow.Batch{}
+	tenant := netip.MustParseAddr("198.18.0.1")
+	for step := range 100 { // one remote in the first step, two in the second, …
+		for i := range step + 1 {
+			at := epoch.Add(time.Duration(step)*300*time.Second + time.Duration(i)*time.Second).UnixNano()
+			f := flow.FlowRow{Time: at, Start: at, End: at, Exporter: routerA, Tenant: tenant, Host: tenant, Remote: netip.AddrFrom4([4]byte{11, 0, 0, byte(i)}),
+				SvcPort: 25, IPProto: 6, Dir: flow.Out, Role: flow.RoleClient, Packets: 1, Rate: 1}
+			b.Flows = append(b.Flows, f, f)
+			f.SvcPort, f.Remote = 587, netip.AddrFrom4([4]byte{12, 0, 0, byte(i)})
+			b.Flows = append(b.Flows, f)
+		}
+	}
+	s := guarded(t, b)
+	q := flow.PeerQuery{Tenant: tenant, IPProto: 6, Role: flow.RoleClient, SvcPort: 25, Range: flow.Range{From: epoch, To: epoch.Add(100 * 300 * time.Second)}}
+	got, err := s.Usual(within(t, 30*time.Second), q, 300*time.Second)
+	if err != nil || got.Steps != 100 || got.P99 < 99 || got.P99 > 100 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	q.Range.To = epoch.Add(10 * 300 * time.Second)
+	if got, err := s.Usual(within(t, 30*time.Second), q, 300*time.Second); err != nil || got != (flow.Usual{P99: 10, Steps: 10}) {
+		t.Errorf("ten steps: %+v, %v", got, err)
+	}
+	q.SvcPort = 26
+	if got, err := s.Usual(within(t, 30*time.Second), q, 300*time.Second); err != nil || got != (flow.Usual{}) {
+		t.Errorf("of nothing: %+v, %v", got, err)
+	}
+}
