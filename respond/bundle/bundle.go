@@ -44,8 +44,10 @@ type Input struct {
 	Truncated bool // more rows matched than were given
 	// Series is the tenant's traffic before and after the act, in steps of Step;
 	// without it, the picture is drawn from Flows.
+	// What it leaves out within Shown was nothing.
 	Series    []flow.SeriesPoint
 	Step      time.Duration
+	Shown     flow.Range            // zero: from the first point or row to a minute after the act
 	Exporters []flow.ExporterHealth // all; those that saw the tenant are kept
 	Reporter  Reporter              // of XARF; zero: no report is made
 	Version   string                // of flowcordon

@@ -320,12 +320,11 @@ func TestPictures(t *testing.T) {
 	series := scanned()
 	series.Step = 10 * time.Second
 	for i := range 30 {
-		p := flow.SeriesPoint{Time: begin.Add(time.Duration(i-10) * series.Step)}
-		if i < 16 {
-			p.EstOutPackets = 123_456
+		if i < 16 { // the store leaves out steps in which nothing was seen
+			series.Series = append(series.Series, flow.SeriesPoint{Time: begin.Add(time.Duration(i-10) * series.Step), EstOutPackets: 123_456})
 		}
-		series.Series = append(series.Series, p)
 	}
+	series.Shown = flow.Range{From: begin.Add(-100 * time.Second), To: begin.Add(200 * time.Second)}
 	many := scanned()
 	for i := range 60_000 {
 		many.Flows = append(many.Flows, packet(begin.Add(time.Duration(i)*time.Minute), netip.AddrFrom4([4]byte{33, byte(i >> 16), byte(i >> 8), byte(i)}), 22, flow.ProtoTCP, flow.ClassSYN))
@@ -350,8 +349,12 @@ func TestPictures(t *testing.T) {
 	if !strings.Contains(text, ">cut 06:53:02</text>") || tree(t, text)["rect"] < 7 {
 		t.Errorf("the cut is not marked, or nothing is drawn before it:\n%s", text)
 	}
-	if text := packetsSVG(series); strings.Count(text, `class="v"`) != 16 || !strings.Contains(text, "highest 12.3k/s") || !strings.Contains(text, "cut") {
+	if text := packetsSVG(series); strings.Count(text, `class="v"`) != 16 || !strings.Contains(text, "highest 12.3k/s") || !strings.Contains(text, "cut") || !strings.Contains(text, ">06:55:00<") {
 		t.Errorf("before and after:\n%s", text)
+	}
+	series.Shown = flow.Range{}
+	if points, step, _ := drawn(series); len(points) != 6+16+7 || step != 10*time.Second || points[5].v != 0 || points[6].v == 0 || points[21].v == 0 || points[22].v != 0 {
+		t.Errorf("%d points of %s: want a minute before, and until a minute after the act", len(points), step)
 	}
 	in := scanned()
 	in.Incident.Action.Measure = flow.Measure{Kind: flow.MeasureBlockPort}
@@ -360,6 +363,9 @@ func TestPictures(t *testing.T) {
 		t.Errorf("marks or dots are missing:\n%s", text[:3000])
 	}
 }
+
+// drawn is series, which a variable of the test above hides.
+func drawn(in Input) ([]point, time.Duration, string) { return series(in) }
 
 func TestRound(t *testing.T) {
 	for in, want := range map[float64]float64{0: 1, -1: 1, 0.3: 0.5, 1: 1, 1.1: 2, 4.9: 5, 5.1: 10, 12_345: 20_000, 1e9: 1e9} {

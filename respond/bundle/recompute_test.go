@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 
 // database is a store with rows of ours and of a neighbour, and a connection
 // that asks it what people would.
-func database(t *testing.T, b flow.Batch) driver.Conn {
+func database(t *testing.T, b flow.Batch) (driver.Conn, *store.Store) {
 	t.Helper()
 	cfg := storetest.Config(t)
 	s, _ := storetest.Start(t, cfg, store.Deps{})
@@ -47,7 +47,7 @@ func database(t *testing.T, b flow.Batch) driver.Conn {
 			t.Fatal(err)
 		}
 		if n == uint64(len(b.Flows)) && m == uint64(len(b.Pairs)) {
-			return conn
+			return conn, s
 		}
 		select {
 		case <-ctx.Done():
@@ -141,7 +141,7 @@ func TestRecomputed(t *testing.T) {
 		scan.Tenant, pair.Tenant, host.Tenant = neighbor, neighbor, neighbor
 		b.Services, b.Pairs, b.Hosts = append(b.Services, scan), append(b.Pairs, pair), append(b.Hosts, host)
 	}
-	conn := database(t, b)
+	conn, s := database(t, b)
 	in.Incident.Findings = append(in.Incident.Findings,
 		flow.Finding{Rule: flow.RulePacketFlood, SamplingRate: 1000, From: begin, To: begin.Add(time.Minute)},
 		flow.Finding{Rule: "x'; DROP TABLE flows; --\nDROP TABLE flows;", ConfigHash: "\nDROP TABLE flows;\n", Remote: netip.MustParseAddr("2608::1"), From: begin, To: begin.Add(time.Minute)},
@@ -167,6 +167,44 @@ func TestRecomputed(t *testing.T) {
 			}
 		}
 	}
+	collected(t, s)
+}
+
+// collected makes a bundle of what the store gives by itself.
+func collected(t *testing.T, s *store.Store) {
+	t.Helper()
+	inc := scanned().Incident
+	e := scanned().Evidence[0]
+	if err := s.SaveEvidence(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	inc.Evidence = []string{e.Incident}
+	in, err := Collect(t.Context(), s, inc, begin.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent uint64
+	for _, p := range in.Series {
+		sent += p.EstOutPackets
+	}
+	if len(in.Flows) != 900 || in.Truncated || len(in.Evidence) != 1 || len(in.Evidence[0].Logs) != 2 || sent != 900_000 {
+		t.Errorf("%d rows, truncated %t, %d stages, %d packets in the series", len(in.Flows), in.Truncated, len(in.Evidence), sent)
+	}
+	if in.Shown.From.After(begin.Add(-around)) || in.Shown.To.Before(inc.Action.Done.Add(around)) || in.Step != defaultStep {
+		t.Errorf("shown %v by %s", in.Shown, in.Step)
+	}
+	text := packetsSVG(in)
+	if !strings.Contains(text, "cut 06:53:02") || strings.Count(text, `class="v"`) != 6 {
+		t.Errorf("the picture:\n%s", text)
+	}
+	now := begin.Add(30 * time.Second)
+	if in, err = Collect(t.Context(), s, inc, now); err != nil || in.Shown.To.After(now) || len(in.Flows) != 450 {
+		t.Errorf("looked into the future: %v, %v, %d rows", err, in.Shown, len(in.Flows))
+	}
+	inc.Evidence = []string{"FC-NONE"}
+	if _, err := Collect(t.Context(), s, inc, begin); err == nil {
+		t.Error("evidence that is not there was passed over")
+	}
 }
 
 // A sample of the destinations gives an estimate of their number.
@@ -183,7 +221,8 @@ func TestRecomputedSample(t *testing.T) {
 	b.Pairs = []flow.PairWindow{{Key: w.Key, Remote: neighbor}}
 	in := scanned()
 	in.Incident.Findings = in.Incident.Findings[:1]
-	if got := answers(t, database(t, b), recompute(in)); got[0]["distinct_remotes"] != "4004" {
+	conn, _ := database(t, b)
+	if got := answers(t, conn, recompute(in)); got[0]["distinct_remotes"] != "4004" {
 		t.Errorf("%v, want 4 times 1001", got[0])
 	}
 }

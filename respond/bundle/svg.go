@@ -189,42 +189,50 @@ func highest(points []point) (most float64) {
 
 // series is what is drawn: the tenant's own series, or the sum of the rows.
 func series(in Input) (points []point, step time.Duration, source string) {
+	type sample struct {
+		ns int64
+		v  float64 // packets
+	}
+	var samples []sample
 	if len(in.Series) > 0 && in.Step > 0 {
+		step, source = in.Step, "All that the server sent, estimated from samples"
 		for _, p := range in.Series {
-			points = append(points, point{p.Time, float64(p.EstOutPackets) / in.Step.Seconds()})
+			samples = append(samples, sample{p.Time.UnixNano(), float64(p.EstOutPackets)})
 		}
-		slices.SortStableFunc(points, func(a, b point) int { return a.at.Compare(b.at) })
-		return points[max(0, len(points)-maxPoints):], in.Step, "All that the server sent, estimated from samples"
-	}
-	step = defaultStep
-	sums := map[int64]float64{}
-	first, last := int64(math.MaxInt64), int64(math.MinInt64)
-	for _, r := range in.Flows {
-		if r.Dir == flow.Out {
-			k := r.Time / int64(step)
-			first, last = min(first, k), max(last, k)
+	} else {
+		step, source = defaultStep, "The flow rows behind the findings, scaled by their sampling rates"
+		for _, r := range in.Flows {
+			if r.Dir == flow.Out {
+				samples = append(samples, sample{r.Time, float64(r.Packets) * float64(max(r.Rate, 1))})
+			}
 		}
 	}
-	if first > last {
+	if len(samples) == 0 {
 		return nil, step, ""
 	}
-	if a := in.Incident.Action; a != nil && !a.Done.IsZero() { // what nothing was seen of is shown as nothing
-		last = max(last, min(a.Done.Add(marginBehind).UnixNano()/int64(step), last+360))
+	from, to := samples[0].ns, samples[0].ns
+	for _, s := range samples {
+		from, to = min(from, s.ns), max(to, s.ns)
 	}
-	first -= int64(marginBefore / step)
-	if last-first > maxPoints {
-		step *= time.Duration((last-first)/maxPoints + 1)
-		first, last = first*int64(defaultStep)/int64(step), last*int64(defaultStep)/int64(step)
-	}
-	for _, r := range in.Flows {
-		if r.Dir == flow.Out {
-			sums[r.Time/int64(step)] += float64(r.Packets) * float64(max(r.Rate, 1))
+	if in.Shown.From.Before(in.Shown.To) {
+		from, to = in.Shown.From.UnixNano(), in.Shown.To.UnixNano()-1
+	} else {
+		from -= int64(marginBefore)
+		if a := in.Incident.Action; a != nil && !a.Done.IsZero() { // what nothing was seen of is shown as nothing
+			to = max(to, min(a.Done.Add(marginBehind).UnixNano(), to+int64(time.Hour)))
 		}
 	}
-	for k := first; k <= last; k++ {
+	if n := (to - from) / int64(step); n > maxPoints {
+		step *= time.Duration(n/maxPoints + 1)
+	}
+	sums := map[int64]float64{}
+	for _, s := range samples {
+		sums[s.ns/int64(step)] += s.v
+	}
+	for k := from / int64(step); k <= to/int64(step); k++ {
 		points = append(points, point{time.Unix(0, k*int64(step)).UTC(), sums[k] / step.Seconds()})
 	}
-	return points, step, "The flow rows behind the findings, scaled by their sampling rates"
+	return points, step, source
 }
 
 // destinationsSVG is a dot for each outgoing row: time across, and upwards the

@@ -149,11 +149,16 @@ type rooms struct {
 	logs *observer.ObservedLogs
 }
 
-func open(t *testing.T) *rooms {
-	t.Helper()
-	w, err := notice.New(notice.Config{Company: "Example", Details: func(flow.Notice) notice.Details {
+// texts are tried out when they are read, which takes a while: once is enough.
+var texts = sync.OnceValues(func() (*notice.Writer, error) {
+	return notice.New(notice.Config{Company: "Example", Details: func(flow.Notice) notice.Details {
 		return notice.Details{Link: "https://abuse.example.net/case/the-customers-link"}
 	}})
+})
+
+func open(t *testing.T) *rooms {
+	t.Helper()
+	w, err := texts()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/mail"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,9 +21,12 @@ import (
 	"github.com/flowcordon/flowcordon/respond/notice"
 )
 
+// written are texts that were tried out once.
+var written = sync.OnceValues(func() (*notice.Writer, error) { return notice.New(notice.Config{Company: "Example Hosting"}) })
+
 func texts(t *testing.T) *notice.Writer {
 	t.Helper()
-	w, err := notice.New(notice.Config{Company: "Example Hosting"})
+	w, err := written()
 	if err != nil {
 		t.Fatal(err)
 	}

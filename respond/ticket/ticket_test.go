@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,9 +68,12 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusCreated)
 }
 
+// written are texts that were tried out once.
+var written = sync.OnceValues(func() (*notice.Writer, error) { return notice.New(notice.Config{}) })
+
 func setup(t *testing.T, key []byte, now func() time.Time) (*Ticket, *desk, *httptest.Server) {
 	t.Helper()
-	w, err := notice.New(notice.Config{})
+	w, err := written()
 	if err != nil {
 		t.Fatal(err)
 	}
