@@ -53,6 +53,22 @@ func (a *Adapter) status(v *view, h held, all bool) (flow.NICStatus, []Peer, err
 	return st, with, err
 }
 
+// locate is the source that a NIC's address stands for, with what is held
+// against it: also what was announced when v6_length was another. The error is
+// of the configuration as it is; what is held may be given back in spite of it.
+func (a *Adapter) locate(nic flow.NIC) (netip.Prefix, held, error) {
+	source, err := a.cfg.sourceOf(nic.IP)
+	if h, ok := a.marks[source]; ok {
+		return source, h, err
+	}
+	for p, h := range a.marks {
+		if nic.IP.IsValid() && h.NIC.IP.Unmap() == nic.IP.Unmap() {
+			return p, h, err
+		}
+	}
+	return source, held{}, err
+}
+
 // take puts a measure in force.
 func (a *Adapter) take(ctx context.Context, op string, nic flow.NIC, me flow.Measure, m flow.Mark) (flow.Receipt, error) {
 	if m.Incident == "" {
@@ -67,14 +83,16 @@ func (a *Adapter) take(ctx context.Context, op string, nic flow.NIC, me flow.Mea
 }
 
 func (a *Adapter) takeInTurn(ctx context.Context, nic flow.NIC, me flow.Measure, m flow.Mark) (flow.Receipt, error) {
-	source, err := a.cfg.sourceOf(nic.IP)
+	source, h, err := a.locate(nic)
 	if err != nil {
 		return flow.Receipt{}, err
 	}
 	if _, err := a.cfg.rulesOf(source, me); err != nil {
 		return flow.Receipt{}, err
 	}
-	h := a.marks[source]
+	if err := a.cfg.guard(source); err != nil {
+		return flow.Receipt{}, err
+	}
 	if old, ok := h.measure(me.Kind); ok {
 		if old.Mark.Incident != m.Incident {
 			return flow.Receipt{}, fail(flow.ErrConflict, "%s already carries %s for incident %s by %s",
@@ -199,9 +217,8 @@ func (a *Adapter) giveBack(ctx context.Context, op string, nic flow.NIC, kind fl
 		return a.refuse(op, fail(flow.ErrDenied, "the mark names no incident"))
 	}
 	given, err := do(ctx, a, op, func(ctx context.Context) (bool, error) {
-		source, err := a.cfg.sourceOf(nic.IP)
-		h, marked := a.marks[source]
-		if err != nil && !marked { // what was announced once may be taken back whatever is configured now
+		source, h, err := a.locate(nic)
+		if err != nil && len(h.Measures) == 0 {
 			return false, err
 		}
 		old, ok := h.measure(kind)

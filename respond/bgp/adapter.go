@@ -87,15 +87,15 @@ func (a *Adapter) Measures() []flow.MeasureKind {
 // come back with a session, so Config is down as soon as the mark says so.
 func (a *Adapter) Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, error) {
 	return do(ctx, a, "status", func(ctx context.Context) (flow.NICStatus, error) {
-		source, err := a.cfg.sourceOf(nic.IP)
-		if err != nil {
+		_, h, err := a.locate(nic)
+		if err != nil && len(h.Measures) == 0 {
 			return flow.NICStatus{}, err
 		}
 		v, err := a.speaker.view(ctx)
 		if err != nil {
 			return flow.NICStatus{}, err
 		}
-		st, _, err := a.status(v, a.marks[source], false)
+		st, _, err := a.status(v, h, false)
 		return st, err
 	})
 }

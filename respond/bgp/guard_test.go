@@ -164,6 +164,39 @@ func TestMarksOfAnotherConfiguration(t *testing.T) {
 	}
 }
 
+// A tenant's prefix of another length than is configured now is still found,
+// kept and given back.
+func TestV6LengthChanges(t *testing.T) {
+	b := startBird(t, "", "")
+	cfg := config(t, b.peer())
+	n := run(t, cfg)
+	m := suspendertest.Mark("inc-1")
+	n.cut(t, nic6, m)
+	n.stop()
+	for _, bits := range []int{56, 80} { // wider and narrower than the mark's 64
+		cfg.V6Length = bits
+		n = run(t, cfg)
+		st, err := n.Status(t.Context(), nic6)
+		if err != nil || st.Mark == nil || st.Cut() != (bits <= 64) {
+			t.Errorf("/%d: Status = %+v, %v; want the mark, in force unless it is wider than a tenant", bits, st, err)
+		}
+		if _, err := n.Cut(t.Context(), nic6, suspendertest.Mark("inc-2")); suspendertest.Class(err) == "" {
+			t.Errorf("/%d: cut for another incident", bits)
+		}
+		if bits == 80 {
+			_, err := n.Cut(t.Context(), nic6, m)
+			wantClass(t, err, flow.ErrDenied, "wider than one tenant")
+			if err := n.Restore(t.Context(), nic6, m, flow.Receipt{}); err != nil {
+				t.Error(err)
+			}
+			if all, err := n.Marked(t.Context()); err != nil || len(all) != 0 {
+				t.Errorf("after Restore: %+v, %v", all, err)
+			}
+		}
+		n.stop()
+	}
+}
+
 // alone is a speaker whose only router does not exist.
 func alone(t *testing.T) Config {
 	return config(t, Peer{Address: netip.MustParseAddr("127.71.0.9"), Port: 9, AS: 64512, Local: ours})

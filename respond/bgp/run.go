@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -115,7 +117,8 @@ func (a *Adapter) revive(ctx context.Context) {
 // announceAll puts every mark in force that still may be.
 func (a *Adapter) announceAll() {
 	refused := 0
-	for source, h := range a.marks {
+	for _, source := range slices.SortedFunc(maps.Keys(a.marks), netip.Prefix.Compare) {
+		h := a.marks[source]
 		want, err := h.rules(a.cfg)
 		if err == nil {
 			err = a.cfg.guard(source)
