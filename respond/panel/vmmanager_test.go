@@ -22,6 +22,7 @@ type vmmanager struct {
 	rules           []map[string]any
 	out             int
 	failTask, stale bool
+	deny            bool // a role without rights
 }
 
 var resource = regexp.MustCompile(`^/vm/v3/host/(\d+)/resource$`)
@@ -62,6 +63,8 @@ func (v *vmmanager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case v.deny:
+		refuse(403, 3003, "Access denied")
 	case r.URL.Path == "/vm/v3/host" && r.FormValue("where") == "(id EQ 100)":
 		answer(200, map[string]any{"last_notify": 7, "list": []any{map[string]any{
 			"id": 100, "name": "vds-1001", "state": "active", "firewall_rules": v.rules, "net_out_mbitps": v.out,
@@ -245,13 +248,22 @@ func TestVMmanagerFaults(t *testing.T) {
 			t.Errorf("%d logins, want 2", v.logins)
 		}
 	})
+	t.Run("a role without rights", func(t *testing.T) {
+		v, a, _ := newVMmanager(t)
+		v.deny = true
+		_, err := a.Status(t.Context(), nic)
+		wantClass(t, "Status", err, flow.ErrDenied)
+		if v.logins != 2 {
+			t.Errorf("%d logins, want 2: once at first, once in case the session had ended", v.logins)
+		}
+	})
 	t.Run("a wrong password", func(t *testing.T) {
 		v, _, cfg := newVMmanager(t)
 		cfg.Secret = "wrong"
 		_, err := NewVMmanager(cfg, Deps{}).Status(t.Context(), nic)
 		wantClass(t, "Status", err, flow.ErrDenied)
-		if v.logins > 2 {
-			t.Errorf("%d logins: an account could be locked", v.logins)
+		if v.logins != 1 {
+			t.Errorf("%d logins, want 1: an account could be locked", v.logins)
 		}
 	})
 	t.Run("a task that fails", func(t *testing.T) {

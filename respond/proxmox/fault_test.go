@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"crypto/tls"
 	"encoding/pem"
 	"net"
 	"net/http"
@@ -394,5 +395,35 @@ func TestStrangeAnswers(t *testing.T) {
 			_, err := a.Status(t.Context(), vmNIC)
 			wantClass(t, "Status", err, c.want)
 		})
+	}
+}
+
+// A call that was sent may have acted: it does not go to another node too.
+func TestSentOnlyOnce(t *testing.T) {
+	s := pvetest.Start(t)
+	sent := 0
+	first := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isConfigWrite(r.Method, r.URL.Path) {
+			s.ServeHTTP(w, r)
+			return
+		}
+		sent++
+		s.ServeHTTP(httptest.NewRecorder(), r)
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if tc, ok := conn.(*tls.Conn).NetConn().(*net.TCPConn); ok {
+			_ = tc.SetLinger(0) // a reset, as of a node that goes down
+		}
+		_ = conn.(*tls.Conn).NetConn().Close()
+	}))
+	defer first.Close()
+	a := adapter(t, s, func(c *Config) { c.URLs = []string{first.URL, s.URL()} })
+	_, err := a.Cut(t.Context(), vmNIC, suspendertest.Mark("inc-1"))
+	wantClass(t, "Cut", err, flow.ErrTransient)
+	if sent != 1 || len(s.Calls) != 1 {
+		t.Errorf("sent %d times, carried out %q; want once", sent, s.Calls)
 	}
 }
