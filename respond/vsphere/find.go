@@ -101,20 +101,26 @@ func (a *Adapter) find(ctx context.Context, s *session, nic flow.NIC, act bool) 
 		}
 		e, mac, err := pick(all, nic)
 		if err == nil {
-			var t *target
-			if t, err = load(ctx, s, e.ref, mac); err == nil && t != nil {
+			t, err := load(ctx, s, e.ref, mac)
+			if err == nil && t != nil {
 				a.seen(e.ref, nic.VDS)
 				return t, nil
 			}
 			if err != nil && !gone(err) {
 				return nil, err
 			}
-			err = fail(flow.ErrNotFound, "%s lost the NIC %s or was deleted", e.name, mac)
+			if fresh {
+				return nil, fail(flow.ErrNotFound, "%s lost the NIC %s or was deleted", e.name, mac)
+			}
+			maxAge = 0 // the list is proven wrong
+			continue
 		}
-		if fresh {
+		// The list may be what is wrong, but a hundred NICs that are gone for
+		// good must not have it read a hundred times.
+		if fresh || maxAge <= maxAgeAct {
 			return nil, err
 		}
-		maxAge = 0 // the list may be what is wrong
+		maxAge = maxAgeAct
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/respond/suspendertest"
@@ -89,4 +90,29 @@ func FuzzMark(f *testing.F) {
 			t.Errorf("%+v became %+v, %v", m, again, err)
 		}
 	})
+}
+
+// A hundred NICs that are gone for good are looked for each minute: the vCenter
+// must not list all its machines for each.
+func TestMissesShareAList(t *testing.T) {
+	v := newVCenter(t)
+	a := v.adapter()
+	a.machines.at = time.Now() // as if listed a moment ago, with nothing in it
+	for range 20 {
+		_, err := a.Status(t.Context(), flow.NIC{VDS: "gone", MAC: "00:50:56:00:00:99"})
+		wantClass(t, "Status", err, flow.ErrNotFound)
+		a.machines.mu.Lock()
+		if a.machines.at.Before(time.Now().Add(-maxAgeAct / 2)) {
+			a.machines.at = time.Now() // a slow machine is no reason to list
+		}
+		a.machines.mu.Unlock()
+	}
+	if n := v.called("RetrievePropertiesEx"); n != 0 {
+		t.Errorf("%d reads for 20 misses within seconds, want none", n)
+	}
+	a.machines.at = time.Now().Add(-maxAgeAct - time.Second)
+	nic := v.nic(v.vm(0))
+	if mustStatus(t, a, nic); a.machines.at.Before(time.Now().Add(-maxAgeAct)) {
+		t.Error("a miss in an old list did not list anew")
+	}
 }
