@@ -170,7 +170,7 @@ func (ev *evidence) seen(r flow.Range) (packets uint64, rate uint32, ok bool) {
 // collected tells whether anything of anybody was collected at the claim's
 // time; asked in the store at most maxFleet times for one complaint.
 func (r *run) collected(ctx context.Context, c *claim) (presence, error) {
-	key := c.from.Truncate(5 * time.Minute).Unix()
+	key := c.from.Truncate(time.Minute).Unix()
 	if p, ok := r.fleet[key]; ok || len(r.fleet) == maxFleet {
 		return p, nil
 	}

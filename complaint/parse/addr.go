@@ -93,20 +93,11 @@ func isWord(c byte) bool { return isDigit(c) || isLetter(c) || c == '_' }
 // addrAt reads an address at i; n is 0 where there is none.
 func addrAt(s string, i int) (f found, n int) {
 	f.from = i
-	if m := masked.FindStringSubmatch(s[i:min(len(s), i+24)]); m != nil {
-		n = len(m[0])
-		if i+n < len(s) && (isWord(s[i+n]) || s[i+n] == '*') {
-			return f, 0
+	near := s[i:min(len(s), i+24)]
+	if strings.ContainsAny(near, "xXyYzZ*") {
+		if m := masked.FindStringSubmatch(near); m != nil {
+			return f.hide(s, i, m)
 		}
-		f.hidden = true
-		if m[1] != "" {
-			if a, err := netip.ParseAddr(m[1] + "." + m[2] + "." + m[3] + ".0"); err == nil {
-				f.Prefix = netip.PrefixFrom(a, 24)
-			}
-		}
-		f.addrTo = i + n
-		f.port(s)
-		return f, n
 	}
 	j := i
 	colons, dots := 0, 0
@@ -131,6 +122,23 @@ func addrAt(s string, i int) (f found, n int) {
 	if n = f.v4(s, i); n > 0 {
 		f.port(s)
 	}
+	return f, n
+}
+
+// hide takes an address whose last part, or all of it, the reporter masked.
+func (f found) hide(s string, i int, m []string) (found, int) {
+	n := len(m[0])
+	if i+n < len(s) && (isWord(s[i+n]) || s[i+n] == '*') {
+		return f, 0
+	}
+	f.hidden = true
+	if m[1] != "" {
+		if a, err := netip.ParseAddr(m[1] + "." + m[2] + "." + m[3] + ".0"); err == nil {
+			f.Prefix = netip.PrefixFrom(a, 24)
+		}
+	}
+	f.addrTo = i + n
+	f.port(s)
 	return f, n
 }
 

@@ -116,7 +116,17 @@ func protoIn(s string) uint8 {
 
 var countWord = regexp.MustCompile(`(?i)\b(\d{1,9}) (?:packets?\b|pkts?\b|times\b|hits?\b|attempts?\b|failures?\b|tries\b|connections?\b|in the last\b)|\b(?:count|hits|packets|attempts)[=:] ?(\d{1,9})\b`)
 
+// countHints are parts of countWord's words: most lines have none.
+var countHints = []string{"acket", "pkt", "time", "hit", "ttempt", "ailure", "tries", "onnection", "in the last", "ount"}
+
 func countIn(s string) uint64 {
+	hint := false
+	for _, w := range countHints {
+		hint = hint || strings.Contains(s, w)
+	}
+	if !hint {
+		return 0
+	}
 	if m := countWord.FindStringSubmatch(s); m != nil {
 		return countOf(m[1] + m[2])
 	}

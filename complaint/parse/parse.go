@@ -75,6 +75,9 @@ func (r *reader) open() {
 		if err := r.mail([]byte(text), 0, ""); err != nil {
 			r.note("the mail's structure is broken (" + clip(err.Error(), 120) + "); it was read as plain text")
 			r.add(piece{name: "text", typ: "text/plain", text: text})
+		} else if len(r.c.Parts) == 0 {
+			r.note("the mail has no part that can be read; it was read as plain text")
+			r.add(piece{name: "text", typ: "text/plain", text: text})
 		}
 	default:
 		r.add(piece{name: "text", typ: "text/plain", text: text})

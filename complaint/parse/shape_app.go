@@ -10,6 +10,9 @@ var f2bLine = regexp.MustCompile(`fail2ban\.(?:filter|actions?|observer)\s*\[\d+
 
 // fail2ban reads fail2ban.log: what it found, and whom it banned for it.
 func (l *line) fail2ban() outcome {
+	if !l.has("fail2ban.") {
+		return outcome{}
+	}
 	m := f2bLine.FindStringSubmatchIndex(l.text)
 	if m == nil {
 		return outcome{}
@@ -43,6 +46,9 @@ var (
 // accessLog reads the common and combined forms of Apache and nginx, with the
 // virtual host before it or not.
 func (l *line) accessLog() outcome {
+	if !l.has(" [") || !l.stamp.ok() || l.stamp.from == 0 {
+		return outcome{}
+	}
 	m := accessLine.FindStringSubmatch(l.text)
 	if m == nil {
 		if s := accessStart.FindStringSubmatch(l.text); s != nil {
@@ -75,24 +81,27 @@ func (l *line) accessLog() outcome {
 var services = []struct {
 	shape Shape
 	what  What
+	// words of which one is in every line that re matches: looking for them is
+	// far cheaper.
+	words []string
 	re    *regexp.Regexp
 	proto uint8
 	ports string // words for usualPorts; empty: those of the line
 }{
-	{ShapeLFD, WhatBan, regexp.MustCompile(`\blfd(?:\[\d+\])?:|\*Port Scan\* detected|\(CT\) IP `), 6, ""},
-	{ShapeSSHD, WhatLogin, regexp.MustCompile(`\bsshd?(?:-session)?(?:\[\d+\])?: |pam_unix\(sshd|Failed (?:password|keyboard-interactive\S*|none|publickey) for |Invalid user \S* ?from |Did not receive identification string|kex_exchange_identification|dropbear\[`), 6, "ssh"},
-	{ShapeMail, WhatMail, regexp.MustCompile(`\bpostfix/|\bdovecot(?:\[\d+\])?: |\bexim\d?(?:\[\d+\])?: |\bsendmail\[|\bsm-mta\[|\bimapd?(?:-login)?(?:\[\d+\])?:|\bpop3d?(?:-login)?(?:\[\d+\])?:|SASL (?:LOGIN|PLAIN|CRAM-MD5|DIGEST-MD5)|\bH=\(?\S* ?\[|authenticator failed for|\bcourier`), 6, ""},
-	{ShapeErrorLog, WhatHTTP, regexp.MustCompile(`\[client [0-9a-fA-F.:\[\]]+|, client: [0-9a-fA-F.:]+|ModSecurity`), 6, "http"},
-	{ShapeFTP, WhatLogin, regexp.MustCompile(`\bproftpd(?:\[\d+\])?|\bvsftpd(?:\[\d+\])?|pure-ftpd|FAIL LOGIN: Client|FTP session`), 6, "ftp"},
-	{ShapeSIP, WhatLogin, regexp.MustCompile(`chan_sip|res_pjsip|\basterisk\b|Registration from '|SecurityEvent=`), 0, "sip"},
-	{ShapeDNS, WhatQuery, regexp.MustCompile(`\bnamed(?:\[\d+\])?:|\bclient (?:@0x[0-9a-f]+ )?[0-9a-fA-F.:]+#\d+|unbound\[`), 0, "dns"},
+	{ShapeLFD, WhatBan, []string{"lfd", "Port Scan", "(CT)"}, regexp.MustCompile(`\blfd(?:\[\d+\])?:|\*Port Scan\* detected|\(CT\) IP `), 6, ""},
+	{ShapeSSHD, WhatLogin, []string{"ssh", "Failed ", "Invalid user", "Did not receive", "kex_", "dropbear"}, regexp.MustCompile(`\bsshd?(?:-session)?(?:\[\d+\])?: |pam_unix\(sshd|Failed (?:password|keyboard-interactive\S*|none|publickey) for |Invalid user \S* ?from |Did not receive identification string|kex_exchange_identification|dropbear\[`), 6, "ssh"},
+	{ShapeMail, WhatMail, []string{"postfix", "dovecot", "exim", "sendmail", "sm-mta", "imap", "pop3", "SASL", "H=", "authenticator", "courier"}, regexp.MustCompile(`\bpostfix/|\bdovecot(?:\[\d+\])?: |\bexim\d?(?:\[\d+\])?: |\bsendmail\[|\bsm-mta\[|\bimapd?(?:-login)?(?:\[\d+\])?:|\bpop3d?(?:-login)?(?:\[\d+\])?:|SASL (?:LOGIN|PLAIN|CRAM-MD5|DIGEST-MD5)|\bH=\(?\S* ?\[|authenticator failed for|\bcourier`), 6, ""},
+	{ShapeErrorLog, WhatHTTP, []string{"client", "ModSecurity"}, regexp.MustCompile(`\[client [0-9a-fA-F.:\[\]]+|, client: [0-9a-fA-F.:]+|ModSecurity`), 6, "http"},
+	{ShapeFTP, WhatLogin, []string{"ftp", "FTP", "FAIL LOGIN"}, regexp.MustCompile(`\bproftpd(?:\[\d+\])?|\bvsftpd(?:\[\d+\])?|pure-ftpd|FAIL LOGIN: Client|FTP session`), 6, "ftp"},
+	{ShapeSIP, WhatLogin, []string{"chan_sip", "pjsip", "asterisk", "Registration", "SecurityEvent"}, regexp.MustCompile(`chan_sip|res_pjsip|\basterisk\b|Registration from '|SecurityEvent=`), 0, "sip"},
+	{ShapeDNS, WhatQuery, []string{"named", "client", "unbound"}, regexp.MustCompile(`\bnamed(?:\[\d+\])?:|\bclient (?:@0x[0-9a-f]+ )?[0-9a-fA-F.:]+#\d+|unbound\[`), 0, "dns"},
 }
 
 // service reads lines of daemons that log their clients: sshd, mail servers,
 // web servers' error logs, FTP, SIP, DNS, lfd.
 func (l *line) service() outcome {
 	for _, s := range services {
-		if !s.re.MatchString(l.text) {
+		if !l.has(s.words...) || !s.re.MatchString(l.text) {
 			continue
 		}
 		if !l.stamp.ok() || !l.stamp.hasTime {

@@ -120,6 +120,9 @@ var (
 
 // cisco reads what ASA and IOS say of denied packets.
 func (l *line) cisco() outcome {
+	if !l.has("%") {
+		return outcome{}
+	}
 	shape := ShapeASA
 	switch {
 	case asaTag.MatchString(l.text):

@@ -140,9 +140,20 @@ var statements = []*regexp.Regexp{
 
 var moscow = regexp.MustCompile(`(?i)московск|moscow time|brasilia time|hor[aá]rio de bras[ií]lia|mitteleurop`)
 
+// zoneHint reports whether a line has one of the words that the statements
+// need, in the cases that people write them in.
+func zoneHint(line string) bool {
+	for _, w := range []string{"ime", "IME", "tz", "TZ", "eit", "ремя", "ремен", "пояс", "ПОЯС", "orár", "orar", "hora", "Hora", "eure", "uso hor", "ona hor", "ate", "ATE", "og", "LOG", "осковск", "itteleurop", "rasilia", "rasília", "tamp"} {
+		if strings.Contains(line, w) {
+			return true
+		}
+	}
+	return false
+}
+
 // statement finds the sentence of a line that says which zone times are in.
 func statement(line string) zoneOf {
-	if len(line) > 400 {
+	if len(line) > 400 || !zoneHint(line) {
 		return zoneOf{}
 	}
 	for _, re := range statements {
