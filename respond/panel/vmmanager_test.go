@@ -271,6 +271,9 @@ func TestVMmanagerFaults(t *testing.T) {
 		v.failTask = true
 		_, err := a.Restrict(t.Context(), nic, ssh, m)
 		wantClass(t, "Restrict", err, flow.ErrTransient)
+		if !strings.Contains(err.Error(), "task 55 failed") {
+			t.Errorf("%v does not say that the task failed", err)
+		}
 		v.failTask = false
 		r := mustRestrict(t, a, ssh, m)
 		if err := a.Lift(t.Context(), nic, ssh.Kind, m, r); err != nil || len(v.rules) != 1 {

@@ -427,3 +427,35 @@ func TestSentOnlyOnce(t *testing.T) {
 		t.Errorf("sent %d times, carried out %q; want once", sent, s.Calls)
 	}
 }
+
+// Each call is some 10 to 50 ms of a real cluster, and all of an operation's
+// have to be done within its deadline.
+func TestCallsPerOperation(t *testing.T) {
+	s := pvetest.Start(t)
+	a, m := adapter(t, s), suspendertest.Mark("inc-1")
+	calls := 0
+	before(s, func(string, string) *pvetest.Fault { calls++; return nil })
+	var r, rb flow.Receipt
+	for _, op := range []struct {
+		name string
+		most int
+		do   func() error
+	}{
+		{"status", 4, func() error { _, err := a.Status(t.Context(), vmNIC); return err }},
+		{"cut", 8, func() (err error) { r, err = a.Cut(t.Context(), vmNIC, m); return err }},
+		{"repeated cut", 7, func() error { _, err := a.Cut(t.Context(), vmNIC, m); return err }},
+		{"restore", 4, func() error { return a.Restore(t.Context(), vmNIC, m, r) }},
+		{"block", 15, func() (err error) { rb, err = a.Restrict(t.Context(), vmNIC, ssh, m); return err }},
+		{"unblock", 6, func() error { return a.Lift(t.Context(), vmNIC, flow.MeasureBlockPort, m, rb) }},
+		{"list of two guests", 5, func() error { _, err := a.Marked(t.Context()); return err }},
+	} {
+		calls = 0
+		if err := op.do(); err != nil {
+			t.Fatalf("%s: %v", op.name, err)
+		}
+		if calls > op.most {
+			t.Errorf("%s takes %d calls, want at most %d", op.name, calls, op.most)
+		}
+		t.Logf("%s: %d calls", op.name, calls)
+	}
+}
