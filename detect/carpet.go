@@ -22,11 +22,16 @@ const (
 	// carpetFactor is how many times the rate of one remote a network must get for
 	// more than a notice: the 50,000/s of detection.md §4 for a tenant in all.
 	carpetFactor = 50. / 15
+	// carpetEvery is how often it is looked for: it is a query of its own.
+	carpetEvery = 10 * time.Second
 )
 
 // carpet judges what tenants sent by UDP to all ports of many addresses.
 func (t *tickState) carpet() error {
 	cfg := &t.d.loose.UDPFlood
+	if !due(carpetEvery*dueShare, t.prev, t.ts) {
+		return nil
+	}
 	for _, length := range t.dueLengths(flow.RuleUDPFlood, cfg.WindowsS) {
 		if length < minFloodPersist {
 			continue

@@ -249,21 +249,17 @@ func (t *tickState) service(rule serviceRule) error {
 		var fs []flow.Finding
 		open := map[serviceKey]*flow.ServiceStat{} // above notify: must persist
 		for i := range stats {
-			f, ok := rule.judge(&stats[i], r)
-			if ok && rule.peers != nil {
-				ok, err = t.askPeers(&rule, &f, &stats[i], r)
+			// By value: nearly all are nothing, and a pointer would put each on the heap.
+			found, ok := rule.judge(&stats[i], r)
+			if !ok {
+				continue
 			}
+			f, ok, err := t.serviceFinding(&rule, found, &stats[i], r)
 			if err != nil {
 				return err
 			}
 			if !ok {
 				continue
-			}
-			t.evidence(&f)
-			if f.Tier > flow.TierNotify && rule.heard {
-				if err := t.needsIncoming(&f, r, ownShare{}); err != nil {
-					return err
-				}
 			}
 			if f.Tier > flow.TierNotify {
 				open[serviceKey{f.Tenant, f.Port}] = &stats[i]
@@ -279,6 +275,23 @@ func (t *tickState) service(rule serviceRule) error {
 		}
 	}
 	return nil
+}
+
+// serviceFinding completes a finding by whom the tenant sent to and by the gates
+// of one finding, and reports whether it stands.
+func (t *tickState) serviceFinding(rule *serviceRule, f flow.Finding, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool, error) {
+	if rule.peers != nil {
+		if ok, err := t.askPeers(rule, &f, s, r); err != nil || !ok {
+			return f, false, err
+		}
+	}
+	t.evidence(&f)
+	if f.Tier > flow.TierNotify && rule.heard {
+		if err := t.needsIncoming(&f, r, ownShare{}); err != nil {
+			return f, false, err
+		}
+	}
+	return f, true, nil
 }
 
 // servesTwice takes those out of open for which the range can be cut so that
