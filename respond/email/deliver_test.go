@@ -5,7 +5,11 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"mime/quotedprintable"
 	"net"
+	"net/mail"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +155,54 @@ func TestTrial(t *testing.T) {
 	if len(got) != len(notice.CustomerKinds())+len(notice.Kinds)+1 { // and a digest
 		t.Errorf("%d were tried", len(got))
 	}
+}
+
+// A mail that the server finds too large goes without its logs, once, and says
+// so; nothing is lost for an attachment.
+func TestTooLarge(t *testing.T) {
+	srv := startExim(t, false) // takes 5 MB
+	var b book
+	m := recorded(t, Config{Server: srv.addr, TLS: TLSNone, From: "abuse@example.net"}, notice.Customer, &b)
+	n := notice.Example("suspended")
+	n.Evidence.Logs[0].Text = strings.Repeat("a line of a long log\n", 300_000)
+	if err := m.Notify(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	p := textOf(t, srv.delivered(t, "owner", 1)[0])
+	if strings.Contains(p, "attached") || !strings.Contains(p, "log files on request") || strings.Contains(p, "a line of a long log") {
+		t.Errorf("the mail:\n%s", p)
+	}
+	if len(b.got) != 1 || b.got[0].Error != "" || !strings.Contains(b.got[0].Response, "OK id=") {
+		t.Errorf("deliveries %+v", b.got)
+	}
+	for text, want := range map[string]bool{"552 message too big": true, "552 5.2.2 mailbox full": false, "554 5.3.4 too big": true, "550 no": false, "452 4.3.4 later": false} {
+		var code int
+		rest := ""
+		if _, err := fmt.Sscanf(text, "%d", &code); err != nil {
+			t.Fatal(err)
+		}
+		rest = text[4:]
+		if got := tooLarge(refusal{fmt.Errorf("the mail: %w", &textproto.Error{Code: code, Msg: rest})}); got != want {
+			t.Errorf("%s: %t", text, got)
+		}
+	}
+}
+
+// textOf is the text of a mail that has no attachments.
+func textOf(t *testing.T, raw string) string {
+	t.Helper()
+	m, err := mail.ReadMessage(strings.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind := m.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/plain") {
+		t.Errorf("content type %q", kind)
+	}
+	text, err := io.ReadAll(quotedprintable.NewReader(m.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // A server that throws the login back at us must not bring the password into

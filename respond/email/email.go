@@ -171,8 +171,14 @@ func (e *Error) Permanent() bool { return e.Perm }
 // Notify sends one notice. The Message-ID depends on the notice only, so that
 // a mail that is sent again after a crash is recognised as the same.
 func (m *Mailer) Notify(ctx context.Context, n flow.Notice) error {
-	msg, err := m.compose(n)
-	return m.deliver(ctx, msg, err, notice.Delivery{Notice: n.Key, Incident: n.Incident.ID, Kind: n.Kind, ID: m.messageID(n.Key)})
+	compose := func(logs bool) (*gomail.Msg, error) {
+		if n := n; !logs {
+			n.Evidence.Logs = nil // the text then says where they are
+			return m.compose(n)
+		}
+		return m.compose(n)
+	}
+	return m.deliver(ctx, compose, notice.Delivery{Notice: n.Key, Incident: n.Incident.ID, Kind: n.Kind, ID: m.messageID(n.Key)})
 }
 
 // NotifyDigest sends one mail about many notices, to staff.
@@ -180,27 +186,24 @@ func (m *Mailer) NotifyDigest(ctx context.Context, b notice.Batch) error {
 	if m.audience != notice.Staff {
 		return &Error{notice.ErrNoDigest, true}
 	}
-	msg, err := m.composeDigest(b)
-	return m.deliver(ctx, msg, err, notice.Delivery{Notice: b.Key, Kind: "digest", ID: m.messageID(b.Key)})
+	compose := func(bool) (*gomail.Msg, error) { return m.composeDigest(b) }
+	return m.deliver(ctx, compose, notice.Delivery{Notice: b.Key, Kind: "digest", ID: m.messageID(b.Key)})
 }
 
-// deliver sends what compose made, or could not make, and writes down what
-// became of it.
-func (m *Mailer) deliver(ctx context.Context, msg *gomail.Msg, cause error, d notice.Delivery) error {
+// deliver sends a mail and writes down what became of it. One that the server
+// finds too large goes without its logs: it must not be lost for them.
+func (m *Mailer) deliver(ctx context.Context, compose func(logs bool) (*gomail.Msg, error), d notice.Delivery) error {
 	d.Notifier, d.Server = m.Name(), m.cfg.Server
+	done, to, err := m.try(ctx, compose, true)
+	if tooLarge(err) {
+		m.log.Warn("the server finds the mail too large, it goes without its logs", zap.String("notice", d.Notice), zap.Error(err))
+		done, to, err = m.try(ctx, compose, false)
+	}
+	d.To, d.Refused, d.Response = to, done.refused, notice.Clip(done.response)
 	var out *Error
-	if cause != nil {
-		out = &Error{cause, true}
-	} else {
-		for _, a := range msg.GetTo() {
-			d.To = append(d.To, a.Address)
-		}
-		done, err := m.send(ctx, msg)
-		d.Refused, d.Response = done.refused, notice.Clip(done.response)
-		if err != nil {
-			var r refusal
-			out = &Error{m.veil(err), errors.As(err, &r)}
-		}
+	if err != nil {
+		var r refusal
+		out = &Error{m.veil(err), errors.As(err, &r)}
 	}
 	if d.At = m.now().UTC(); out != nil {
 		d.Error, d.Permanent = notice.Clip(out.Err.Error()), out.Perm
@@ -213,6 +216,20 @@ func (m *Mailer) deliver(ctx context.Context, msg *gomail.Msg, cause error, d no
 	}
 	m.log.Info("mail accepted", zap.String("notice", d.Notice), zap.String("to", string(m.audience)), zap.Strings("recipients", d.To))
 	return nil
+}
+
+// try composes and sends once. What cannot be composed never can.
+func (m *Mailer) try(ctx context.Context, compose func(logs bool) (*gomail.Msg, error), logs bool) (sent, []string, error) {
+	msg, err := compose(logs)
+	if err != nil {
+		return sent{}, nil, refusal{err}
+	}
+	var to []string
+	for _, a := range msg.GetTo() {
+		to = append(to, a.Address)
+	}
+	done, err := m.send(ctx, msg)
+	return done, to, err
 }
 
 func (m *Mailer) compose(n flow.Notice) (*gomail.Msg, error) {

@@ -65,6 +65,9 @@ func (m *Mailer) send(ctx context.Context, msg *gomail.Msg) (sent, error) {
 // refusal is a mail that the server refused for good.
 type refusal struct{ error }
 
+// Unwrap returns what the server said.
+func (r refusal) Unwrap() error { return r.error }
+
 // answer marks a 5yz reply to the mail or its addresses as final. Refused
 // logins and missing TLS come earlier and are not: they are errors of the
 // set-up, which an operator can put right while the notice waits.
@@ -75,6 +78,17 @@ func answer(err error) error {
 		return refusal{err}
 	}
 	return err
+}
+
+// tooLarge reports a mail that exceeds the server's limit: 552, or 554 and 5xx
+// with the enhanced code 5.3.4 (RFC 1870 §6.1, RFC 3463 §3.4). 552 is a full
+// mailbox as well (5.2.2), which another mail does not help.
+func tooLarge(err error) bool {
+	var te *textproto.Error
+	if !errors.As(err, &te) || te.Code < 500 {
+		return false
+	}
+	return strings.Contains(te.Msg, "5.3.4") || te.Code == 552 && !strings.Contains(te.Msg, "5.2.2")
 }
 
 // transfer is one mail transaction. The library's own would ask for SMTPUTF8
