@@ -96,6 +96,9 @@ func (c *Controller) actFailed(ctx context.Context, r record, a flow.Action, att
 	_ = c.store(ctx, func(t *txn) error { // only a context that ends makes it fail
 		r, _ := t.st.rec(id)
 		b := c.undone(r, a.Key)
+		if b != nil && current && !r.fallbackInForce(a.Taken()) && c.overdue(a, attempt) {
+			c.tellOverdue(t, r, a, text)
+		}
 		if b == nil || b.Attempts > attempt || b.Attempts == attempt && b.Error == text {
 			return nil
 		}
@@ -120,12 +123,29 @@ func (c *Controller) givesUp(r record, a flow.Action, attempt int, class flow.Er
 	case flow.ErrNotFound:
 		return a.Kind == kindRestore || attempt >= notFoundTries
 	}
-	// What was in force once is put in force again however long it takes, and
-	// while the fallback stands in, the hypervisor is asked on.
-	if a.Kind == kindSuspend && (!a.Again.IsZero() || r.fallbackInForce(a.Taken())) {
+	// A network is given back, and what was in force once is put in force again,
+	// however long it takes; while the fallback stands in, the hypervisor is
+	// asked on.
+	if a.Kind == kindRestore || !a.Again.IsZero() || r.fallbackInForce(a.Taken()) {
 		return false
 	}
+	return c.overdue(a, attempt)
+}
+
+// overdue reports whether an action has had the attempts or the time that one
+// may take without a human's knowledge.
+func (c *Controller) overdue(a flow.Action, attempt int) bool {
 	return attempt >= c.cfg.MaxAttempts || c.now().Sub(c.actSince(a)) >= c.cfg.MaxActTime
+}
+
+// tellOverdue stores, once, that an action that is not given up takes long.
+func (c *Controller) tellOverdue(t *txn, r record, a flow.Action, text string) {
+	if r.overdue == a.Key+a.Again.String() {
+		return
+	}
+	b := body{Key: a.Key, Error: text}
+	b.Notices = c.dues(t, r, noticeFailed, r.inc.State)
+	t.emit(newEvent(r.inc.ID, EventOverdue, actorController, ReasonOverdue, c.now(), b))
 }
 
 // actSince is when the attempts began that the bound in time is about: a

@@ -70,7 +70,7 @@ func apply(r record, ev flow.Event) (record, error) {
 			r.orphaned = map[string]bool{}
 		}
 		r.orphaned[b.Key] = true
-	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased, EventLifted, EventAgain:
+	case EventCalled, EventError, EventDone, EventVerified, EventUnverified, EventWaiting, EventFailed, EventReleased, EventLifted, EventAgain, EventOverdue:
 		applyAct(&r, ev, b, enter)
 	case EventEvidence:
 		r.evidence = b.Frozen
@@ -144,7 +144,7 @@ func applyIntent(r *record, ev flow.Event, b body, enter func(flow.State)) {
 	r.inc.Action, r.inc.Restore = &a, nil
 	r.inc.Refuse = r.inc.Refuse || b.Refuse
 	r.wantLogs, r.stepHeld = ev.Time, ""
-	if ev.Actor == actorController {
+	if r.autoAt = (time.Time{}); ev.Actor == actorController {
 		r.autoAt = ev.Time
 	}
 	enter(flow.StateSuspending)
@@ -181,6 +181,9 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 			act.Done, act.Verified, act.Attempts, act.Again = time.Time{}, time.Time{}, 0, ev.Time
 			enter(flow.StateSuspending)
 		}
+	case EventOverdue:
+		r.overdue = act.Key + act.Again.String()
+		r.inc.Reason = explain(Reason(ev.Reason), b)
 	case EventLifted:
 		act.Lifted, act.Error = ev.Time, ""
 	case EventDone:

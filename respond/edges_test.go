@@ -208,6 +208,31 @@ func TestInventoryChanges(t *testing.T) {
 	})
 }
 
+// A backup that lasts for hours keeps nobody cut for longer than itself: the
+// release is tried on, and staff are told once.
+func TestReleaseOutlastsALock(t *testing.T) {
+	play(t, enforce(), nil, func(s *stage) {
+		s.find(tenantA)
+		s.pass(time.Minute)
+		s.change(func(w *world) { w.restoreErr = func(int) error { return act(flow.ErrLocked, "VM is locked (backup)") } })
+		if err := s.c.Release(s.Context(), s.of(tenantA).ID, "anna", "fixed"); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(time.Hour)
+		s.stop()
+		s.start()
+		s.pass(2 * time.Hour)
+		inc := s.state(tenantA, flow.StateReleasing)
+		if n := len(s.w.mails("staff", noticeFailed)); n != 1 || !strings.Contains(inc.Reason, "backup") {
+			t.Errorf("%d mails, reason %q", n, inc.Reason)
+		}
+		s.change(func(w *world) { w.restoreErr = nil })
+		s.pass(3 * time.Minute)
+		s.state(tenantA, flow.StateReleased)
+		s.truth(tenantA)
+	})
+}
+
 // What was decided before a dry run began is not called either.
 func TestDryRunBegins(t *testing.T) {
 	play(t, enforce(), func(w *world) { w.cutErr = func(int) error { return act(flow.ErrLocked, "backup") } }, func(s *stage) {

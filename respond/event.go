@@ -36,6 +36,7 @@ const (
 	EventDescribed     = "dry_run"         // Calls that were not made
 	EventFrozen        = "acts_frozen"     // Rule, Count tenants
 	EventUnfrozen      = "acts_unfrozen"   // Rule
+	EventOverdue       = "action_overdue"  // not given up, and tried for longer than a human should not know of
 	EventStatement     = "statement"       // Key of the link, Statement of the customer
 	EventReminded      = "reminded"        // the customer owes an answer
 	EventEscalated     = "escalated"       // nobody answered in time: staff decide

@@ -54,6 +54,7 @@ var sentences = map[Reason]string{
 	ReasonReplaced:       "another measure is in force instead",
 	ReasonFallback:       "the hypervisor cannot act, the fallback does until it can",
 	ReasonOrphan:         "a NIC carries our mark without an incident that holds it",
+	ReasonOverdue:        "the hypervisor cannot do it for longer than respond.max_act_time, and is asked on",
 	ReasonStatement:      "the customer has answered",
 	ReasonNoAnswer:       "the customer has not answered in time",
 	ReasonParoleOver:     "the probation is over, the usual bar counts again",

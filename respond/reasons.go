@@ -60,6 +60,7 @@ const (
 	ReasonReplaced     Reason = "replaced"             // another measure of the incident is in force instead
 	ReasonFallback     Reason = "fallback"             // the hypervisor cannot act: the fallback adapter does
 	ReasonOrphan       Reason = "orphan"               // our mark on a NIC, and no incident that holds it
+	ReasonOverdue      Reason = "overdue"              // tried for longer than max_act_time, and tried on
 	ReasonStatement    Reason = "statement"            // the customer has said what happened
 	ReasonNoAnswer     Reason = "no_answer"            // the customer has not
 	ReasonParoleOver   Reason = "probation_ended"      // the usual bar counts again
@@ -76,5 +77,5 @@ var Reasons = []Reason{
 	ReasonQuiet, ReasonClosedByPerson, ReasonNoMeasure, ReasonGoesOn, ReasonMorePorts, ReasonProbation, ReasonRefuse,
 	ReasonCapShort, ReasonCapDay, ReasonCapTenant, ReasonCapNode, ReasonCapFleet, ReasonFreeze, ReasonUnfrozen,
 	ReasonInventoryOld, ReasonDryRun, ReasonExpired, ReasonUndone, ReasonMistake, ReasonByHand, ReasonDrift,
-	ReasonResolved, ReasonGone, ReasonNICAway, ReasonReplaced, ReasonFallback, ReasonOrphan, ReasonStatement, ReasonNoAnswer, ReasonParoleOver, ReasonUnmetered, ReasonUnderLimit,
+	ReasonResolved, ReasonGone, ReasonNICAway, ReasonReplaced, ReasonFallback, ReasonOrphan, ReasonOverdue, ReasonStatement, ReasonNoAnswer, ReasonParoleOver, ReasonUnmetered, ReasonUnderLimit,
 }

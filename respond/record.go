@@ -28,6 +28,7 @@ type record struct {
 	why         Reason          // of the last restore intent
 	autoAt      time.Time       // last suspend intent that no person gave
 	orphaned    map[string]bool // strays of the incident that were told of
+	overdue     string          // key of the action that staff were told of as overdue
 	answers     []string        // keys of the links by which the customer answered
 	took        time.Time       // when a measure first read back as in force
 	reminded    bool

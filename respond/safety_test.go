@@ -131,6 +131,7 @@ func TestUndoSince(t *testing.T) {
 	cfg := enforce()
 	cfg.Probation, cfg.RefuseAfter = time.Hour, 2
 	play(t, cfg, nil, func(s *stage) {
+		addrD := s.w.crowd(1)[0]
 		s.find(tenantA)
 		s.pass(time.Minute)
 		moment := time.Now()
@@ -142,6 +143,12 @@ func TestUndoSince(t *testing.T) {
 		if err := s.c.Approve(s.Context(), s.of(tenantC).ID, "anna", "it is one customer"); err != nil {
 			s.Fatal(err)
 		}
+		s.find(addrD)
+		s.pass(time.Second)
+		limit := flow.Measure{Kind: flow.MeasureLimit, KbitS: 100}
+		if err := s.c.Restrict(s.Context(), s.of(addrD).ID, "anna", limit, "that will do"); err != nil {
+			t.Fatal(err)
+		}
 		s.pass(time.Second)
 		did, err := s.c.Undo(s.Context(), moment, "anna", "wrong")
 		if err != nil || !slices.Equal(did.GivingBack, []string{s.of(tenantB).ID}) {
@@ -149,6 +156,9 @@ func TestUndoSince(t *testing.T) {
 		}
 		s.pass(time.Second)
 		s.state(tenantB, flow.StateReleased)
+		if n := s.w.nicOf(addrD); len(n.restrictions) != 1 {
+			s.Error("what a person put in the place of an automatic act was taken back")
+		}
 		if !s.of(tenantA).State.Cut() || !s.of(tenantC).State.Cut() {
 			s.Error("what came before, or what a person decided, was taken back")
 		}
