@@ -158,6 +158,11 @@ func (t *Ticket) Notify(ctx context.Context, n flow.Notice) error {
 	}
 	d := notice.Delivery{Notice: n.Key, Incident: n.Incident.ID, Kind: n.Kind, Notifier: t.cfg.Name, At: now, To: []string{"ticket system"}, Server: hostOf(t.cfg.URL)}
 	said, err := t.post(ctx, n, now)
+	if err != nil && err.Status == http.StatusRequestEntityTooLarge && len(n.Evidence.Logs) > 0 {
+		t.log.Warn("the receiver finds the ticket too large, it goes without its logs", zap.String("notice", n.Key))
+		n.Evidence.Logs = nil
+		said, err = t.post(ctx, n, now)
+	}
 	d.Response = notice.Clip(said)
 	return settle(ctx, t.record, &t.gate, t.log, d, err)
 }

@@ -29,6 +29,7 @@ var secret = []byte("0123456789abcdef-secret")
 type desk struct {
 	t      *testing.T
 	status int
+	limit  int // of a body, in bytes
 	seen   map[string]int
 	got    []Payload
 	bad    []string
@@ -55,6 +56,10 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.seen[r.Header.Get("Idempotency-Key")]++
+	if d.limit > 0 && len(body) > d.limit {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		return
+	}
 	if d.status != 0 {
 		w.Header().Set("Location", "/elsewhere")
 		http.Error(w, "no thanks", d.status)
@@ -149,6 +154,20 @@ func TestStatus(t *testing.T) {
 		if len(d.seen) != 1 {
 			t.Errorf("%d: %d requests, a redirect must not be followed", status, len(d.seen))
 		}
+	}
+}
+
+// A ticket that the receiver finds too large goes without its logs.
+func TestTooLarge(t *testing.T) {
+	tk, d, _ := setup(t, secret, nil)
+	d.limit = 20_000
+	n := notice.Example("suspended")
+	n.Evidence.Logs[0].Text = strings.Repeat("x", 30_000)
+	if err := tk.Notify(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.got) != 1 || len(d.got[0].Logs) != 0 || d.seen[n.Key] != 2 || strings.Contains(d.got[0].Text, "attached") {
+		t.Errorf("%d tickets after %d requests", len(d.got), d.seen[n.Key])
 	}
 }
 
