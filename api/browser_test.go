@@ -1,0 +1,100 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// needBrowser skips where node, the packages of web/ or Chromium are not there,
+// and fails in CI.
+func needBrowser(t *testing.T) {
+	t.Helper()
+	var missing []string
+	for _, tool := range []string{"node", "chromium"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, tool)
+		}
+	}
+	if _, err := os.Stat("../web/node_modules/playwright-core"); err != nil {
+		missing = append(missing, "web/node_modules (cd web && npm ci)")
+	}
+	if len(missing) == 0 {
+		return
+	}
+	what := "missing: " + strings.Join(missing, ", ") + "; .ci/install test installs them"
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// TestBrowser goes through the dashboard with a real Chromium over the sample
+// data. FLOWCORDON_SHOTS names a directory for pictures of each page.
+func TestBrowser(t *testing.T) {
+	needBrowser(t)
+	shift := time.Since(t0)
+	b := newBench(t, func(c *Config, deps *Deps) {
+		c.Timeout = time.Minute
+		deps.Now = time.Now
+		deps.Control = &board{frozen: []flow.Frozen{{Rule: flow.RuleNetscan, Since: time.Now().Add(-time.Minute), Tenants: 12, Incident: "inc-3"}}}
+	})
+	b.clock = time.Now
+	for i := range b.desk.list {
+		inc := &b.desk.list[i]
+		inc.Opened, inc.Updated = inc.Opened.Add(shift), inc.Updated.Add(shift)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	args := []string{"test/browser.mjs", b.URL, strings.Replace(secret(RoleAdmin), "admin", "ROLE", 1)}
+	if dir := os.Getenv("FLOWCORDON_SHOTS"); dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, abs)
+	}
+	cmd := exec.CommandContext(ctx, "node", args...)
+	cmd.Dir = "../web"
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", bytes.TrimSpace(out))
+	if err != nil {
+		t.Errorf("the browser: %v", err)
+	}
+	if inc, _, _ := b.desk.Incident("inc-1"); inc.State != flow.StateReleasing || !strings.Contains(inc.Statement, "WordPress") {
+		t.Errorf("the incident released in the browser is %s: %q", inc.State, inc.Statement)
+	}
+}
+
+// TestDashboardIsBuilt: what is committed is what web/ makes.
+func TestDashboardIsBuilt(t *testing.T) {
+	needBrowser(t)
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "node", "node_modules/vite/bin/vite.js", "build", "--outDir", dir, "--logLevel", "warn")
+	cmd.Dir = "../web"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"app.js", "index.css", "index.html", "icon.svg"} {
+		want, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile("ui/dist/" + name)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("api/ui/dist/%s is not what web/ makes; run: cd web && npm ci && npm run build (%v)", name, err)
+		}
+	}
+	types := exec.CommandContext(t.Context(), "node", "node_modules/typescript/bin/tsc", "--noEmit")
+	types.Dir = "../web"
+	if out, err := types.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

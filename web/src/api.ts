@@ -1,0 +1,81 @@
+// The REST interface as the dashboard uses it. Types name only what is shown.
+
+export interface Holder { prefix?: string; tenant?: string; vds?: string; hypervisor?: string; nics?: string[]; contact?: string; language?: string; tags?: string[] }
+export interface Finding {
+  time: string; rule: string; tier: string; ip_proto: number; port?: number; remote?: string; window_s: number; samples: number; distinct: number;
+  sampling_rate: number; score: number; threshold: number; est_rate: number; reason: string; gates?: string[]; from: string; to: string;
+}
+export interface Measure { kind: string; ports?: { proto: number; port?: number }[]; kbit_s?: number }
+export interface Action { kind: string; adapter: string; measure?: Measure; intent: string; done?: string; verified?: string; attempts: number; error?: string }
+export interface Incident {
+  id: string; tenant: string; holder: Holder; rules: string[]; tier: string; state: string; reason?: string; opened: string; updated: string;
+  findings: Finding[]; action?: Action; restore?: Action; others?: Action[]; would?: string[]; refuse?: boolean; probation?: boolean; prior?: number; statement?: string;
+}
+export interface Event { seq: number; time: string; kind: string; actor: string; reason?: string }
+export interface Evidence { frozen: string; from: string; to: string; rows: number; truncated: boolean; logs: { form: string; name: string; text: string }[] }
+export interface Point { time: string; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; syn_out: number; attempts: number }
+export interface Host { ip: string; tenant: string; holder?: Holder; from: string; to: string; step_s: number; series: Point[]; incidents: Incident[] }
+export interface Flow {
+  time: string; remote: string; host: string; host_port: number; remote_port: number; svc_port: number; dir: string; ip_proto: number; role: string; class: string;
+  packets: number; bytes: number; sampling_rate: number;
+}
+export interface TopRow { tenant: string; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; syn_out: number; holder?: Holder; incidents: string[] }
+export interface Spread { p50: number; p99: number; max: number }
+export interface Exporter {
+  exporter: string; protocols: string[]; last_seen: string; records: number; lost: number; dropped: Record<string, number>; duplicates: number; restarts: number;
+  samplers: { rate: number; source: string }[]; problems: string[]; clock_offset_s?: number; export_delay_s?: Spread; flow_duration_s?: Spread; templates_known: number;
+}
+export interface Freeze { rule?: string; since: string; tenants: number; incident: string }
+export interface AuditEntry {
+  seq: number; time: string; actor: string; kind: string; reason?: string; text?: string; incident: string; tenant?: string; customer?: string; vds?: string;
+  adapter?: string; measure?: string; outcome?: string; error?: string;
+}
+export interface Note { code: string; en: string; ru: string }
+export interface ComplaintLine {
+  line: number; raw: string; time?: string; verdict: string; text: string; text_ru: string; host?: string; remote?: string; notes: Note[];
+}
+export interface Complaint {
+  subject?: string; from?: string; counts: Record<string, number>; lines: ComplaintLine[]; unread: { line: number; raw: string; reason: string }[]; unread_count: number;
+  skew?: { name: string; explained: number; of: number; at_zero: number };
+  cases: { host: string; holder?: Holder; shared: boolean; first: string; last: string; lines: number; counts: Record<string, number>; incident?: { id: string; state: string }; notes: Note[] }[];
+  notes: string[]; draft: { subject: string; en: string; ru: string };
+}
+export interface Page { totalCount: number; limit: number; offset: number }
+export interface Me { name: string; role: string; time: string }
+
+const KEY = 'flowcordon-token';
+
+export class Problem extends Error {
+  constructor(readonly status: number, detail: string) { super(detail); }
+}
+
+export const token = {
+  get: () => sessionStorage.getItem(KEY),
+  set: (t: string) => sessionStorage.setItem(KEY, t),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+async function send(path: string, init: RequestInit): Promise<Response> {
+  let res: Response;
+  try {
+    res = await fetch('/api/v1' + path, { ...init, headers: { Authorization: 'Bearer ' + token.get(), Accept: 'application/json', ...init.headers } });
+  } catch (e) {
+    if (e instanceof DOMException && e.name === 'AbortError') throw e;
+    throw new Problem(0, 'offline');
+  }
+  if (res.ok) return res;
+  const body = await res.json().catch(() => ({})) as { detail?: string };
+  throw new Problem(res.status, body.detail ?? 'HTTP ' + res.status);
+}
+
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return await (await send(path, { signal })).json() as T;
+}
+
+export async function post<T>(path: string, body: unknown): Promise<T> {
+  return await (await send(path, { method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } })).json() as T;
+}
+
+export async function postText<T>(path: string, type: string, body: string): Promise<T> {
+  return await (await send(path, { method: 'POST', body, headers: { 'Content-Type': type } })).json() as T;
+}
