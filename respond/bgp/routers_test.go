@@ -305,6 +305,17 @@ func TestBlackhole(t *testing.T) {
 		r := squeeze(f.ask("show bgp ipv4 unicast 11.20.0.10/32"))
 		return strings.Contains(r, "192.0.2.1") && strings.Contains(r, "Community: blackhole no-export")
 	})
+	t.Run("suspender", func(t *testing.T) {
+		last := byte(100)
+		suspendertest.Run(t, func(*testing.T) suspendertest.Fixture {
+			last++
+			nic := nic4
+			nic.IP = netip.AddrFrom4([4]byte{11, 20, 0, last})
+			missing := nic
+			missing.IP = netip.MustParseAddr("12.0.0.1")
+			return suspendertest.Fixture{S: n.Adapter, NIC: nic, Missing: missing}
+		})
+	})
 	if len(n.Measures()) != 0 {
 		t.Errorf("Measures = %v, want none", n.Measures())
 	}
