@@ -29,10 +29,10 @@ func (r *run) draft() Draft {
 
 // wording of the reply in one language.
 type wording struct {
-	ru                                                        bool
-	hello, id, none, counts, lines, rest, unread, skewWeak    string
-	zone, acted, working, bye, column, more, shared, portless string
-	verdict                                                   map[Verdict]string
+	ru                                           bool
+	hello, id, none, counts, lines, rest, unread string
+	zone, acted, working, bye, shared            string
+	verdict                                      map[Verdict]string
 }
 
 var english = wording{
@@ -43,7 +43,7 @@ var english = wording{
 	zone:   "The report does not say clearly which time zone its times are in; we read them as %s. Please tell us if that is wrong.\n",
 	acted:  "The network access of %s has been suspended.\n", working: "%s is already being dealt with on our side.\n",
 	shared: "%s is used by several of our customers at once. To tell them apart we need the source port and the time to the second of each connection.\n",
-	bye:    "\nKind regards\nAbuse desk\n", more: "no line of this report",
+	bye:    "\nKind regards\nAbuse desk\n",
 	verdict: map[Verdict]string{Confirmed: "confirmed by our data", Shifted: "found, but at another time", Contradicted: "not in our data, although it would have been seen",
 		NotVisible: "neither shown nor excluded by our data", NoData: "no data of that time", UnknownHolder: "ours, user at that time not known", NotOurs: "not in our networks"},
 }

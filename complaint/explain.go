@@ -125,7 +125,9 @@ func (t *Traffic) notVisible() (en, ru string) {
 	case WhyNotKept:
 		return "Single flows of that time are no longer stored, so that neither can be shown.", "Отдельные потоки за это время уже не хранятся, показать нельзя ни того, ни другого."
 	case WhyTooMany:
-		return "The complaint has more lines than are looked up at once; this one was not.", "В жалобе больше строк, чем проверяется за раз; эта не проверялась."
+		return "There is more data, or there are more lines, than are looked up at once, so that this line could not be decided.", "Данных или строк больше, чем проверяется за раз; по этой строке решить нельзя."
+	case WhyZone:
+		return "Not at the time as we read it; but its time zone is not known, and in another one it may be there.", "Не в то время, как мы его прочли; но часовой пояс не известен, и в другом поясе это может найтись."
 	}
 	sEN, sRU := t.sight()
 	return "Our data neither shows nor excludes it: " + sEN + ".", "Наши данные этого не показывают, но и не исключают: " + sRU + "."

@@ -32,7 +32,7 @@ func (m *Matcher) Match(ctx context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{m: m, req: req, res: resultOf(c, req.Received, m.cfg.Tolerance), byTenant: map[netip.Addr][]*claim{}, evs: map[netip.Addr]*evidence{}, groups: map[groupKey]*groupSum{}, fleet: map[int64]presence{}}
+	r := &run{m: m, req: req, res: resultOf(c, req.Received, m.cfg.Tolerance), byTenant: map[netip.Addr][]*claim{}, evs: map[netip.Addr]*evidence{}, groups: map[groupKey]*groupSum{}, fleet: map[int64]presence{}, kept: map[keptKey]bool{}}
 	if err := r.match(ctx); err != nil {
 		return nil, err
 	}
@@ -61,6 +61,7 @@ type run struct {
 	groups   map[groupKey]*groupSum
 	since    time.Time          // of the earliest flow row; zero: there is none
 	fleet    map[int64]presence // by time, see collected
+	kept     map[keptKey]bool   // see rowsKept
 }
 
 func (r *run) match(ctx context.Context) error {
@@ -153,6 +154,11 @@ func (r *run) judge(ctx context.Context) error {
 		}
 		t := judge(c, found[i], k, r.m.cfg.Certain, *r.groups[c.group()])
 		l := &r.res.Lines[c.line]
+		if t.Verdict == Contradicted {
+			if err := r.doubt(ctx, l, c, &t); err != nil {
+				return err
+			}
+		}
 		l.Traffic = &t
 		r.remarks(l, c, found[i])
 		if t.Verdict != Confirmed {
@@ -170,6 +176,7 @@ func (r *run) known(ctx context.Context, c *claim) (known, error) {
 	_, _, k.covered = ev.seen(c.span(r.m.cfg.Tolerance))
 	k.asked = k.covered
 	k.kept = !r.since.IsZero() && !c.from.Before(r.since)
+	k.whole = !ev.cut
 	if k.covered {
 		return k, nil
 	}

@@ -40,11 +40,12 @@ const (
 	WhyUnspecific Why = "unspecific"  // the line names neither a target nor a port
 	WhyNotKept    Why = "not_kept"    // flow rows of that time are not stored
 	WhyAbsent     Why = "absent"      // host seen, this not, though it would have been
+	WhyZone       Why = "zone"        // the zone is not known, and in another one it may be there
 	WhyNone       Why = "nothing"     // nothing at all was collected at that time
 	WhyOffset     Why = "offset"      // with the offset of Result.Skew
 	WhyReading    Why = "reading"     // by another reading of the zone, or of day and month
 	WhyForeign    Why = "foreign"     // not our networks
-	WhyTooMany    Why = "too_many"    // beyond what is matched at once
+	WhyTooMany    Why = "too_many"    // beyond what is looked up at once
 )
 
 // Traffic is what is stored about one line.

@@ -178,9 +178,16 @@ func (s sample) seed(b *flow.Batch) {
 			at = s.SeedAt
 		}
 		for _, when := range []time.Time{w.Time, at} {
-			active(b, host, when, rate)
+			if s.Seed != "shed" {
+				active(b, host, when, rate)
+				continue
+			}
+			b.Hosts = append(b.Hosts, flow.HostWindow{Key: key(host, when, rate), Counts: flow.Counts{OutRecords: 9, OutPackets: 9}})
 		}
-		if s.Seed != "forged" && (w.Verdict == "contradicted" || w.Verdict == "not_visible") || s.SeedOnly != "" && s.SeedOnly != w.At {
+		if s.Seed == "shed" {
+			continue
+		}
+		if s.Seed != "forged" && s.Seed != "elsewhere" && (w.Verdict == "contradicted" || w.Verdict == "not_visible") || s.SeedOnly != "" && s.SeedOnly != w.At {
 			continue
 		}
 		if s.SeedDst != "" {
@@ -221,6 +228,9 @@ func key(host netip.Addr, at time.Time, rate uint32) flow.Key {
 func active(b *flow.Batch, host netip.Addr, at time.Time, rate uint32) {
 	c := flow.Counts{OutRecords: 50, OutPackets: 50, OutBytes: 5000, InPackets: 40, InRecords: 40, InBytes: 4000}
 	b.Hosts = append(b.Hosts, flow.HostWindow{Key: key(host, at, rate), Counts: c})
+	t := at.Add(10 * time.Second).UnixNano() // what the host did besides
+	b.Flows = append(b.Flows, flow.FlowRow{Time: t, Start: t, End: t, Exporter: netip.MustParseAddr("192.0.2.1"), Tenant: tenantKey(host), Host: host,
+		Remote: netip.MustParseAddr("203.0.113.200"), HostPort: 40000, RemotePort: 5222, SvcPort: 5222, Dir: flow.Out, IPProto: 6, Role: flow.RoleClient, Class: flow.ClassEst, Packets: 1, Rate: rate})
 	b.Services = append(b.Services, flow.ServiceWindow{Key: key(host, at, rate), IPProto: 6, Role: flow.RoleClient, SvcPort: 443, Counts: c})
 }
 

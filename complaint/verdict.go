@@ -118,6 +118,7 @@ type known struct {
 	covered bool   // something was collected at the claimed time itself
 	asked   bool   // covered is an answer, not a guess
 	kept    bool   // flow rows of that time are stored
+	whole   bool   // all of them that matter were read
 }
 
 // judge says what the flows make of one claim; group is of the lines alike.
@@ -139,7 +140,7 @@ func judge(c *claim, s shown, k known, certain float64, group groupSum) Traffic 
 		t.Why, t.Chance, t.GroupChance = WhyUnspecific, 0, 0
 	case !k.host || k.packets == 0:
 		t.Why = WhySilent
-	case !k.asked:
+	case !k.asked || !k.whole:
 		t.Why, t.Chance, t.GroupChance = WhyTooMany, 0, 0
 	case t.Chance >= certain || t.GroupChance >= certain && group.seen == 0:
 		t.Verdict, t.Why = Contradicted, WhyAbsent

@@ -36,7 +36,7 @@ func TestChance(t *testing.T) {
 
 // The rows of the table differ from a contradiction by one thing each.
 func TestJudge(t *testing.T) {
-	sure := known{packets: 100, host: true, rate: 1, covered: true, asked: true, kept: true}
+	sure := known{packets: 100, host: true, rate: 1, covered: true, asked: true, kept: true, whole: true}
 	with := func(f func(*claim, *known, *groupSum, *shown)) (Traffic, *claim) {
 		c, k, g, s := aClaim(), sure, groupSum{lines: 1, k: 1}, shown{}
 		f(c, &k, &g, &s)
@@ -63,6 +63,7 @@ func TestJudge(t *testing.T) {
 		{"host only received", func(_ *claim, k *known, _ *groupSum, _ *shown) { k.packets = 0 }, NotVisible, WhySilent},
 		{"nothing collected then", func(_ *claim, k *known, _ *groupSum, _ *shown) { k.covered = false }, NoData, WhyNone},
 		{"not asked whether", func(_ *claim, k *known, _ *groupSum, _ *shown) { k.covered, k.asked = false, false }, NotVisible, WhyTooMany},
+		{"more rows than were read", func(_ *claim, k *known, _ *groupSum, _ *shown) { k.whole = false }, NotVisible, WhyTooMany},
 		{"rows not kept", func(_ *claim, k *known, _ *groupSum, _ *shown) { k.kept = false }, NotVisible, WhyNotKept},
 		{"no target and no port", func(c *claim, _ *known, _ *groupSum, _ *shown) { c.remote, c.remotePort = netip.Addr{}, 0 }, NotVisible, WhyUnspecific},
 		{"a service without a target", func(c *claim, _ *known, _ *groupSum, _ *shown) { c.remote = netip.Addr{} }, Contradicted, WhyAbsent},

@@ -47,7 +47,7 @@ func init() {
 		fDstPort: "dstport destport destinationport dport dpt targetport localport victimport portdst destinationportnumber attackedport targetedport serverport tcpdport udpdport",
 		fAnyPort: "port ports порт",
 		fProto:   "proto protocol ipproto ipprotocol transport networktransport networkprotocol pr layer4 protokoll протокол",
-		fCount:   "count packets packetcount pkts attempts attemptcount hits occurrences occurances events failures numevents connections incidents flowpktstoserver totalpackets reportcount eventcount попыток",
+		fCount:   "count packets packetcount pkts attempts attemptcount hits occurrences occurances events failures numevents connections incidents flowpktstoserver totalpackets reportcount eventcount попыток", //nolint:misspell // X-ARF spells it so
 		fFlags:   "flags tcpflags flag",
 		fWhat:    "category reporttype type abusetype eventtype attacktype class feedbacktype service classification",
 	} {

@@ -13,8 +13,6 @@ type table struct {
 	sep  rune // 0: blanks (W3C)
 	w3c  bool
 	utc  bool // the format says so
-	bare bool // without a header, found by its cells
-	zone string
 }
 
 // tabular reads a line of a table, or its header; false: it is none.
