@@ -250,7 +250,7 @@ func TestHang(t *testing.T) {
 	}()
 	cfg := Config{
 		Name: "dc1", Hypervisor: "vc1", URL: "https://" + ln.Addr().String(), Username: "u", Password: "p",
-		AddressAttribute: "IP", Timeout: time.Second,
+		AddressAttribute: "IP", Timeout: 3 * time.Second,
 	}
 	_, err = New(cfg, nil).Discover(context.Background())
 	if err == nil {
