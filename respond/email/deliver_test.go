@@ -177,12 +177,10 @@ func TestTooLarge(t *testing.T) {
 	}
 	for text, want := range map[string]bool{"552 message too big": true, "552 5.2.2 mailbox full": false, "554 5.3.4 too big": true, "550 no": false, "452 4.3.4 later": false} {
 		var code int
-		rest := ""
 		if _, err := fmt.Sscanf(text, "%d", &code); err != nil {
 			t.Fatal(err)
 		}
-		rest = text[4:]
-		if got := tooLarge(refusal{fmt.Errorf("the mail: %w", &textproto.Error{Code: code, Msg: rest})}); got != want {
+		if got := tooLarge(refusal{fmt.Errorf("the mail: %w", &textproto.Error{Code: code, Msg: text[4:]})}); got != want {
 			t.Errorf("%s: %t", text, got)
 		}
 	}

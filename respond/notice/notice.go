@@ -63,6 +63,7 @@ type Details struct {
 	Deadline  time.Time // by when an answer is asked for
 	Probation time.Time // until when the holder is on probation after a release
 	Outcome   string    // of a statement: released, queued or refused
+	Mistake   bool      // of a release: the measure should not have been taken
 }
 
 // Kind is one kind of notice and who has a text for it.
@@ -238,7 +239,7 @@ func (w *Writer) try(lang string) error {
 func (w *Writer) tryOne(lang, name, kind string, to Audience) error {
 	for _, n := range variants(kind) {
 		v := w.view(n, to)
-		for _, d := range []Details{v.Details, {}, exampleDetails(to)} {
+		for _, d := range []Details{v.Details, {}, exampleDetails(to), {Mistake: true}} {
 			v.Details = d
 			if _, err := w.write(lang, name, v); err != nil {
 				return err

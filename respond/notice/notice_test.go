@@ -102,6 +102,23 @@ func TestFirstLines(t *testing.T) {
 	}
 }
 
+// Whoever was cut by mistake is not threatened.
+func TestMistake(t *testing.T) {
+	w, err := New(Config{Details: func(flow.Notice) Details { return Details{Mistake: true} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lang, words := range map[string][2]string{"en": {"We are sorry", "same traffic"}, "ru": {"Приносим извинения", "такой трафик"}} {
+		n := Example("released")
+		n.Incident.Statement = ""
+		m, err := w.Write(n, Customer, lang)
+		if err != nil || !strings.Contains(m.Text, words[0]) || strings.Contains(m.Text, words[1]) || !strings.Contains(m.Text, "2026-11-22 07:53:16 UTC") {
+			t.Errorf("%s: %v\n%s\n%s", lang, err, m.Subject, m.Text)
+		}
+		golden(t, filepath.Join("testdata", lang, "mistake", "customer-released.golden"), "Subject: "+m.Subject+"\n\n"+m.Text)
+	}
+}
+
 func TestLanguageOfHolder(t *testing.T) {
 	w, err := New(Config{})
 	if err != nil {
