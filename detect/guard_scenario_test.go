@@ -218,6 +218,10 @@ func TestFaultyExportsAndNetworks(t *testing.T) {
 				return []flow.Record{r}
 			}}, GateNoTimes, 0},
 		{"an outage upstream makes scanners of crawlers", world{n: 100, length: 20 * time.Minute, tenants: out}, GateFleet, 0},
+		{"an outage seen at 1:1 by flow records", world{n: 1, netflow: true, length: 18 * time.Minute, tenants: []worldTenant{{30, "tcp rate=0.2 port=443 ok=0.95 to=13m\ntcp rate=0.2 port=443 ok=0 syn=4 from=13m"},
+			{2, "tcp rate=15 port=443 ok=0.9 to=13m\ntcp rate=15 port=443 ok=0 syn=1 from=13m"}}}, GateFleet, 0},
+		{"an outage seen at 1:1000", world{n: 1000, length: 30 * time.Minute, tenants: []worldTenant{{60, "tcp rate=20 port=443 ok=0.95 to=13m\ntcp rate=20 port=443 ok=0 syn=4 from=13m"},
+			{3, "tcp rate=400 port=443 ok=0.9 to=13m\ntcp rate=400 port=443 ok=0 syn=1 from=13m"}}}, GateFleet, 0},
 		{"one of them is a scanner while the others are answered", world{n: 100, length: 20 * time.Minute, tenants: alone}, "", 60},
 	} {
 		t.Run(c.name, func(t *testing.T) {

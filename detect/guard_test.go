@@ -333,3 +333,50 @@ func TestExpectedOf(t *testing.T) {
 		}
 	}
 }
+
+// Of one exporter, fewer are a fault than of the whole fleet.
+func TestFreezeByExporter(t *testing.T) {
+	cfg := defaultGuards()
+	g := newGuardMemory()
+	d := New(Config{}, Deps{Windows: newMemWindows()})
+	d.guards = g
+	ts := epoch.Add(time.Hour)
+	h := []flow.ExporterHealth{{Exporter: exporter, Records: 10_000}, {Exporter: exporterB, Records: 990_000}}
+	g.answers.stats.Active = 10_000 // 0.5 %: 50; of the first exporter's hundredth the least, five
+	var fs []flow.Finding
+	for i := range 6 {
+		fs = append(fs, flow.Finding{Tenant: address(i), Rule: flow.RuleNetscan, Tier: flow.TierSuspend})
+	}
+	g.note(&cfg, fs, ts)
+	judge := func() []flow.Finding {
+		state := &tickState{d: d, ts: ts, exporters: h}
+		out := slices.Clone(fs)
+		state.fleetGate(out)
+		return out
+	}
+	for _, f := range judge() {
+		if f.Tier != flow.TierSuspend {
+			t.Errorf("six of 10,000 are frozen: %v", f.Gates)
+		}
+	}
+	for i := range fs {
+		g.entries[flow.RuleNetscan][address(i)].exporter = exporterB
+	}
+	for _, f := range judge() {
+		if f.Tier != flow.TierSuspend {
+			t.Errorf("six behind the large exporter are frozen: %v", f.Gates)
+		}
+	}
+	for i := range 5 {
+		g.entries[flow.RuleNetscan][address(i)].exporter = exporter
+	}
+	out := judge()
+	for _, f := range out[:5] {
+		if f.Tier != flow.TierNotify || !slices.Equal(f.Gates, []string{GateFleet}) {
+			t.Errorf("five behind the small one are not frozen: %+v", f)
+		}
+	}
+	if out[5].Tier != flow.TierSuspend {
+		t.Errorf("the one behind the other is frozen too: %+v", out[5])
+	}
+}
