@@ -2,7 +2,6 @@ package parse
 
 import (
 	"strings"
-	"time"
 )
 
 // rest reads the time of day behind a date, and its zone, if they are there.
