@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -401,13 +402,13 @@ func TestStrangeAnswers(t *testing.T) {
 // A call that was sent may have acted: it does not go to another node too.
 func TestSentOnlyOnce(t *testing.T) {
 	s := pvetest.Start(t)
-	sent := 0
+	var sent atomic.Int32
 	first := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isConfigWrite(r.Method, r.URL.Path) {
 			s.ServeHTTP(w, r)
 			return
 		}
-		sent++
+		sent.Add(1)
 		s.ServeHTTP(httptest.NewRecorder(), r)
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -423,8 +424,10 @@ func TestSentOnlyOnce(t *testing.T) {
 	a := adapter(t, s, func(c *Config) { c.URLs = []string{first.URL, s.URL()} })
 	_, err := a.Cut(t.Context(), vmNIC, suspendertest.Mark("inc-1"))
 	wantClass(t, "Cut", err, flow.ErrTransient)
-	if sent != 1 || len(s.Calls) != 1 {
-		t.Errorf("sent %d times, carried out %q; want once", sent, s.Calls)
+	s.Lock()
+	defer s.Unlock()
+	if sent.Load() != 1 || len(s.Calls) != 1 {
+		t.Errorf("sent %d times, carried out %q; want once", sent.Load(), s.Calls)
 	}
 }
 

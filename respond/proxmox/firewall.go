@@ -3,6 +3,7 @@ package proxmox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -207,6 +208,9 @@ func (t *target) blocked(ctx context.Context) (*flow.Restriction, error) {
 		return nil, nil
 	}
 	off, err := t.firewallOff(ctx)
+	if api := (*apiError)(nil); errors.As(err, &api) && api.class() == flow.ErrDenied {
+		return nil, nil // not known to be in force; the cut must still be seen
+	}
 	if err != nil || off != "" {
 		return nil, err
 	}

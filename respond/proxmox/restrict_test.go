@@ -51,6 +51,7 @@ func TestBlockThatIsNotInForce(t *testing.T) {
 		"rule made to accept":  func(s *pvetest.Sim) { s.Guests[100].FwRules[0]["action"] = "ACCEPT" },
 		"rule for one address": func(s *pvetest.Sim) { s.Guests[100].FwRules[0]["dest"] = "11.0.0.1" },
 		"guest's firewall off": func(s *pvetest.Sim) { s.Guests[100].FwOptions["enable"] = "0" },
+		"no right to look":     func(s *pvetest.Sim) { s.Privs["Sys.Audit"] = false },
 		"cluster's firewall":   func(s *pvetest.Sim) { s.Fw["enable"] = "0" },
 	} {
 		t.Run(name, func(t *testing.T) {
