@@ -167,7 +167,7 @@ func open(t *testing.T) *rooms {
 	srv := httptest.NewServer(r.room)
 	t.Cleanup(srv.Close)
 	deps := Deps{Texts: w, Log: zap.New(core), Deliveries: &r.book, Now: func() time.Time { return r.now }}
-	cfg := Config{Room: "#abuse", Timeout: 5 * time.Second}
+	cfg := Config{Room: "#abuse", Timeout: time.Minute}
 	add := func(c *Room, err error) {
 		t.Helper()
 		if err != nil {

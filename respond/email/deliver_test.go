@@ -33,6 +33,7 @@ var sometime = time.Date(2026, 11, 22, 7, 30, 0, 0, time.UTC)
 
 func recorded(t *testing.T, cfg Config, audience notice.Audience, b *book) *Mailer {
 	t.Helper()
+	cfg.Timeout = time.Minute
 	m, err := New(cfg, audience, Deps{Texts: texts(t), Deliveries: b, Now: func() time.Time { return sometime }})
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +224,7 @@ func TestPasswordStaysIn(t *testing.T) {
 	}()
 	core, logs := observer.New(zapcore.DebugLevel)
 	var b book
-	cfg := Config{Server: l.Addr().String(), TLS: TLSNone, From: "abuse@example.net", Username: "user", Password: password, Timeout: 5 * time.Second}
+	cfg := Config{Server: l.Addr().String(), TLS: TLSNone, From: "abuse@example.net", Username: "user", Password: password, Timeout: time.Minute}
 	m, err := New(cfg, notice.Customer, Deps{Texts: texts(t), Log: zap.New(core), Deliveries: &b})
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,9 @@ func texts(t *testing.T) *notice.Writer {
 
 func mailer(t *testing.T, cfg Config, audience notice.Audience) *Mailer {
 	t.Helper()
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute // a slow machine is no error of the mail
+	}
 	m, err := New(cfg, audience, Deps{Texts: texts(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +165,7 @@ func TestDeliveredBySTARTTLS(t *testing.T) {
 
 func TestTLSPolicies(t *testing.T) {
 	plain, secure := startExim(t, false), startExim(t, true)
-	cfg := Config{From: "abuse@example.net", Staff: []string{"desk@example.net", "second@example.net"}, Timeout: 5 * time.Second}
+	cfg := Config{From: "abuse@example.net", Staff: []string{"desk@example.net", "second@example.net"}, Timeout: time.Minute}
 	for _, tc := range []struct {
 		name     string
 		server   *exim
@@ -215,7 +218,7 @@ func TestPermanentAndTransient(t *testing.T) {
 		{"not an address", srv.addr, true},
 		{"owner@example.org", "127.0.0.1:1", false},
 	} {
-		m := mailer(t, Config{Server: tc.server, TLS: TLSNone, From: "abuse@example.net", Timeout: 3 * time.Second}, notice.Customer)
+		m := mailer(t, Config{Server: tc.server, TLS: TLSNone, From: "abuse@example.net", Timeout: time.Minute}, notice.Customer)
 		n := example()
 		n.Incident.Holder.Contact = tc.contact
 		err := m.Notify(t.Context(), n)
@@ -235,12 +238,12 @@ func TestSilentServer(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	m := mailer(t, Config{Server: l.Addr().String(), TLS: TLSNone, From: "abuse@example.net", Timeout: 300 * time.Millisecond}, notice.Customer)
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := m.Notify(ctx, example()); err == nil {
 		t.Fatal("a mail was sent to a server that says nothing")
 	}
-	if d := time.Since(begin); d > 9*time.Second {
+	if d := time.Since(begin); d > 30*time.Second {
 		t.Errorf("it took %s", d)
 	}
 }

@@ -173,7 +173,7 @@ func startExim(t *testing.T, withTLS bool) *exim {
 			t.Logf("exim: %s\n%s", out, logs)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		if c, err := net.Dial("tcp", e.addr); err == nil {
@@ -191,7 +191,7 @@ func startExim(t *testing.T, withTLS bool) *exim {
 // delivered waits until n mails are in a mailbox and returns them.
 func (e *exim) delivered(t *testing.T, local string, n int) []string {
 	t.Helper()
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for {
 		files, err := filepath.Glob(filepath.Join(e.dir, "mail", local, "new", "*"))
 		if err != nil {

@@ -77,7 +77,7 @@ func TestWayBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Server: srv.addr, RootCAs: srv.ca, Username: eximUser, Password: eximPassword, From: "abuse@example.net", Staff: []string{"desk@example.net"}}
+	cfg := Config{Server: srv.addr, RootCAs: srv.ca, Username: eximUser, Password: eximPassword, From: "abuse@example.net", Staff: []string{"desk@example.net"}, Timeout: time.Minute}
 	var b book
 	for _, to := range []notice.Audience{notice.Customer, notice.Staff} {
 		m, err := New(cfg, to, Deps{Texts: texts, Log: log, Deliveries: &b})

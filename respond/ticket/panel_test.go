@@ -261,7 +261,7 @@ func both(t *testing.T, run func(t *testing.T, tk *Panel, p *panel, e *entries, 
 			var e entries
 			now := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
 			deps := Deps{Texts: w, Log: zap.New(core), Deliveries: &e, Now: func() time.Time { return now }}
-			cfg := PanelConfig{URL: srv.URL + "/api", Timeout: 5 * time.Second, ClientPrefix: "c-"}
+			cfg := PanelConfig{URL: srv.URL + "/api", Timeout: time.Minute, ClientPrefix: "c-"}
 			var tk *Panel
 			var err error
 			if name == "whmcs" {

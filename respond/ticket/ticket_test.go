@@ -85,7 +85,7 @@ func setup(t *testing.T, key []byte, now func() time.Time) (*Ticket, *desk, *htt
 	d := &desk{t: t, seen: map[string]int{}}
 	srv := httptest.NewServer(d)
 	t.Cleanup(srv.Close)
-	tk, err := New(Config{URL: srv.URL + "/tickets", Secret: key, Timeout: 2 * time.Second}, Deps{Texts: w, Now: now})
+	tk, err := New(Config{URL: srv.URL + "/tickets", Secret: key, Timeout: time.Minute}, Deps{Texts: w, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
