@@ -66,6 +66,7 @@ type Ticket struct {
 	record notice.DeliveryLog
 	now    func() time.Time
 	gate   notice.Gate
+	path   string // of the URL: receivers are often known by it alone
 }
 
 // New makes the notifier. All errors of the configuration are reported at once.
@@ -86,8 +87,13 @@ func New(cfg Config, deps Deps) (*Ticket, error) {
 	}
 	t.client = closeMouthed(t.client)
 	var errs []error
-	if u, err := url.Parse(cfg.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		errs = append(errs, fmt.Errorf("ticket: url %q: write http:// or https:// and a host", cfg.URL))
+	switch u, err := url.Parse(cfg.URL); {
+	case err != nil: // without it: a path or a login in it may be a secret
+		errs = append(errs, errors.New("ticket: url cannot be read: write http:// or https://, a host and a path"))
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		errs = append(errs, fmt.Errorf("ticket: url %q: write http:// or https:// and a host", u.Scheme+"://"+u.Host))
+	default:
+		t.path = u.EscapedPath()
 	}
 	if len(cfg.Secret) < 16 {
 		errs = append(errs, fmt.Errorf("ticket: secret of %d bytes: write at least 16", len(cfg.Secret)))
@@ -216,12 +222,16 @@ func (t *Ticket) post(ctx context.Context, n flow.Notice, now time.Time) (string
 		return "", &Error{Err: bare(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		err := fmt.Errorf("%s answers %s: %s", hostOf(t.cfg.URL), resp.Status, strings.TrimSpace(strings.ToValidUTF8(string(said), "?")))
-		return string(said), &Error{Status: resp.StatusCode, Err: err, Perm: notice.PermanentStatus(resp.StatusCode), After: after(resp, now)}
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	said := strings.ToValidUTF8(string(raw), "?")
+	if len(t.path) > 8 {
+		said = strings.ReplaceAll(said, t.path, "/***")
 	}
-	return string(said), nil
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		err := fmt.Errorf("%s answers %s: %s", hostOf(t.cfg.URL), resp.Status, strings.TrimSpace(said))
+		return said, &Error{Status: resp.StatusCode, Err: err, Perm: notice.PermanentStatus(resp.StatusCode), After: after(resp, now)}
+	}
+	return said, nil
 }
 
 // bare is an error without the address, which may carry a token.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -168,6 +169,35 @@ func TestTooLarge(t *testing.T) {
 	}
 	if len(d.got) != 1 || len(d.got[0].Logs) != 0 || d.seen[n.Key] != 2 || strings.Contains(d.got[0].Text, "attached") {
 		t.Errorf("%d tickets after %d requests", len(d.got), d.seen[n.Key])
+	}
+}
+
+// The address and the secret are in no error and no delivery, whatever the
+// receiver says.
+func TestSecretsStayIn(t *testing.T) {
+	w, err := written()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "what is "+r.URL.Path+" to me", http.StatusForbidden)
+	}))
+	defer srv.Close()
+	var e entries
+	var all strings.Builder
+	for _, address := range []string{srv.URL + "/hook/s3cret-path-of-ours", "http://127.0.0.1:1/hook/s3cret-path-of-ours", "http://user:s3cret-path-of-ours@127.0.0.1:1/hook"} {
+		tk, err := New(Config{URL: address, Secret: []byte("s3cret-path-of-ours")}, Deps{Texts: w, Deliveries: &e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = all.WriteString(fmt.Sprintln(tk.Notify(t.Context(), notice.Example("held"))))
+	}
+	_, err = New(Config{URL: "ftp://user:s3cret-path-of-ours@x/s3cret-path-of-ours", Secret: []byte("s3cret")}, Deps{Texts: w})
+	_, _ = all.WriteString(fmt.Sprintln(err))
+	_, err = New(Config{URL: "http://x/%zz/s3cret-path-of-ours"}, Deps{Texts: w})
+	_, _ = all.WriteString(fmt.Sprintln(err, e.got))
+	if text := all.String(); strings.Contains(text, "s3cret") || !strings.Contains(text, "what is /*** to me") || len(e.got) != 3 {
+		t.Errorf("%d deliveries\n%s", len(e.got), text)
 	}
 }
 
