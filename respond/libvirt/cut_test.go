@@ -186,6 +186,8 @@ func TestPassedThroughNIC(t *testing.T) {
 	e.nic.MAC = mac
 	_, err := e.a.Cut(t.Context(), e.nic, suspendertest.Mark("inc-1"))
 	e.wantErr("cut", err, flow.ErrUnsupported, "passed-through")
+	_, err = e.a.Describe(t.Context(), e.nic, flow.Measure{Kind: flow.MeasureCut})
+	e.wantErr("describe", err, flow.ErrUnsupported, "passed-through")
 	e.want("after", flow.LinkUnknown, flow.LinkUp, false, "")
 }
 

@@ -39,6 +39,9 @@ func (t *target) describe(b *strings.Builder, me flow.Measure) error {
 	m := flow.Mark{Incident: "(incident)"}
 	switch me.Kind {
 	case flow.MeasureCut:
+		if err := t.cuttable(); err != nil {
+			return err
+		}
 		fmt.Fprintf(b, "virsh metadata %s --uri %s --key %s --set '%s'\n", t.dom.Name, metadataURI, metadataPrefix,
 			"<cuts><nic mac=\""+t.mac+"\" incident=\"…\"/></cuts>")
 		for _, sd := range t.sides() {

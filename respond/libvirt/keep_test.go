@@ -139,9 +139,7 @@ func without1(s, from, to string) string {
 
 // Each NIC of a VDS carries its own measures, and none touches the others.
 func TestSeveralNICs(t *testing.T) {
-	e := newEnv(t, lab.NIC{Extra: protected}, lab.NIC{}, lab.NIC{})
-	e.needStockFilters()
-	e.start()
+	e := newEnv(t, lab.NIC{Extra: guarded}, lab.NIC{}, lab.NIC{}).start()
 	before := e.whole()
 	nics := make([]*env, 3)
 	for n := range nics {

@@ -18,7 +18,7 @@ func TestListerConformance(t *testing.T) {
 }
 
 func TestDescriberConformance(t *testing.T) {
-	suspendertest.RunDescriber(t, func(t *testing.T) suspendertest.Fixture { return restrictFixture(t, protected, true, nil) })
+	suspendertest.RunDescriber(t, func(t *testing.T) suspendertest.Fixture { return restrictFixture(t, guarded, true, nil) })
 }
 
 func TestWatcherConformance(t *testing.T) {
@@ -117,13 +117,13 @@ func TestMarkedOneSided(t *testing.T) {
 }
 
 func TestDescribeIsWhatHappens(t *testing.T) {
-	e := newEnv(t, lab.NIC{Extra: protected}).start()
+	e := newEnv(t, lab.NIC{Extra: guarded}).start()
 	text, err := e.a.Describe(t.Context(), e.nic, flow.Measure{Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{{Proto: 6, Port: 22}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"virsh nwfilter-define", "<ip protocol='6' dstportstart='22'/>", "<filterref filter='clean-traffic'/>",
+		"virsh nwfilter-define", "<ip protocol='6' dstportstart='22'/>", "<filterref filter='lab-guard'/>",
 		"virsh update-device " + e.guest.Name, "--live", "--config", "<filterref filter='flowcordon-(incident)'>",
 		"value='198.51.100.11'", e.nic.MAC,
 	} {

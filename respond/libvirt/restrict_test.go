@@ -107,9 +107,7 @@ func noCount(l string) string {
 }
 
 func TestBlockOutlivesPowerCycle(t *testing.T) {
-	e := newEnv(t, lab.NIC{Extra: protected})
-	e.needStockFilters()
-	e.start()
+	e := newEnv(t, lab.NIC{Extra: guarded}).start()
 	raw := e.definition()
 	e.restrict(ssh, "inc-1")
 	e.off()
@@ -121,7 +119,7 @@ func TestBlockOutlivesPowerCycle(t *testing.T) {
 	if diff := cmp.Diff(raw, e.definition()); diff != "" {
 		t.Errorf("definition (-before +after):\n%s", diff)
 	}
-	if live, _ := e.iface(0); !strings.Contains(live, "<filterref filter='clean-traffic'>") {
+	if live, _ := e.iface(0); !strings.Contains(live, "<filterref filter='lab-guard'>") {
 		t.Errorf("the running NIC has lost its filter: %s", live)
 	}
 	e.wantNoFilters()

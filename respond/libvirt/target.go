@@ -155,12 +155,19 @@ func (t *target) cutMark() *cut {
 	return nil
 }
 
-func (t *target) cut(s *session, m flow.Mark) (flow.Receipt, error) {
+// cuttable says whether libvirt can set the link, before anything is changed.
+func (t *target) cuttable() error {
 	for _, sd := range t.sides() {
 		if sd.nic != nil && sd.nic.kind == "hostdev" {
-			return flow.Receipt{}, fail(flow.ErrUnsupported,
-				"%s: NIC %s is a passed-through device, whose link libvirt cannot set", t.dom.Name, t.mac)
+			return fail(flow.ErrUnsupported, "%s: NIC %s is a passed-through device, whose link libvirt cannot set", t.dom.Name, t.mac)
 		}
+	}
+	return nil
+}
+
+func (t *target) cut(s *session, m flow.Mark) (flow.Receipt, error) {
+	if err := t.cuttable(); err != nil {
+		return flow.Receipt{}, err
 	}
 	live, config := t.links()
 	c := cut{Mark: m, mac: t.mac, live: live, config: config, running: t.live != nil}

@@ -114,6 +114,64 @@ func TestMarkRoundTrip(t *testing.T) {
 	}
 }
 
+func TestRestrictionRoundTrip(t *testing.T) {
+	was := "<filterref filter='a&amp;b'>\n  <parameter name=\"IP\" value='198.51.100.10'/>\n</filterref>"
+	want := []restriction{
+		{Mark: flow.Mark{Incident: "i", Key: "k", By: "b", Reason: `<"'&>`, At: time.Unix(1, 5).UTC()}, mac: "52:54:00:00:00:01", was: was,
+			measure: flow.Measure{Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{{Proto: 6, Port: 65535}, {Proto: 255}}}},
+		{Mark: flow.Mark{Incident: "i"}, mac: "52:54:00:00:00:01", measure: flow.Measure{Kind: flow.MeasureLimit, KbitS: 1 << 40}},
+	}
+	inner := strings.NewReplacer("<measures>", `<f:measures xmlns:f="`+restrictURI+`">`, "</measures>", "</f:measures>").Replace(restrictionsXML(want))
+	d, err := parseDocument("<domain><metadata>" + inner + "</metadata></domain>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.milder) != 2 || !d.milder[0].equal(want[0]) || !d.milder[1].equal(want[1]) || len(d.cuts) != 0 {
+		t.Errorf("read back %+v, want %+v", d.milder, want)
+	}
+	for _, s := range []string{"6", "6/", "/22", "256/22", "6/65536", "-1/1", ""} {
+		if p, ok := parsePort(s); ok {
+			t.Errorf("parsePort(%q) = %+v", s, p)
+		}
+	}
+}
+
+// A filter blocks only what it drops for both families, and what narrows a rule
+// or lets it pass counts for nothing.
+func TestFilterBlocks(t *testing.T) {
+	ports := []flow.PortRule{{Proto: 6, Port: 22}, {Proto: 17}, {Proto: 47}, {Proto: 1}, {Proto: 58}}
+	text := filterXML("flowcordon-x", "clean & co", ports)
+	r, err := parseFilter(text)
+	if err != nil || r.former != "clean & co" {
+		t.Fatalf("former %q, %v", r.former, err)
+	}
+	for _, p := range ports {
+		if !r.blocks(p) {
+			t.Errorf("%+v is not blocked by\n%s", p, text)
+		}
+	}
+	for _, p := range []flow.PortRule{{Proto: 6}, {Proto: 6, Port: 23}, {Proto: 17, Port: 53}, {Proto: 50}} {
+		if r.blocks(p) {
+			t.Errorf("%+v is blocked by\n%s", p, text)
+		}
+	}
+	ssh := flow.PortRule{Proto: 6, Port: 22}
+	for name, change := range map[string][2]string{
+		"only IPv4":         {"<ipv6 protocol='6' dstportstart='22'/>", ""},
+		"only one source":   {"<ip protocol='6' dstportstart='22'", "<ip srcipaddr='1.2.3.4' protocol='6' dstportstart='22'"},
+		"accepted":          {"action='drop'", "action='accept'"},
+		"what it receives":  {"direction='out'", "direction='in'"},
+		"another port":      {"dstportstart='22'", "dstportstart='23'"},
+		"only from a port":  {"dstportstart='22'", "dstportstart='22' srcportstart='1'"},
+		"protocol by name?": {"<ip protocol='6'", "<ip protocol='tpc'"},
+	} {
+		got, err := parseFilter(strings.ReplaceAll(text, change[0], change[1]))
+		if err != nil || got.blocks(ssh) {
+			t.Errorf("%s: still counts as blocked, %v", name, err)
+		}
+	}
+}
+
 func FuzzParseDocument(f *testing.F) {
 	f.Add(sample)
 	f.Add("<domain><devices><interface><mac address='x'/><link/></interface></devices></domain>")
