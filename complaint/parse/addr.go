@@ -207,12 +207,12 @@ func (f *found) v6(s string, i, j int) int {
 // versionLike are two more numbers: no address and port, but a version.
 var versionLike = regexp.MustCompile(`^\.\d{1,5}\.\d`)
 
-var behindPort = regexp.MustCompile(`^(?:\]?[:#](\d{1,5})|\]?\s?\((\d{1,5})\)|\]? (?:port|порт) ?(\d{1,5})|\.(\d{1,5}))(?:$|[^\d.:/]|[.:](?:$|\D))`)
+var behindPort = regexp.MustCompile(`^(?:\]?[:#](\d{1,5})|\]?\s?\((\d{1,5})\)|\]? (?:port|порт) ?(\d{1,5})(?::\d{1,2}:)?|\.(\d{1,5}))(?:$|[^\d.:/]|[.:](?:$|\D))`)
 
 // port reads the port, or the length of a network, that stands with the address.
 func (f *found) port(s string) {
 	f.to = f.addrTo
-	rest := s[f.addrTo:min(len(s), f.addrTo+16)]
+	rest := s[f.addrTo:min(len(s), f.addrTo+24)]
 	if rest == "" {
 		return
 	}

@@ -235,6 +235,7 @@ func init() {
 		"sip asterisk pjsip":                                                   {5060},
 		"rdp":                                                                  {3389},
 		"mysql mysqld":                                                         {3306},
+		"postgres postgresql":                                                  {5432},
 		"telnet":                                                               {23},
 		"apache apache2 nginx http https wordpress modsecurity": {80, 443},
 		"named dns bind": {53},

@@ -38,6 +38,9 @@ func (l *line) fail2ban() outcome {
 	return out
 }
 
+// squidLine is the native access.log of Squid: seconds, duration, client, result.
+var squidLine = regexp.MustCompile(`^\d{10}\.\d{3} +\d+ (\S+) [A-Z_]+/\d{3} \d+ [A-Z]+ `)
+
 var (
 	accessLine  = regexp.MustCompile(`^(?:([\w.-]+):(\d{1,5}) )?(\S+) \S+ .{0,80}?\[(\d{1,2}/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?: [+-]\d{4})?)\] "([^"]{0,20}) `)
 	accessStart = regexp.MustCompile(`^(?:[\w.-]+:\d{1,5} )?(\S+) \S+ .{0,80}?\[\d{1,2}/[A-Z][a-z]{2}/\d{4}`)
@@ -46,6 +49,15 @@ var (
 // accessLog reads the common and combined forms of Apache and nginx, with the
 // virtual host before it or not.
 func (l *line) accessLog() outcome {
+	if m := squidLine.FindStringSubmatch(l.text); m != nil && l.stamp.epoch {
+		if src, ok := parseEndpoint(m[1]); ok {
+			out := l.observe(ShapeAccess, WhatHTTP, src, found{}, time.Time{})
+			if out.obs != nil { // the proxy's own port is anything
+				out.obs.IPProto, out.obs.Count = 6, 1
+			}
+			return out
+		}
+	}
 	if !l.has(" [") || !l.stamp.ok() || l.stamp.from == 0 {
 		return outcome{}
 	}

@@ -11,6 +11,7 @@ var (
 	arrowLeft  = regexp.MustCompile(`^\]?\s*<[-=]+\s*\[?$`)
 	trailing   = regexp.MustCompile(`^\s+(\d{1,5})(?:\s|$|[,;])`)
 	registro   = regexp.MustCompile(`^\s*(\d{1,3})\((\d{1,3})\)`)
+	junos      = regexp.MustCompile(` (\d{1,3})\(\d{1,3}\) `)
 	dumpFlags  = regexp.MustCompile(`Flags \[([A-Z.]+)\]|: (S|R|F|P|\.) (?:\d|ack|win)`)
 )
 
@@ -49,6 +50,9 @@ func (l *line) arrow() outcome {
 	}
 	if m := registro.FindStringSubmatch(rest); m != nil {
 		o.Shape, o.IPProto = ShapeRegistro, protoOf(m[1])
+	}
+	if m := junos.FindStringSubmatch(rest); m != nil && o.IPProto == 0 && l.has("RT_FLOW") {
+		o.IPProto = protoOf(m[1])
 	}
 	if m := dumpFlags.FindStringSubmatch(rest); m != nil {
 		flags := m[1] + m[2]

@@ -12,6 +12,8 @@ var recognisers = []func(*line) outcome{
 	(*line).netfilter,
 	(*line).windowsFirewall,
 	(*line).dshield,
+	(*line).filterlog,
+	(*line).panos,
 	(*line).cisco,
 	(*line).keyValue,
 	(*line).arrow,

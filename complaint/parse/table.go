@@ -155,7 +155,7 @@ func (p *part) row(raw string, n int) bool {
 // or two are whole addresses. Numbers behind an address are its port; behind
 // two addresses in a row, theirs.
 func (p *part) bareRow(raw string, n int) bool {
-	if len(raw) > 2000 || strings.HasPrefix(raw, "{") {
+	if len(raw) > 2000 || strings.HasPrefix(raw, "{") || strings.Contains(raw, "filterlog") || strings.Contains(raw, ",TRAFFIC,") || strings.Contains(raw, ",THREAT,") {
 		return false
 	}
 	if strings.Count(raw, "\t") >= 7 {
@@ -180,15 +180,20 @@ func (p *part) bareRow(raw string, n int) bool {
 
 func (p *part) byCells(c []string, raw string, n int) (outcome, *line, bool) {
 	var f fields
-	var at []int // cells with addresses
+	var addrs []int // cells with addresses
 	for i, v := range c {
 		v = refang(strings.TrimSpace(v))
 		if _, ok := parseEndpoint(v); ok {
-			at = append(at, i)
+			addrs = append(addrs, i)
 			continue
 		}
-		_, epoch := epochStamp(v)
+		at, epoch := epochStamp(v)
+		// A number is a time only if it can be one of this complaint.
+		epoch = epoch && at.Before(p.frame.now.AddDate(0, 0, 2)) && at.After(p.frame.now.AddDate(-3, 0, 0))
 		st := findStamp(v, 0)
+		if st.ok() && st.month > 0 && st.hasTime && st.to < len(v) && st.from == 0 {
+			return outcome{}, nil, false // a log line with commas, not a table
+		}
 		switch {
 		case f[fTime] == "" && (epoch || st.ok() && st.hasTime && st.from == 0 && st.to == len(v)):
 			f.set(fTime, v)
@@ -200,7 +205,7 @@ func (p *part) byCells(c []string, raw string, n int) (outcome, *line, bool) {
 			f.set(fProto, v)
 		}
 	}
-	if len(at) == 0 || len(at) > 2 || f[fTime] == "" {
+	if len(addrs) == 0 || len(addrs) > 2 || f[fTime] == "" {
 		return outcome{}, nil, false
 	}
 	port := func(i int) string {
@@ -209,24 +214,24 @@ func (p *part) byCells(c []string, raw string, n int) (outcome, *line, bool) {
 		}
 		return ""
 	}
-	f.set(fSrc, c[at[0]])
+	f.set(fSrc, c[addrs[0]])
 	note := "the row has no header; its only address is taken as the source"
 	switch {
-	case len(at) == 1:
-		f.set(fAnyPort, port(at[0]+1))
-	case at[1] == at[0]+1:
-		f.set(fDst, c[at[1]])
-		if port(at[1]+2) != "" {
-			f.set(fSrcPort, port(at[1]+1))
-			f.set(fDstPort, port(at[1]+2))
+	case len(addrs) == 1:
+		f.set(fAnyPort, port(addrs[0]+1))
+	case addrs[1] == addrs[0]+1:
+		f.set(fDst, c[addrs[1]])
+		if port(addrs[1]+2) != "" {
+			f.set(fSrcPort, port(addrs[1]+1))
+			f.set(fDstPort, port(addrs[1]+2))
 		} else {
-			f.set(fAnyPort, port(at[1]+1))
+			f.set(fAnyPort, port(addrs[1]+1))
 		}
 		note = "the row has no header; its first address is taken as the source"
 	default:
-		f.set(fDst, c[at[1]])
-		f.set(fSrcPort, port(at[0]+1))
-		f.set(fDstPort, port(at[1]+1))
+		f.set(fDst, c[addrs[1]])
+		f.set(fSrcPort, port(addrs[0]+1))
+		f.set(fDstPort, port(addrs[1]+1))
 		note = "the row has no header; its first address is taken as the source"
 	}
 	for k := range f {
