@@ -53,6 +53,7 @@ type view struct {
 	now    map[string]string
 	next   map[string]string
 	gone   map[string]bool // to be deleted at the next start
+	held   map[string]bool // next or gone are not there now: a note of ours holds them
 	digest string
 }
 
@@ -68,7 +69,7 @@ func (a *Adapter) read(ctx context.Context, g guest) (view, error) {
 	if err := a.api.call(ctx, http.MethodGet, g.path("/pending"), nil, &items); err != nil {
 		return view{}, err
 	}
-	v := view{now: map[string]string{}, next: map[string]string{}, gone: map[string]bool{}}
+	v := view{now: map[string]string{}, next: map[string]string{}, gone: map[string]bool{}, held: map[string]bool{}}
 	for _, i := range items {
 		if i.Value != nil {
 			v.now[i.Key] = string(*i.Value)
@@ -83,7 +84,27 @@ func (a *Adapter) read(ctx context.Context, g guest) (view, error) {
 	if v.digest = v.now["digest"]; v.digest == "" {
 		return view{}, fail(flow.ErrUnsupported, "the configuration of %s comes without a digest, so it cannot be changed safely", g)
 	}
+	v.takeHeld(g)
 	return v, nil
+}
+
+// takeHeld reads what an operation that was broken off between its two writes
+// left in our notes as if it still waited for the next start.
+func (v view) takeHeld(g guest) {
+	_, notes := splitNotes(v.now["description"])
+	for _, n := range notes {
+		key, val, set := strings.Cut(n.Held, "=")
+		_, pending := v.next[key]
+		if n.Guest != g.ID || !netKey.MatchString(key) || pending || v.gone[key] {
+			continue
+		}
+		v.held[key] = true
+		if set {
+			v.next[key] = val
+		} else {
+			v.gone[key] = true
+		}
+	}
 }
 
 var netKey = regexp.MustCompile(`^net\d{1,2}$`)

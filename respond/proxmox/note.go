@@ -30,6 +30,9 @@ type note struct {
 	Mark  flow.Mark `json:"mark"`
 	Undo  undo      `json:"was"`
 	Rate  string    `json:"rate,omitempty"` // what we set, of a limit
+	// Held is what waits for the next start, between the two writes that put it
+	// back: "net0=…", or "net0" for its removal.
+	Held string `json:"held,omitempty"`
 }
 
 // undo is what a NIC was before, and what a receipt carries of it.

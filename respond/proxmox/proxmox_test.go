@@ -227,6 +227,83 @@ func TestPendingChange(t *testing.T) {
 	}
 }
 
+// The same, broken off between the two writes, or disturbed there by somebody
+// else's change.
+func TestPendingChangeBrokenOff(t *testing.T) {
+	m := suspendertest.Mark("inc-1")
+	for name, prepare := range map[string]func(*pvetest.Guest){
+		"another MAC": func(g *pvetest.Guest) {
+			g.Pending = map[string]string{"net0": strings.Replace(g.Conf["net0"], "BC:24:11:AA:10:01", "BC:24:11:AA:99:99", 1)}
+		},
+		"its removal": func(g *pvetest.Guest) { g.Delete = map[string]bool{"net0": true} },
+	} {
+		for how, fault := range map[string]func(s *pvetest.Sim) *pvetest.Fault{
+			"fails":           func(*pvetest.Sim) *pvetest.Fault { return &pvetest.Fault{Code: 500, Text: "got timeout"} },
+			"fails afterward": func(*pvetest.Sim) *pvetest.Fault { return &pvetest.Fault{After: true, Code: 500, Text: "got timeout"} },
+			"meets another": func(s *pvetest.Sim) *pvetest.Fault {
+				s.Guests[100].Conf["memory"] = "4096"
+				return nil
+			},
+		} {
+			t.Run(name+", the second write "+how, func(t *testing.T) {
+				s := pvetest.Start(t)
+				s.Edit(100, func(g *pvetest.Guest) {
+					g.HotplugNet, g.Pending, g.Delete = false, map[string]string{}, map[string]bool{}
+					delete(g.Conf, "description")
+					if how == "meets another" {
+						g.Conf["memory"] = "4096 " // so that only the digest differs in the end
+					}
+					prepare(g)
+				})
+				was := strings.ReplaceAll(raw(s, 100), "4096 ", "4096")
+				a := adapter(t, s)
+				again := func(what string, op func() error) {
+					writes := 0
+					before(s, func(method, path string) *pvetest.Fault {
+						if isConfigWrite(method, path) {
+							if writes++; writes == 2 {
+								return fault(s)
+							}
+						}
+						return nil
+					})
+					err := op()
+					if err != nil {
+						before(s, nil)
+						err = op()
+					}
+					if err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					before(s, nil)
+				}
+				var r flow.Receipt
+				again("Cut", func() (err error) { r, err = a.Cut(t.Context(), vmNIC, m); return err })
+				s.Edit(100, func(g *pvetest.Guest) {
+					if p := g.Pending["net0"]; !g.Delete["net0"] && !strings.Contains(p, "AA:99:99") {
+						t.Errorf("the change that waited is lost: %q", p)
+					}
+					if strings.Contains(g.Conf["description"], `"held"`) {
+						t.Errorf("still held: %s", g.Conf["description"])
+					}
+				})
+				if st, err := a.Status(t.Context(), vmNIC); err != nil || !st.Cut() {
+					t.Errorf("Status = %+v, %v, want it cut", st, err)
+				}
+				s.Edit(100, func(g *pvetest.Guest) {
+					if how == "meets another" {
+						g.Conf["memory"] = "4096 "
+					}
+				})
+				again("Restore", func() error { return a.Restore(t.Context(), vmNIC, m, r) })
+				if diff := cmp.Diff(was, raw(s, 100)); diff != "" {
+					t.Errorf("after the restore (-before +after):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
 // An inventory that knows the MAC of the next start already finds the NIC, and
 // both sides are cut.
 func TestPendingMAC(t *testing.T) {

@@ -106,49 +106,84 @@ func (t *target) again(ctx context.Context) error {
 }
 
 // put writes the NIC, changed by edit on both of its sides, and the notes,
-// changed by notes. What already is as wanted is not written. The pending side
-// is written back after the other: a write of netN takes its place.
+// changed by notes. What already is as wanted is not written. A write of netN
+// takes the place of a change that waits for the next start, so that is written
+// back after it; between the two our note holds it, for whoever comes next.
 func (t *target) put(ctx context.Context, edit func(n netDev, next bool) netDev, notes func([]note) []note) error {
 	p := url.Values{}
 	now, here := t.v.now[t.key]
 	next, pending := t.v.next[t.key]
-	gone := t.v.gone[t.key]
 	if here {
 		if want := edit(parseNet(now), false).String(); want != now {
 			p.Set(t.key, want)
 		}
 	}
-	if err := t.putNotes(p, notes); err != nil {
-		return err
-	}
-	again := pending && here && p.Has(t.key) || gone && p.Has(t.key)
+	twice := (pending || t.v.gone[t.key]) && (p.Has(t.key) || t.v.held[t.key])
 	if pending {
 		want := edit(parseNet(next), true).String()
-		switch {
-		case again:
-			next = want
-		case want != next:
+		if !twice && want != next {
 			p.Set(t.key, want)
 		}
+		next = want
 	}
-	if err := t.write(ctx, p); err != nil || !again {
-		return err
-	}
-	// From here to the second write the pending change is in our hands alone.
-	mac := t.v.macOf(t.key)
-	v, err := t.a.read(ctx, t.g)
-	if err != nil {
-		return err
-	}
-	if v.macOf(t.key) != mac {
-		return fail(flow.ErrConflict, "%s lost the MAC %s meanwhile", t, mac)
-	}
-	t.v = v
-	p = url.Values{t.key: {next}}
-	if !pending {
+	if twice {
+		held := t.key
+		if pending {
+			held += "=" + next
+		}
+		if err := t.putNotes(p, t.holding(held, notes)); err != nil {
+			return err
+		}
+		if err := t.write(ctx, p); err != nil {
+			return err
+		}
+		mac := t.v.macOf(t.key)
+		v, err := t.a.read(ctx, t.g)
+		if err != nil {
+			return err
+		}
+		if v.macOf(t.key) != mac {
+			return fail(flow.ErrConflict, "%s lost the MAC %s meanwhile", t, mac)
+		}
+		t.v = v
 		p = url.Values{"delete": {t.key}}
+		if pending {
+			p = url.Values{t.key: {next}}
+		}
+	}
+	if err := t.putNotes(p, t.lettingGo(notes)); err != nil {
+		return err
 	}
 	return t.write(ctx, p)
+}
+
+// holding is notes with what waits for the next start put into one of ours.
+func (t *target) holding(held string, notes func([]note) []note) func([]note) []note {
+	ours := func(n note) bool { return n.Guest == t.g.ID && n.MAC == t.mac }
+	return func(old []note) []note {
+		out := notes(old)
+		if !slices.ContainsFunc(out, ours) {
+			out = old // the last of ours goes with the second write
+		}
+		out = slices.Clone(out)
+		if i := slices.IndexFunc(out, ours); i >= 0 {
+			out[i].Held = held
+		}
+		return out
+	}
+}
+
+// lettingGo is notes with nothing held any more.
+func (t *target) lettingGo(notes func([]note) []note) func([]note) []note {
+	return func(old []note) []note {
+		out := slices.Clone(notes(old))
+		for i := range out {
+			if out[i].Guest == t.g.ID && out[i].MAC == t.mac {
+				out[i].Held = ""
+			}
+		}
+		return out
+	}
 }
 
 func (t *target) putNotes(p url.Values, change func([]note) []note) error {
@@ -159,10 +194,12 @@ func (t *target) putNotes(p url.Values, change func([]note) []note) error {
 	case err != nil:
 		return err
 	case text == old:
-	case text == "" || text == "\n":
-		p.Set("delete", "description")
-	default:
+	case text != "" && text != "\n":
 		p.Set("description", text)
+	case p.Has("delete"):
+		p.Set("delete", p.Get("delete")+",description")
+	default:
+		p.Set("delete", "description")
 	}
 	return nil
 }
