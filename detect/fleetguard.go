@@ -33,12 +33,24 @@ func newGuardMemory() *guardMemory {
 	return &guardMemory{entries: map[flow.Rule]map[netip.Addr]*entry{}, asked: map[findingKey]*sourceVerdict{}, usual: map[netip.Addr]*usualOf{}}
 }
 
+// ofItsOwn are gates that name a reason in the tenant itself: whom they hold is
+// no sign of a fault of the network.
+var ofItsOwn = []string{GateP2PPort, GateRoleTag, GatePolicy, GateSharedPort, GateRefused}
+
+// guilty reports whether a finding, but for gates that are not the tenant's own,
+// would have been acted on. Notices are too many to tell anything: peer-to-peer
+// programs alone give some all the time.
+func guilty(f *flow.Finding) bool {
+	return (f.Tier > flow.TierNotify || len(f.Gates) > 0) &&
+		!slices.ContainsFunc(f.Gates, func(g string) bool { return slices.Contains(ofItsOwn, g) })
+}
+
 // note remembers who shows what at ts.
 func (g *guardMemory) note(cfg *GuardConfig, fs []flow.Finding, ts time.Time) {
 	again := time.Duration(cfg.FleetAgainS) * time.Second
 	for i := range fs {
 		f := &fs[i]
-		if f.Tier < flow.TierNotify && len(f.Gates) == 0 || !slices.Contains(fleetRules, f.Rule) {
+		if !guilty(f) || !slices.Contains(fleetRules, f.Rule) {
 			continue
 		}
 		m := g.entries[f.Rule]

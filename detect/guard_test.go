@@ -263,7 +263,7 @@ func TestFleetFreeze(t *testing.T) {
 				if e%10 == 0 {
 					for i := range c.tenants {
 						if time.Duration(e-30)*time.Second >= time.Duration(i)*c.apart {
-							rowsOf(m, address(i), 22, 1, 500, int64(e-10))
+							rowsOf(m, address(i), 22, 1, 60, int64(e-10))
 						}
 					}
 				}
@@ -378,5 +378,48 @@ func TestFreezeByExporter(t *testing.T) {
 	}
 	if out[5].Tier != flow.TierSuspend {
 		t.Errorf("the one behind the other is frozen too: %+v", out[5])
+	}
+}
+
+// The rate of one interface that changed within the range, known from the rows
+// alone, holds; two that are known to be in use do not.
+func TestRatesMixed(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		rates []ExpectedRates
+		gates []string
+	}{
+		{"unexpected", nil, []string{GateExporterRate}},
+		{"one of them is expected", []ExpectedRates{{netip.PrefixFrom(exporter, exporter.BitLen()), []uint32{1}}}, []string{GateExporterRate}},
+		{"both are", []ExpectedRates{{netip.PrefixFrom(exporter, exporter.BitLen()), []uint32{1, 10}}}, nil},
+	} {
+		m := newMemWindows()
+		scanFrom(m, flow.Attachment{Exporter: exporter, InIf: 3})
+		for i := range m.seen[:700] {
+			m.seen[i].rate = 10
+		}
+		cfg := Defaults()
+		cfg.Thresholds.Guards.Rates = c.rates
+		fs := tickAt(t, New(cfg, Deps{Windows: m}), 30)
+		if len(fs) != 1 || !slices.Equal(fs[0].Gates, c.gates) {
+			t.Errorf("%s: %+v", c.name, fs)
+		}
+	}
+}
+
+func TestGuilty(t *testing.T) {
+	for _, c := range []struct {
+		f    flow.Finding
+		want bool
+	}{
+		{flow.Finding{Tier: flow.TierNotify}, false},
+		{flow.Finding{Tier: flow.TierSuspend}, true},
+		{flow.Finding{Tier: flow.TierNotify, Gates: []string{GatePersistence}}, true},
+		{flow.Finding{Tier: flow.TierNotify, Gates: []string{GateP2PPort}}, false},
+		{flow.Finding{Tier: flow.TierNotify, Gates: []string{GatePersistence, GateRoleTag}}, false},
+	} {
+		if got := guilty(&c.f); got != c.want {
+			t.Errorf("%+v: %v", c.f, got)
+		}
 	}
 }

@@ -89,18 +89,14 @@ func (cfg *GuardConfig) validate(v *validator, path string) {
 	}
 }
 
+// names reports whether an entry lists 1:rate for an exporter.
+func (cfg *GuardConfig) names(exporter netip.Addr, rate uint32) bool {
+	return slices.ContainsFunc(cfg.Rates, func(e ExpectedRates) bool { return e.Exporter.Contains(exporter) && slices.Contains(e.Rates, rate) })
+}
+
 // expects reports whether an exporter may announce 1:rate.
 func (cfg *GuardConfig) expects(exporter netip.Addr, rate uint32) bool {
-	named := false
-	for i := range cfg.Rates {
-		if cfg.Rates[i].Exporter.Contains(exporter) {
-			if slices.Contains(cfg.Rates[i].Rates, rate) {
-				return true
-			}
-			named = true
-		}
-	}
-	return !named
+	return cfg.names(exporter, rate) || !slices.ContainsFunc(cfg.Rates, func(e ExpectedRates) bool { return e.Exporter.Contains(exporter) })
 }
 
 // fanOut are the rules that look the same where answers are lost upstream.

@@ -97,7 +97,7 @@ func (t *tickState) sourcesOf(f *flow.Finding) (*sourceVerdict, error) {
 	}
 	v.exporter = mainExporter(stats)
 	v.gates = append(v.gates, t.exportersOf(stats)...)
-	if ratesMixed(stats) {
+	if t.ratesMixed(stats) {
 		v.gates = append(v.gates, GateExporterRate)
 	}
 	if timesMissing(stats) {
@@ -174,12 +174,13 @@ func (t *tickState) exportersOf(stats []flow.SourceStat) []string {
 	return out
 }
 
-// ratesMixed reports whether one interface's rows carry several sampling rates,
-// with a notable part of them at another than the most: its rate changed within
-// the range.
-func ratesMixed(stats []flow.SourceStat) bool {
+// ratesMixed reports whether one interface's rows carry several sampling rates
+// that guards.rates does not name: its rate changed within the range.
+func (t *tickState) ratesMixed(stats []flow.SourceStat) bool {
+	cfg := &t.d.cfg.Thresholds.Guards
 	for i := range stats {
-		if stats[i].Dir == flow.Out && stats[i].MinRate != stats[i].MaxRate {
+		s := &stats[i]
+		if s.Dir == flow.Out && s.MinRate != s.MaxRate && !(cfg.names(s.Exporter, s.MinRate) && cfg.names(s.Exporter, s.MaxRate)) {
 			return true
 		}
 	}
@@ -263,128 +264,4 @@ func (t *tickState) blameForeign(rows []flow.SourceStat) []flow.Finding {
 		}
 	}
 	return out
-}
-
-// sumsPackets are the rules whose evidence is a number of packets: those that
-// see two packets where one was exported twice.
-var sumsPackets = []flow.Rule{flow.RuleSYNFlood, flow.RuleUDPFlood, flow.RuleICMPFlood, flow.RulePacketFlood, flow.RuleReflector}
-
-// Of conversations with four packets or more, fewer than half are seen by both
-// exporters where each sees a part: that must be shown by leastHeavy of them.
-const leastHeavy = 5
-
-// seenTwice reports whether a flood rests on what several exporters saw, none of
-// them enough alone, and nothing shows that they saw different packets.
-func (t *tickState) seenTwice(f *flow.Finding, q flow.SourceQuery, stats []flow.SourceStat) (bool, error) {
-	if t.d.cfg.Thresholds.Guards.SingleExport || !slices.Contains(sumsPackets, f.Rule) {
-		return false, nil
-	}
-	first, second, share := topExporters(stats)
-	if !second.IsValid() {
-		return false, nil
-	}
-	n := float64(f.Samples)
-	if excess(n*share, expectedOf(n, f.Score)) >= f.Threshold {
-		return false, nil
-	}
-	s, err := t.d.deps.Windows.SharedFlows(t.ctx, q, first, second)
-	switch {
-	case t.ctx.Err() != nil:
-		return false, t.ctx.Err()
-	case err != nil:
-		t.d.m.errors.WithLabelValues(stepSources).Inc()
-		t.d.warn(t.ts, "flows that exporters share not available, the verdict is held", err)
-		return true, nil
-	}
-	return s.Heavy < leastHeavy || 2*s.Both >= s.Heavy, nil
-}
-
-// topExporters returns the two exporters with the most outgoing packets, scaled,
-// and the first one's share of all.
-func topExporters(stats []flow.SourceStat) (first, second netip.Addr, share float64) {
-	sums, total := map[netip.Addr]uint64{}, uint64(0)
-	for i := range stats {
-		if stats[i].Dir == flow.Out {
-			sums[stats[i].Exporter] += stats[i].Scaled
-			total += stats[i].Scaled
-		}
-	}
-	before := func(a, b netip.Addr) bool {
-		return !b.IsValid() || sums[a] > sums[b] || sums[a] == sums[b] && a.Less(b)
-	}
-	for a := range sums {
-		switch {
-		case before(a, first):
-			first, second = a, first
-		case before(a, second):
-			second = a
-		}
-	}
-	if total > 0 {
-		share = float64(sums[first]) / float64(total)
-	}
-	return first, second, share
-}
-
-// expectedOf is the benign expectation that n packets have a score over: the
-// inverse of excess.
-func expectedOf(n, score float64) float64 {
-	lo, hi := 0.0, n
-	for range 60 {
-		if mid := (lo + hi) / 2; excess(n, mid) > score {
-			lo = mid
-		} else {
-			hi = mid
-		}
-	}
-	return hi
-}
-
-// rateLog is the last comparison of claimed sampling rates with handshakes.
-type rateLog struct {
-	at    time.Time
-	wrong map[netip.Addr]bool
-}
-
-const (
-	rateEvery = 2 * time.Minute
-	rateRange = 30 * time.Minute
-	// leastRate: below it both halves of a handshake are sampled too often to
-	// tell anything.
-	leastRate = 10
-	// rateProof may be low: at the claimed rate the hits are a third of what the
-	// slack allows, and then its probability is below e⁻²⁵.
-	rateProof = 5
-)
-
-// checkRates compares the rates that exporters claim with how often both halves
-// of a handshake were sampled. A rate that is claimed ten times too high makes a
-// flood of a tenth of one, and nothing else shows it.
-func (t *tickState) checkRates() error {
-	cfg, l := &t.d.cfg.Thresholds.Guards, &t.d.guards.rates
-	if l.at.IsZero() || t.ts.Sub(l.at) >= rateEvery {
-		checks, err := t.d.deps.Windows.RateChecks(t.ctx, span(t.ts, rateRange), leastRate, cfg.RateSlack)
-		switch {
-		case t.ctx.Err() != nil:
-			return t.ctx.Err()
-		case err != nil:
-			t.d.m.errors.WithLabelValues(stepSources).Inc()
-			t.d.warn(t.ts, "claimed sampling rates could not be checked", err)
-			return nil
-		}
-		l.at, l.wrong = t.ts, map[netip.Addr]bool{}
-		for _, c := range checks {
-			if rateWrong(c) {
-				l.wrong[c.Exporter] = true
-			}
-		}
-	}
-	t.wrongRates = l.wrong
-	return nil
-}
-
-// rateWrong reports whether more tenants than the claimed rate explains have a
-// handshake of which both halves were sampled.
-func rateWrong(c flow.RateCheck) bool {
-	return excess(float64(c.Hits), c.Expected) >= rateProof
 }
