@@ -19,6 +19,7 @@ type part struct {
 
 	table table
 	block block
+	named []found // addresses of sentences without a time, at most three
 }
 
 // inProse is the detail by which knownAddresses finds sentences again.
@@ -103,6 +104,9 @@ func (p *part) line(lines []string, i int) int {
 	l := p.look(raw, i+1)
 	if z := p.laterZone(l); z.ok() {
 		p.frame.text = z
+	}
+	if !l.stamp.ok() {
+		p.names(l)
 	}
 	if p.block.take(p, l) {
 		return 0

@@ -20,6 +20,7 @@ var recognisers = []func(*line) outcome{
 	(*line).fail2ban,
 	(*line).accessLog,
 	(*line).service,
+	(*line).portList,
 	(*line).plain,
 }
 

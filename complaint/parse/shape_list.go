@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"regexp"
 	"strings"
 	"time"
 )
@@ -63,4 +64,46 @@ func (l *line) listed(f *fields, shape Shape) outcome {
 		}
 	}
 	return l.structured(f, shape, (*time.Location)(nil))
+}
+
+var portLine = regexp.MustCompile(`(?i)^[\s,;|]*(?:port[\s:=]*)?(\d{1,5})(?:[\s,;|/]+(tcp|udp|6|17))?[\s,;|]*$|(?i)^[\s,;|]*(tcp|udp)[\s,;|/]+(?:port[\s:=]*)?(\d{1,5})[\s,;|]*$`)
+
+// portList reads lists of time, port and protocol whose address stands once, in
+// the sentence above or in the subject. With more than one address named there,
+// nothing is taken.
+func (l *line) portList() outcome {
+	m := portLine.FindStringSubmatch(l.text[l.stamp.to:])
+	if m == nil || l.stamp.from > 1 || l.stamp.month == 0 || portOf(m[1]+m[4]) == 0 {
+		return outcome{}
+	}
+	named := l.p.named
+	if len(named) == 0 { // the subject
+		for _, a := range findAddrs(refang(l.r.c.Subject)) {
+			named = append(named, a)
+		}
+	}
+	if len(named) != 1 {
+		return outcome{}
+	}
+	src := named[0]
+	src.Port = 0
+	out := l.observe(ShapePortList, WhatTraffic, src, found{Endpoint: Endpoint{Port: portOf(m[1] + m[4])}}, time.Time{})
+	if out.obs != nil {
+		out.obs.IPProto = protoOf(m[2] + m[3])
+		out.obs.Assumed = append(out.obs.Assumed, "the line has no address; "+src.Addr.String()+", the only one that is named above it, is taken as the source")
+	}
+	return out
+}
+
+// names remembers the addresses that sentences without a time name.
+func (p *part) names(l *line) {
+	for _, a := range l.distinct() {
+		known := false
+		for _, o := range p.named {
+			known = known || o.Addr == a.Addr
+		}
+		if !known && a.Addr.IsValid() && len(p.named) < 3 {
+			p.named = append(p.named, a)
+		}
+	}
 }

@@ -80,6 +80,7 @@ const (
 	ShapeLFD        Shape = "lfd"              // csf and lfd
 	ShapeDNS        Shape = "dns"              // named and others
 	ShapeFields     Shape = "fields"           // a block of Key: value lines
+	ShapePortList   Shape = "port_list"        // time, port, protocol; the address stands above
 	ShapeAddrAtTime Shape = "address_and_time" // no known form, one address and one time
 )
 
