@@ -68,6 +68,7 @@ func (c *connector) with(ctx context.Context, fn func(*session) error) error {
 		case err == nil || isReply(err):
 			return err // also when the context ended in the same moment
 		case ended:
+			c.dropIdle() // where one hangs the others may: a node that was cut off
 			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 		s.conn.kill()
@@ -115,10 +116,19 @@ func (c *connector) giveBack(s *session) {
 func (c *connector) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for s := range c.used {
+		s.conn.kill()
+	}
 	for _, s := range c.idle {
 		s.conn.kill()
 	}
-	for s := range c.used {
+	c.idle = nil
+}
+
+func (c *connector) dropIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.idle {
 		s.conn.kill()
 	}
 	c.idle = nil

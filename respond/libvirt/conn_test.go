@@ -239,3 +239,59 @@ func TestConfigValidate(t *testing.T) {
 		})
 	}
 }
+
+// Operations run side by side up to the bound, and those of one domain one after
+// the other.
+func TestOperationsSideBySide(t *testing.T) {
+	e := newEnv(t)
+	var mu sync.Mutex
+	var now, most int
+	var once sync.Once
+	full := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 * maxAtOnce {
+		wg.Go(func() {
+			if err := e.a.link.with(t.Context(), func(*session) error {
+				mu.Lock()
+				now++
+				most = max(most, now)
+				if now == maxAtOnce {
+					once.Do(func() { close(full) })
+				}
+				mu.Unlock()
+				select { // until as many are in here as may be
+				case <-full:
+				case <-time.After(patience):
+				}
+				mu.Lock()
+				now--
+				mu.Unlock()
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most != maxAtOnce {
+		t.Errorf("%d operations at once, want %d", most, maxAtOnce)
+	}
+	if n := len(e.a.link.idle); n > maxAtOnce || n == 0 {
+		t.Errorf("%d idle connections, want at most %d", n, maxAtOnce)
+	}
+
+	unlock, err := e.a.locks.lock(t.Context(), e.dom.UUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = e.a.Cut(ctx, e.nic, suspendertest.Mark("inc-1"))
+	e.wantErr("cut while another has the domain", err, flow.ErrTransient, "earlier operation on the domain")
+	unlock()
+	r := e.cut("inc-1")
+	e.restore("inc-1", r)
+	if n := len(e.a.locks.held); n != 0 {
+		t.Errorf("%d locks are left over", n)
+	}
+}

@@ -318,3 +318,26 @@ func TestCheckPorts(t *testing.T) {
 		})
 	}
 }
+
+// The filter is the node's own by then: it outlives the daemon.
+func TestBlockOutlivesDaemonRestart(t *testing.T) {
+	e := newEnv(t, lab.NIC{Extra: guarded}).start()
+	before := e.raw(t)
+	e.restrict(ssh, "inc-1")
+	if err := e.RestartDaemon(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if e.admin, err = e.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	e.wantForce("after the restart", ssh, "inc-1")
+	if rules := e.ebtables(); !strings.Contains(rules, "--ip-dport 22 -j DROP") {
+		t.Errorf("the rules are gone:\n%s", rules)
+	}
+	e.lift(ssh.Kind, "inc-1")
+	if diff := cmp.Diff(before, e.raw(t)); diff != "" {
+		t.Errorf("NIC (-before +after):\n%s", diff)
+	}
+	e.wantNoFilters()
+}
