@@ -22,10 +22,17 @@ var keyLine = regexp.MustCompile(`^[*|•-]*\s*([\p{L}@][\p{L}\d _/().@-]{1,40}?
 var headerKeys = map[string]bool{"from": true, "to": true, "cc": true, "subject": true, "sent": true, "reply-to": true, "message-id": true,
 	"return-path": true, "received": true, "von": true, "an": true, "betreff": true, "gesendet": true, "от": true, "кому": true, "тема": true, "de": true, "para": true, "assunto": true}
 
+var subjectKeys = map[string]bool{"subject": true, "betreff": true, "тема": true, "assunto": true, "asunto": true, "objet": true}
+
 func (b *block) blank() { b.header = false }
 
 // take takes the line if it is a key of the block.
 func (b *block) take(p *part, l *line) bool {
+	if m := keyLine.FindStringSubmatch(l.text); m != nil && subjectKeys[strings.ToLower(m[1])] {
+		b.header = true // whatever the subject of a quoted mail says
+		p.c.TextLines++
+		return true
+	}
 	if len(l.text) > 300 || len(l.addrs) > 0 && l.stamp.ok() || strings.Count(l.text, "=") > 2 {
 		return b.other(p)
 	}

@@ -80,6 +80,8 @@ func (l *line) arrowShape(spaced bool) (Shape, What) {
 	return ShapeArrow, WhatTraffic
 }
 
+var reportTime = regexp.MustCompile(`(?i)\b(?:generated|created|issued|printed|exported|report(?:ed)? (?:on|at|date|time)|report:)\b[^.]{0,20}$`)
+
 // plain is the last: no known form. One address and one time make an
 // observation, more need words that say who did what.
 func (l *line) plain() outcome {
@@ -87,6 +89,9 @@ func (l *line) plain() outcome {
 	full := l.stamp.ok() && l.stamp.hasTime && l.stamp.month > 0
 	if len(addrs) == 0 || !l.stamp.ok() {
 		return outcome{}
+	}
+	if reportTime.MatchString(l.text[:l.stamp.from]) {
+		return outcome{} // of the report, not of what it is about
 	}
 	if l.stamp.bad {
 		return no(BadTime, "the time cannot be: "+clip(l.stamp.text, 60))
@@ -134,7 +139,7 @@ func (l *line) kind() What {
 		return WhatFlood
 	case strings.Contains(low, "login") || strings.Contains(low, "password") || strings.Contains(low, "brute"):
 		return WhatLogin
-	case strings.Contains(low, "spam"):
+	case strings.Contains(low, "spam"), strings.Contains(low, "mail from "), strings.HasPrefix(low, "received: from "):
 		return WhatMail
 	}
 	return WhatTraffic
@@ -155,7 +160,10 @@ func (o *Observation) saidPort(text string) {
 
 // usual fills in the ports that the service has as a rule.
 func (o *Observation) usual(text string) {
-	if o.Dst.Port == 0 {
-		o.Usual = usualPorts(text)
+	if o.Dst.Port > 0 {
+		return
+	}
+	if o.Usual = usualPorts(text); o.Usual == nil && o.What == WhatMail {
+		o.Usual = []uint16{25}
 	}
 }

@@ -110,6 +110,9 @@ func (p *part) header(raw string) bool {
 
 // row reads a line by the columns of the header.
 func (p *part) row(raw string, n int) bool {
+	if strings.Trim(raw, "|-:+= \t") == "" { // the rule of a Markdown table
+		return true
+	}
 	t := p.table
 	var c []string
 	if t.w3c {
