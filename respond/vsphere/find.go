@@ -20,8 +20,8 @@ const (
 	maxAgeRead = time.Minute
 
 	// maxAgeAct is the same for an act whose NIC is known by its MAC alone: a
-	// second machine with that MAC must be seen. Reading 5,000 machines takes a
-	// vCenter seconds, so that a hundred cuts in a row share one list.
+	// second machine with that MAC must be seen. Listing 5,000 machines takes a
+	// vCenter a second, so that a hundred cuts in a row share one list.
 	maxAgeAct = 5 * time.Second
 )
 
@@ -33,14 +33,22 @@ type listed struct {
 	macs []string
 }
 
-// machines is the list of a vCenter's virtual machines.
+// machines is the list of a vCenter's virtual machines. Devices are 20 kB a
+// machine, so that they are read once and again when its version has changed;
+// what was read before a deadline is kept, so that the next try goes on there.
 type machines struct {
-	mu  sync.Mutex // held over the reading: who comes meanwhile waits for it
-	at  time.Time
-	all []listed
+	mu   sync.Mutex // held over the reading: who comes meanwhile waits for it
+	at   time.Time
+	all  []listed
+	nics map[types.ManagedObjectReference]devices
 }
 
-var listProps = []string{"name", "config.template", "config.uuid", "config.instanceUuid", "config.hardware.device"}
+type devices struct {
+	version string
+	macs    []string
+}
+
+var listProps = []string{"name", "config.template", "config.uuid", "config.instanceUuid", "config.changeVersion"}
 
 // get returns a list no older than maxAge.
 func (l *machines) get(ctx context.Context, s *session, maxAge time.Duration) (_ []listed, fresh bool, _ error) {
@@ -54,26 +62,62 @@ func (l *machines) get(ctx context.Context, s *session, maxAge time.Duration) (_
 	if err := s.vms.Retrieve(ctx, []string{"VirtualMachine"}, listProps, &vms); err != nil {
 		return nil, false, fmt.Errorf("list the virtual machines: %w", err)
 	}
+	if err := l.read(ctx, s, vms); err != nil {
+		return nil, false, err
+	}
 	all := make([]listed, 0, len(vms))
 	for _, vm := range vms {
 		if vm.Config == nil || vm.Config.Template {
 			continue // it sends nothing
 		}
-		e := listed{ref: vm.Self, name: vm.Name}
+		e := listed{ref: vm.Self, name: vm.Name, macs: l.nics[vm.Self].macs}
 		for _, id := range []string{vm.Name, vm.Config.InstanceUuid, vm.Config.Uuid, vm.Self.Value} {
 			if id != "" {
 				e.ids = append(e.ids, strings.ToLower(id))
-			}
-		}
-		for _, d := range vm.Config.Hardware.Device {
-			if m := macOf(d); m != "" {
-				e.macs = append(e.macs, m)
 			}
 		}
 		all = append(all, e)
 	}
 	l.all, l.at = all, start
 	return all, true, nil
+}
+
+// read reads the devices of the machines that are new or were reconfigured.
+func (l *machines) read(ctx context.Context, s *session, vms []mo.VirtualMachine) error {
+	versions := map[types.ManagedObjectReference]string{}
+	kept := make(map[types.ManagedObjectReference]devices, len(vms))
+	var due []types.ManagedObjectReference
+	for _, vm := range vms {
+		if vm.Config == nil || vm.Config.Template {
+			continue
+		}
+		versions[vm.Self] = vm.Config.ChangeVersion
+		if d, ok := l.nics[vm.Self]; ok && d.version != "" && d.version == vm.Config.ChangeVersion {
+			kept[vm.Self] = d
+		} else {
+			due = append(due, vm.Self)
+		}
+	}
+	l.nics = kept // those of deleted machines go
+	for page := range slices.Chunk(due, maxPage) {
+		read, err := readAll(ctx, s, page, []string{"config.hardware.device"})
+		if err != nil {
+			return fmt.Errorf("read the NICs of the virtual machines: %w", err)
+		}
+		for _, vm := range read {
+			if vm.Config == nil {
+				continue
+			}
+			d := devices{version: versions[vm.Self]}
+			for _, dev := range vm.Config.Hardware.Device {
+				if m := macOf(dev); m != "" {
+					d.macs = append(d.macs, m)
+				}
+			}
+			l.nics[vm.Self] = d
+		}
+	}
+	return nil
 }
 
 // forget makes the next look list anew.

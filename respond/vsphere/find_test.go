@@ -116,3 +116,41 @@ func TestMissesShareAList(t *testing.T) {
 		t.Error("a miss in an old list did not list anew")
 	}
 }
+
+// Listing again reads the devices of those alone that were reconfigured.
+func TestListingAgain(t *testing.T) {
+	v := newVCenter(t)
+	a := v.adapter()
+	s, _, err := a.link.session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := func() int {
+		t.Helper()
+		before := v.called("RetrievePropertiesEx")
+		all, fresh, err := a.machines.get(t.Context(), s, 0)
+		if err != nil || !fresh || len(all) != 4 {
+			t.Fatalf("%d machines, fresh %v, %v", len(all), fresh, err)
+		}
+		for _, e := range all {
+			if len(e.macs) != 1 {
+				t.Errorf("%s has the MACs %v, want one", e.name, e.macs)
+			}
+		}
+		return v.called("RetrievePropertiesEx") - before
+	}
+	if n := reads(); n != 2 {
+		t.Errorf("%d reads for the first list, want names and devices", n)
+	}
+	if n := reads(); n != 1 {
+		t.Errorf("%d reads for the second list, want the names alone", n)
+	}
+	v.reconfigure(v.vm(2), func(c *types.VirtualEthernetCard) { c.MacAddress = "00:50:56:00:00:77" })
+	if n := reads(); n != 2 {
+		t.Errorf("%d reads after a reconfiguration, want names and the one's devices", n)
+	}
+	e, _, err := pick(a.machines.all, flow.NIC{MAC: "00:50:56:00:00:77"})
+	if err != nil || e.ref != v.vm(2).Self {
+		t.Errorf("the new MAC: %v, %v", e, err)
+	}
+}

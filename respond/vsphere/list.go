@@ -11,7 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// maxPage is how many machines are read whole in one call.
+// maxPage is how many machines are read in one call.
 const maxPage = 200
 
 // markCache remembers of each machine, for the version it was read at, whether
@@ -38,7 +38,7 @@ func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 		}
 		out = nil
 		for page := range slices.Chunk(refs, maxPage) {
-			vms, err := readAll(ctx, s, page)
+			vms, err := readAll(ctx, s, page, targetProps)
 			if err != nil {
 				return err
 			}
@@ -96,17 +96,17 @@ func (c *markCache) put(vm mo.VirtualMachine, version string) {
 	c.vms[vm.Self] = cached{version, marked}
 }
 
-// readAll reads machines whole, without those that are deleted meanwhile.
-func readAll(ctx context.Context, s *session, refs []types.ManagedObjectReference) ([]mo.VirtualMachine, error) {
+// readAll reads machines, without those that are deleted meanwhile.
+func readAll(ctx context.Context, s *session, refs []types.ManagedObjectReference, props []string) ([]mo.VirtualMachine, error) {
 	var vms []mo.VirtualMachine
-	err := s.pc.Retrieve(ctx, refs, targetProps, &vms)
+	err := s.pc.Retrieve(ctx, refs, props, &vms)
 	if err == nil || !gone(err) {
 		return vms, err
 	}
 	vms = nil
 	for _, ref := range refs { // one of them: a call names none if any is gone
 		var vm mo.VirtualMachine
-		if err := s.pc.RetrieveOne(ctx, ref, targetProps, &vm); err != nil {
+		if err := s.pc.RetrieveOne(ctx, ref, props, &vm); err != nil {
 			if gone(err) {
 				continue
 			}
