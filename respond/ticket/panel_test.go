@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ const panelSecret = "panel-s3cret-password"
 // parameters that the references name.
 type panel struct {
 	t       *testing.T
+	mu      sync.Mutex
 	tickets []*talk
 	calls   []string
 	fail    func(w http.ResponseWriter, action string) bool // true: it has answered
@@ -240,9 +242,14 @@ type entries struct{ got []notice.Delivery }
 
 func (e *entries) Delivered(_ context.Context, d notice.Delivery) { e.got = append(e.got, d) }
 
+// linked are texts with a customer's link, tried out once.
+var linked = sync.OnceValues(func() (*notice.Writer, error) {
+	return notice.New(notice.Config{Details: func(flow.Notice) notice.Details { return notice.Details{Link: "https://abuse.example.net/case/x"} }})
+})
+
 // both gives a notifier and a double for each product.
 func both(t *testing.T, run func(t *testing.T, tk *Panel, p *panel, e *entries, log *observer.ObservedLogs)) {
-	w, err := notice.New(notice.Config{Details: func(flow.Notice) notice.Details { return notice.Details{Link: "https://abuse.example.net/case/x"} }})
+	w, err := linked()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,8 +260,11 @@ func both(t *testing.T, run func(t *testing.T, tk *Panel, p *panel, e *entries, 
 			if name == "billmanager" {
 				h = p.bill
 			}
-			srv := httptest.NewUnstartedServer(http.HandlerFunc(h))
-			srv.Config.ErrorLog = nil
+			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p.mu.Lock() // a lost answer ends on another connection
+				defer p.mu.Unlock()
+				h(w, r)
+			}))
 			srv.Start()
 			t.Cleanup(srv.Close)
 			core, logs := observer.New(zapcore.DebugLevel)
@@ -432,7 +442,7 @@ func TestPanelLogin(t *testing.T) {
 }
 
 func TestPanelAway(t *testing.T) {
-	w, err := notice.New(notice.Config{})
+	w, err := written()
 	if err != nil {
 		t.Fatal(err)
 	}
