@@ -619,3 +619,29 @@ func TestMany(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Moved to another host while cut, as DRS would: found again, still cut, and
+// given back there.
+func TestMoved(t *testing.T) {
+	v := newVCenter(t)
+	vm := v.vm(0)
+	a, nic, m := v.adapter(), v.nic(vm), suspendertest.Mark("inc-1")
+	r := mustCut(t, a, nic, m)
+	var other types.ManagedObjectReference
+	for _, h := range v.model.Map().All("HostSystem") {
+		if h.Reference() != *vm.Runtime.Host {
+			other = h.Reference()
+		}
+	}
+	v.done(v.object(vm).Relocate(t.Context(), types.VirtualMachineRelocateSpec{Host: &other}, types.VirtualMachineMovePriorityHighPriority))
+	if st := mustStatus(t, a, nic); !st.Cut() || st.Mark == nil {
+		t.Errorf("after the move: %+v, want it still cut", st)
+	}
+	if again := mustCut(t, a, nic, m); again.Node == r.Node {
+		t.Errorf("node %q, want the new host", again.Node)
+	}
+	mustRestore(t, a, nic, m, r)
+	if diff := cmp.Diff(r.Before, mustStatus(t, a, nic)); diff != "" {
+		t.Errorf("after the restore (-before +after):\n%s", diff)
+	}
+}
