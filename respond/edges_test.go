@@ -62,7 +62,7 @@ func TestKilledDuringTheCall(t *testing.T) {
 								n.cuts++
 							}
 							n.up, n.configUp = false, false
-							id := s.of(tenantA).ID
+							id := w.events[0].Incident
 							n.mark = &flow.Mark{Incident: id, Key: id + "-suspend-1", By: "flowcordon"}
 						})
 					}()

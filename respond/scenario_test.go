@@ -52,9 +52,14 @@ func (s *stage) stop() {
 	s.replayed()
 }
 
+// pass lets time go by. All that changes the world holds its lock: taking it
+// here orders what the script reads with what the processes do.
 func (s *stage) pass(d time.Duration) {
+	order := func() { s.w.mu.Lock(); defer s.w.mu.Unlock() }
+	order()
 	time.Sleep(d + time.Millisecond)
 	synctest.Wait()
+	order()
 }
 
 func (s *stage) find(tenants ...netip.Addr) {
