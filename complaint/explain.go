@@ -53,31 +53,39 @@ func (t *Traffic) words() (en, ru string) {
 	return t.notVisible()
 }
 
+var shownWords = map[Why][2]string{
+	WhyExact:  {"exactly this connection, both ports included", "именно это соединение, включая оба порта"},
+	WhyPort:   {"traffic to this address and port", "обмен с этим адресом и портом"},
+	WhyRemote: {"traffic to this address", "обмен с этим адресом"},
+}
+
 func (t *Traffic) confirmed() (en, ru string) {
 	span := t.First.Format(stampForm)
 	if t.Last.Sub(t.First) >= time.Second {
 		span += " – " + t.Last.Format(stampForm)
 	}
-	est := strconv.FormatUint(t.Packets, 10)
+	en, ru = fmt.Sprintf("flows: %d, %s UTC", t.Rows, span), fmt.Sprintf("потоков: %d, %s UTC", t.Rows, span)
+	// Of a few sampled packets no total can be told: its error is one part in
+	// the square root of their number.
+	if t.Rate == 1 || t.Rows >= 10 {
+		en += fmt.Sprintf(", about %d packets sent", t.Packets)
+		ru += fmt.Sprintf(", отправлено около %d пакетов", t.Packets)
+	}
 	switch t.Why {
 	case WhyService:
 		// No numbers: they would be about others than the reporter.
 		en = "Our flow data shows the host as a client of such a service at that time."
 		ru = "По нашим данным о потоках хост в это время обращался к такому сервису."
 	case WhyPair:
-		en = fmt.Sprintf("Our sums of that time show traffic between the two addresses (%s UTC, about %s packets sent).", span, est)
-		ru = fmt.Sprintf("Наши суммы за это время показывают обмен между этими адресами (%s UTC, отправлено около %s пакетов).", span, est)
+		en = "Our sums of that time show traffic between the two addresses (" + en + ")."
+		ru = "Наши суммы за это время показывают обмен между этими адресами (" + ru + ")."
 	default:
-		what := map[Why][2]string{
-			WhyExact:  {"exactly this connection, both ports included", "именно это соединение, включая оба порта"},
-			WhyPort:   {"traffic to this address and port", "обмен с этим адресом и портом"},
-			WhyRemote: {"traffic to this address", "обмен с этим адресом"},
-		}[t.Why]
-		if what[0] == "" {
+		what, ok := shownWords[t.Why]
+		if !ok {
 			what = [2]string{"it", "это"}
 		}
-		en = fmt.Sprintf("Our flow data shows %s (%d flows, %s UTC, about %s packets sent).", what[0], t.Rows, span, est)
-		ru = fmt.Sprintf("Наши данные о потоках показывают %s (потоков: %d, %s UTC, отправлено около %s пакетов).", what[1], t.Rows, span, est)
+		en = "Our flow data shows " + what[0] + " (" + en + ")."
+		ru = "Наши данные о потоках показывают " + what[1] + " (" + ru + ")."
 	}
 	if t.Verdict == Shifted && t.Why == WhyOffset {
 		en = "Not at the time as written, but with the offset of the clock named above: " + en
