@@ -46,7 +46,7 @@ func BenchmarkCut(b *testing.B) {
 	}
 	a := envs[0].a
 	for name, byMAC := range map[string]bool{"pending": false, "pending, found by MAC": true} {
-		b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%s, %d", name, n), func(b *testing.B) {
 			benchCut(b, a, envs, byMAC, len(envs))
 		})
 	}
