@@ -95,7 +95,7 @@ func (f *fixedWindows) SharedFlows(context.Context, flow.SourceQuery, netip.Addr
 	return flow.SharedFlows{}, nil
 }
 
-func (f *fixedWindows) FleetAnswers(context.Context, flow.Range, flow.Range) (flow.FleetAnswers, error) {
+func (f *fixedWindows) FleetAnswers(context.Context, flow.Range, flow.Range, []netip.Addr) (flow.FleetAnswers, error) {
 	return flow.FleetAnswers{}, nil
 }
 

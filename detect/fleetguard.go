@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -140,6 +141,9 @@ const (
 	answersShift = 50 * time.Second
 	// answersForget is when a fallen share becomes the normal one.
 	answersForget = 6 * time.Hour
+	// leastBase is how many times longer than the later range what is stored of
+	// the base range must be.
+	leastBase = 2
 	// fleetTenants is how many tenants make a fleet.
 	fleetTenants = 5
 )
@@ -166,7 +170,7 @@ func (t *tickState) askFleet() error {
 	}
 	now := span(t.ts, answersNow)
 	base := flow.Range{From: now.From.Add(-answersBase), To: now.From}
-	s, err := t.d.deps.Windows.FleetAnswers(t.ctx, base, now)
+	s, err := t.d.deps.Windows.FleetAnswers(t.ctx, base, now, g.noted(t.ts))
 	switch {
 	case t.ctx.Err() != nil:
 		return t.ctx.Err()
@@ -175,14 +179,30 @@ func (t *tickState) askFleet() error {
 		t.d.warn(t.ts, "answers of the fleet not available", err)
 		return nil
 	}
-	g.answers.see(&t.d.cfg.Thresholds.Guards, s, base.Seconds()/now.Seconds(), t.ts)
+	g.answers.see(&t.d.cfg.Thresholds.Guards, s, now, t.ts)
 	return nil
 }
 
-// see judges a look. times is how much longer the base range is.
-func (l *answerLog) see(cfg *GuardConfig, s flow.FleetAnswers, times float64, ts time.Time) {
+// noted are the tenants that show anything now: whether the fleet is well, the
+// others tell. In a small fleet one scanner would be most of it.
+func (g *guardMemory) noted(ts time.Time) []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	for _, m := range g.entries {
+		for a, e := range m {
+			if ts.Sub(e.last) <= answersNow {
+				seen[a] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), netip.Addr.Compare)
+}
+
+// see judges a look. What the base range holds counts as far as anything is
+// stored of it: a service that was just started knows no normal yet.
+func (l *answerLog) see(cfg *GuardConfig, s flow.FleetAnswers, now flow.Range, ts time.Time) {
 	l.at, l.stats = ts, s
-	if s.Tenants < fleetTenants || s.BaseOpened <= 0 {
+	times := float64(s.Windows) * flow.WindowSeconds / now.Seconds()
+	if s.Tenants < fleetTenants || s.BaseOpened <= 0 || times < leastBase {
 		return
 	}
 	if excess(s.Opened, cfg.Surge*s.BaseOpened/times) >= oneWayProof {

@@ -283,11 +283,11 @@ func TestFleetFreeze(t *testing.T) {
 func TestAnswerLog(t *testing.T) {
 	cfg := defaultGuards()
 	of := func(base, now float64) flow.FleetAnswers { // of 1,000 openings a minute
-		return flow.FleetAnswers{Active: 100, Tenants: 50, BaseOpened: 10_000, BaseAnswered: 10_000 * base, Opened: 1000, Answered: 1000 * now}
+		return flow.FleetAnswers{Active: 100, Windows: 60, Tenants: 50, BaseOpened: 10_000, BaseAnswered: 10_000 * base, Opened: 1000, Answered: 1000 * now}
 	}
 	var l answerLog
 	at := func(min int, s flow.FleetAnswers) {
-		l.see(&cfg, s, 10, epoch.Add(time.Duration(min)*time.Minute))
+		l.see(&cfg, s, span(epoch, answersNow), epoch.Add(time.Duration(min)*time.Minute))
 	}
 	at(0, of(0.8, 0.75))
 	if l.fallen() {
@@ -311,17 +311,30 @@ func TestAnswerLog(t *testing.T) {
 	if l.fallen() {
 		t.Error("after six hours it is the normal state")
 	}
-	few := flow.FleetAnswers{Tenants: 4, BaseOpened: 1000, BaseAnswered: 900, Opened: 100}
+	few := flow.FleetAnswers{Windows: 60, Tenants: 4, BaseOpened: 1000, BaseAnswered: 900, Opened: 100}
 	if l = (answerLog{}); true {
-		l.see(&cfg, few, 10, epoch)
+		l.see(&cfg, few, span(epoch, answersNow), epoch)
 	}
 	if l.fallen() {
 		t.Error("four tenants are no fleet")
 	}
 	s := of(0.8, 0.8)
 	s.Opened, s.Answered = 6000, 4800
-	if l.see(&cfg, s, 10, epoch); !l.surge(epoch.Add(9*time.Minute)) || l.surge(epoch.Add(10*time.Minute)) {
+	if l.see(&cfg, s, span(epoch, answersNow), epoch); !l.surge(epoch.Add(9*time.Minute)) || l.surge(epoch.Add(10*time.Minute)) {
 		t.Error("six times as many connections are a surge, for ten minutes")
+	}
+	// A service that was just started has little to compare with.
+	s.Windows, s.BaseOpened, s.BaseAnswered = 11, 900, 700
+	if l = (answerLog{}); true {
+		l.see(&cfg, s, span(epoch, answersNow), epoch)
+	}
+	if l.surge(epoch) || l.fallen() {
+		t.Error("judged against a base of two minutes")
+	}
+	// What is stored counts for the time that it is of.
+	s.Windows, s.BaseOpened, s.BaseAnswered = 18, 18_000, 14_400
+	if l.see(&cfg, s, span(epoch, answersNow), epoch); l.surge(epoch) {
+		t.Error("as many as in the three minutes before are no surge")
 	}
 }
 

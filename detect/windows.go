@@ -77,8 +77,9 @@ type GuardRows interface {
 	Sources(ctx context.Context, q flow.SourceQuery) ([]flow.SourceStat, error)
 	// SharedFlows compares what two exporters saw of a finding.
 	SharedFlows(ctx context.Context, q flow.SourceQuery, a, b netip.Addr) (flow.SharedFlows, error)
-	// FleetAnswers compares now with base, which ends where now begins.
-	FleetAnswers(ctx context.Context, base, now flow.Range) (flow.FleetAnswers, error)
+	// FleetAnswers compares now with base, which ends where now begins. The
+	// connections of the tenants in except do not count.
+	FleetAnswers(ctx context.Context, base, now flow.Range, except []netip.Addr) (flow.FleetAnswers, error)
 	// RateChecks judges claimed rates of at least 1:least.
 	RateChecks(ctx context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error)
 }

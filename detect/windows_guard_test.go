@@ -119,7 +119,7 @@ func (m *memWindows) SharedFlows(_ context.Context, q flow.SourceQuery, a, b net
 	return s, nil
 }
 
-func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range) (flow.FleetAnswers, error) {
+func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range, except []netip.Addr) (flow.FleetAnswers, error) {
 	m.queries++
 	if m.err != nil || m.guardErr != nil {
 		return flow.FleetAnswers{}, cmp.Or(m.err, m.guardErr)
@@ -128,10 +128,13 @@ func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range) (flow
 		was, answeredWas, is, answeredIs float64
 		active                           bool
 	}
-	sums := map[netip.Addr]*sum{}
+	sums, stored := map[netip.Addr]*sum{}, map[int64]bool{}
 	add := func(r flow.Range, later bool) {
 		inRange(m.services, r, func(_ int64, w *flow.ServiceWindow) {
-			tcp := w.IPProto == flow.ProtoTCP && w.Role == flow.RoleClient
+			if !later {
+				stored[w.Start] = true
+			}
+			tcp := w.IPProto == flow.ProtoTCP && w.Role == flow.RoleClient && !slices.Contains(except, w.Tenant)
 			if !tcp && !later {
 				return
 			}
@@ -151,7 +154,7 @@ func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range) (flow
 	}
 	add(base, false)
 	add(now, true)
-	var out flow.FleetAnswers
+	out := flow.FleetAnswers{Windows: uint64(len(stored))}
 	most := 50 * base.Seconds() / now.Seconds()
 	for _, s := range sums {
 		if s.active {

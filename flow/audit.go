@@ -52,6 +52,8 @@ type Frozen struct {
 	Since    time.Time `json:"since"`
 	Tenants  int       `json:"tenants"`  // that tripped it
 	Incident string    `json:"incident"` // in whose log it is
+	By       string    `json:"by"`       // controller, or the person whose undo it followed
+	Why      string    `json:"why"`      // for people
 }
 
 // Undone is what taking back all automatic acts since a moment did.

@@ -38,11 +38,12 @@ type SharedFlows struct {
 
 // FleetAnswers compares how the outgoing TCP connections of all tenants are
 // answered now with how they were. Tenants without three openings in the base
-// range are left out of the shares, and each counts 50 openings at most in the
-// later range, and in proportion in the base range, so that one scanner moves
-// nothing.
+// range are left out of the shares, as are those that the question leaves out;
+// each counts 50 openings at most in the later range, and in proportion in the
+// base range, so that one scanner moves little.
 type FleetAnswers struct {
 	Active  uint64 // tenants with traffic in the later range
+	Windows uint64 // of WindowSeconds in the base range from which anything is stored
 	Tenants uint64 // those that the shares are taken from
 	// Opened are SYNs and SYN-ACKs seen, Answered the SYN-ACKs among them.
 	BaseOpened, BaseAnswered float64

@@ -68,28 +68,30 @@ func (s *Store) SharedFlows(ctx context.Context, q flow.SourceQuery, a, b netip.
 
 // fleetAnswersSQL reads service_window, whose key begins with time. In the base
 // range a tenant counts as many times more as the range is longer.
-var fleetAnswersSQL = `SELECT countIf(active), countIf(was >= 3),
+var fleetAnswersSQL = `SELECT countIf(active), max(windows), countIf(was >= 3),
 	sumIf(was * least(1, {cap:Float64} / was), was >= 3), sumIf(answered_was * least(1, {cap:Float64} / was), was >= 3),
 	sumIf(is * least(1, 50 / is), was >= 3 AND is > 0), sumIf(answered_is * least(1, 50 / is), was >= 3 AND is > 0)
 FROM (
 	SELECT tenant, max(start >= {now:DateTime('UTC')}) AS active,
 		toFloat64(sumIf(syn_out + synack_in, start < {now:DateTime('UTC')} AND tcp)) AS was, toFloat64(sumIf(synack_in, start < {now:DateTime('UTC')} AND tcp)) AS answered_was,
 		toFloat64(sumIf(syn_out + synack_in, start >= {now:DateTime('UTC')} AND tcp)) AS is, toFloat64(sumIf(synack_in, start >= {now:DateTime('UTC')} AND tcp)) AS answered_is
-	FROM (SELECT tenant, start, syn_out, synack_in, ip_proto = 6 AND role = 1 AS tcp FROM service_window
+	FROM (SELECT tenant, start, syn_out, synack_in, ip_proto = 6 AND role = 1 AND tenant NOT IN {except:Array(IPv6)} AS tcp FROM service_window
 		WHERE ` + inRange + ` AND (start >= {now:DateTime('UTC')} OR ip_proto = 6 AND role = 1))
-	GROUP BY tenant)`
+	GROUP BY tenant) AS tenants,
+	(SELECT uniqExact(start) AS windows FROM service_window WHERE ` + inRange + ` AND start < {now:DateTime('UTC')}) AS stored`
 
 // fleetCap is the 50 of flow.FleetAnswers.
 const fleetCap = 50
 
 // FleetAnswers compares how outgoing TCP connections were answered over base and
-// over the time from its end to now's end. base.To is where now begins.
-func (s *Store) FleetAnswers(ctx context.Context, base, now flow.Range) (flow.FleetAnswers, error) {
+// over the time from its end to now's end. base.To is where now begins. The
+// connections of the tenants in except do not count.
+func (s *Store) FleetAnswers(ctx context.Context, base, now flow.Range, except []netip.Addr) (flow.FleetAnswers, error) {
 	l, err := query(ctx, s, "answers of the fleet", fleetAnswersSQL,
-		rangeArgs(flow.Range{From: base.From, To: now.To}, named("now", ceilSeconds(now.From)),
+		rangeArgs(flow.Range{From: base.From, To: now.To}, named("now", ceilSeconds(now.From)), namedAddrs("except", except),
 			named("cap", fleetCap*base.Seconds()/max(now.Seconds(), 1))),
 		func(rows driver.Rows, v *flow.FleetAnswers) error {
-			return rows.Scan(&v.Active, &v.Tenants, &v.BaseOpened, &v.BaseAnswered, &v.Opened, &v.Answered)
+			return rows.Scan(&v.Active, &v.Windows, &v.Tenants, &v.BaseOpened, &v.BaseAnswered, &v.Opened, &v.Answered)
 		})
 	if err != nil || len(l) == 0 {
 		return flow.FleetAnswers{}, err

@@ -145,12 +145,17 @@ func TestFleetAnswers(t *testing.T) {
 	add(6, 0, 6, flow.RoleClient, 6, 6)      // silent now
 	s := guarded(t, b)
 	base, now := flow.Range{From: epoch, To: epoch.Add(8 * time.Minute)}, flow.Range{From: epoch.Add(8 * time.Minute), To: epoch.Add(10 * time.Minute)}
-	got, err := s.FleetAnswers(within(t, 30*time.Second), base, now)
-	want := flow.FleetAnswers{Active: 4, Tenants: 3, BaseOpened: 20 + 200 + 12, BaseAnswered: 10 + 50 + 6, Opened: 10 + 50, Answered: 5}
+	got, err := s.FleetAnswers(within(t, 30*time.Second), base, now, nil)
+	want := flow.FleetAnswers{Active: 4, Windows: 1, Tenants: 3, BaseOpened: 20 + 200 + 12, BaseAnswered: 10 + 50 + 6, Opened: 10 + 50, Answered: 5}
 	if d := gocmp.Diff(want, got, equate); err != nil || d != "" {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
-	if got, err := s.FleetAnswers(within(t, 30*time.Second), flow.Range{From: epoch.Add(-time.Hour), To: epoch.Add(-time.Minute)}, flow.Range{From: epoch.Add(-time.Minute), To: epoch}); err != nil || got != (flow.FleetAnswers{}) {
+	got, err = s.FleetAnswers(within(t, 30*time.Second), base, now, []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, 2})})
+	want = flow.FleetAnswers{Active: 4, Windows: 1, Tenants: 2, BaseOpened: 20 + 12, BaseAnswered: 10 + 6, Opened: 10, Answered: 5}
+	if d := gocmp.Diff(want, got, equate); err != nil || d != "" {
+		t.Errorf("without one tenant: %v (-want +got):\n%s", err, d)
+	}
+	if got, err := s.FleetAnswers(within(t, 30*time.Second), flow.Range{From: epoch.Add(-time.Hour), To: epoch.Add(-time.Minute)}, flow.Range{From: epoch.Add(-time.Minute), To: epoch}, nil); err != nil || got != (flow.FleetAnswers{}) {
 		t.Errorf("of nothing: %+v, %v", got, err)
 	}
 }
