@@ -50,8 +50,14 @@ type Deps struct {
 	// none, compared with errors.Is.
 	StoreNotFound error
 	Control       Control
-	Inventory     Inventory
-	Exporters     func() []flow.ExporterHealth
+	// Pages are handlers that need no token, by the path under which they are
+	// mounted, which ends with a slash.
+	Pages map[string]http.Handler
+	// Complaints matches complaints.
+	Complaints Complaints
+	Bundle     Bundler
+	Inventory  Inventory
+	Exporters  func() []flow.ExporterHealth
 	// TenantKey maps any address to the one its windows are stored under, and
 	// to the zero Addr when it is none of ours. nil: IPv6 by /64, all is ours.
 	TenantKey func(netip.Addr) netip.Addr
@@ -181,6 +187,9 @@ func (h *Handler) routes() {
 		r.MethodNotAllowed(h.methodNotAllowed)
 		r.Route("/v1", h.restRoutes)
 	})
+	for path, f := range h.deps.Pages {
+		r.Mount(path, f)
+	}
 	for path, f := range ui.Files() {
 		r.Method(http.MethodGet, path, f)
 		r.Method(http.MethodHead, path, f)
@@ -209,6 +218,8 @@ func (h *Handler) restRoutes(r chi.Router) {
 
 	h.registerIncidents()
 	h.registerControl()
+	h.registerBundle()
+	h.registerComplaints(h.deps.Complaints)
 	h.registerHosts()
 	h.registerFleet()
 	describe(h.rest.OpenAPI().Components.Schemas.Map())

@@ -46,6 +46,7 @@ var matrix = []struct {
 	{"freezes", "GET", "/freezes", "", RoleViewer},
 	{"unfreeze", "POST", "/freezes/lift", `{"reason":"x"}`, RoleOperator},
 	{"audit", "GET", "/audit", "", RoleOperator},
+	{"bundle", "GET", "/incidents/inc-1/bundle", "", RoleAbuse},
 }
 
 func TestRoles(t *testing.T) {

@@ -123,3 +123,15 @@ func TestAudit(t *testing.T) {
 		t.Errorf("detail %q", p.Detail)
 	}
 }
+
+func TestBundle(t *testing.T) {
+	b := newBench(t, nil)
+	a := b.do(t, RoleAbuse, http.MethodGet, Prefix+"/incidents/inc-1/bundle?for=outside", "")
+	if a.code != 200 || a.body != "zip of inc-1, outside true" || a.head.Get("Content-Type") != "application/zip" || a.head.Get("Content-Disposition") != "attachment; filename=inc-1.zip" {
+		t.Errorf("%d %v %s", a.code, a.head, a.body)
+	}
+	b.do(t, RoleAbuse, http.MethodGet, Prefix+"/incidents/none/bundle", "").problem(t, 404)
+	if p := b.do(t, RoleAbuse, http.MethodGet, Prefix+"/incidents/inc-5/bundle", "").problem(t, 503); strings.Contains(p.Detail, "secret") {
+		t.Errorf("the inside is shown: %q", p.Detail)
+	}
+}

@@ -28,6 +28,7 @@ import (
 	"github.com/flowcordon/flowcordon/inventory"
 	"github.com/flowcordon/flowcordon/respond"
 	"github.com/flowcordon/flowcordon/respond/bgp"
+	"github.com/flowcordon/flowcordon/respond/portal"
 	"github.com/flowcordon/flowcordon/store"
 	"github.com/flowcordon/flowcordon/store/embedded"
 )
@@ -88,7 +89,8 @@ type service struct {
 	inventory *inventory.Inventory
 	detector  *detect.Detector
 	control   *respond.Controller
-	speakers  []*bgp.Adapter // run before the controller, to keep what was announced
+	portal    *portal.Handler // nil: none
+	speakers  []*bgp.Adapter  // run before the controller, to keep what was announced
 	http      *http.Server
 	listener  net.Listener
 	ready     chan struct{} // closed once schema and event log are loaded
@@ -155,7 +157,11 @@ func (s *service) wireHTTP() error {
 	if err != nil {
 		return err
 	}
-	h, err := api.New(ac, s.apiDeps())
+	deps := s.apiDeps()
+	if deps.Complaints, err = s.complaints(); err != nil {
+		return err
+	}
+	h, err := api.New(ac, deps)
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -15,9 +16,7 @@ import (
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/respond"
-	"github.com/flowcordon/flowcordon/respond/email"
-	"github.com/flowcordon/flowcordon/respond/notice"
-	"github.com/flowcordon/flowcordon/respond/ticket"
+	"github.com/flowcordon/flowcordon/respond/bundle"
 	"github.com/flowcordon/flowcordon/store"
 )
 
@@ -37,44 +36,19 @@ func (s *service) wireRespond() error {
 		}
 		deps.Suspenders = append(deps.Suspenders, a)
 	}
-	writer, err := notice.New(notice.Config{Dir: rc.TemplateDir, Company: rc.Notify.Company, PortalURL: rc.Notify.PortalURL})
+	links, err := portalLinks(rc)
 	if err != nil {
-		return fmt.Errorf("respond.template_dir: %w", err)
+		return fmt.Errorf("respond.portal: %w", err)
 	}
-	if m := rc.Notify.Email; m != nil {
-		ec := email.Config{
-			Server: m.Address, From: m.From, Staff: m.Staff, TLS: email.TLS(m.TLS), Username: m.User, Password: m.Password, Timeout: m.Timeout,
-		}
-		if m.CAFile != "" {
-			if ec.RootCAs, err = os.ReadFile(m.CAFile); err != nil {
-				errs = append(errs, fmt.Errorf("respond.notify.email.ca_file: %w", err))
-			}
-		}
-		for _, to := range []notice.Audience{notice.Customer, notice.Staff} {
-			if to == notice.Staff && len(m.Staff) == 0 {
-				continue
-			}
-			n, err := email.New(ec, to, email.Deps{Texts: writer, Log: s.log})
-			if err != nil {
-				errs = append(errs, fmt.Errorf("respond.notify.email: %w", err))
-				break
-			}
-			deps.Notifiers = append(deps.Notifiers, n)
-		}
-	}
-	if t := rc.Notify.Ticket; t != nil {
-		client, err := httpClient(t.CAFile)
-		if err != nil {
-			return fmt.Errorf("respond.notify.ticket.ca_file: %w", err)
-		}
-		n, err := ticket.New(ticket.Config{URL: t.URL, Secret: []byte(t.Secret), Timeout: t.Timeout}, ticket.Deps{Texts: writer, Client: client, Log: s.log})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("respond.notify.ticket: %w", err))
-		} else {
-			deps.Notifiers = append(deps.Notifiers, n)
-		}
-	}
+	out, err := notifiers(rc, links, s.log, newDeliveries(s.log, s.registry))
+	errs = append(errs, err)
+	deps.Notifiers = asNotifiers(out)
 	s.control = respond.New(respondConfig(s.cfg), deps)
+	if links != nil {
+		if s.portal, err = s.portalPages(links); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -102,6 +76,10 @@ func respondConfig(c config.Config) respond.Config {
 		out.Modes[rule] = r.Mode
 	}
 	respondPolicy(&out, rc.Policy)
+	if rc.Portal != nil {
+		out.ReleaseOnStatement = rc.Portal.ReleaseOffences
+		out.RemindAfter, out.AnswerWithin = rc.Portal.RemindAfter, rc.Portal.AnswerWithin
+	}
 	for i, e := range rc.Exempt {
 		x := respond.Exemption{
 			Name: fmt.Sprintf("respond.exempt[%d]", i), Holder: e.Tenant, Port: e.Port, Rule: e.Rule,
@@ -140,6 +118,8 @@ func (s *service) apiDeps() api.Deps {
 	return api.Deps{
 		Incidents:     incidents{s.control},
 		Control:       control{s.control},
+		Pages:         s.pages(),
+		Bundle:        s.bundle,
 		Store:         shelf{s.store, s.control},
 		StoreNotFound: store.ErrNotFound,
 		Inventory:     s.inventory,
@@ -150,6 +130,34 @@ func (s *service) apiDeps() api.Deps {
 		Registerer:    s.registry,
 		Log:           s.log,
 	}
+}
+
+// bundle makes the zip with all that proves an incident.
+func (s *service) bundle(ctx context.Context, inc flow.Incident, outside bool) ([]byte, error) {
+	in, err := bundle.Collect(ctx, s.store, inc, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	in.Exporters, in.Version, in.For = s.collector.Exporters(), version, bundle.Staff
+	if outside {
+		in.For = bundle.Outside
+	}
+	if x := s.cfg.Respond.XARF; x != nil {
+		in.Reporter = bundle.Reporter{Org: x.Org, Contact: x.Contact, Domain: x.Domain}
+	}
+	var out bytes.Buffer
+	if err := bundle.Zip(&out, in); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// pages are what people reach without a token.
+func (s *service) pages() map[string]http.Handler {
+	if s.portal == nil {
+		return nil
+	}
+	return map[string]http.Handler{s.portal.Path(): s.portal}
 }
 
 // notReady says what the service still waits for.

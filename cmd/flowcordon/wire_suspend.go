@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/flowcordon/flowcordon/respond/execute"
 	"github.com/flowcordon/flowcordon/respond/libvirt"
 	"github.com/flowcordon/flowcordon/respond/openstack"
+	"github.com/flowcordon/flowcordon/respond/panel"
 	"github.com/flowcordon/flowcordon/respond/proxmox"
 	"github.com/flowcordon/flowcordon/respond/vsphere"
 	"github.com/flowcordon/flowcordon/respond/webhook"
@@ -21,7 +23,7 @@ import (
 // suspender makes the adapter that the configuration describes. Nothing is
 // called or connected yet.
 func (s *service) suspender(c config.Suspender) (respond.Suspender, error) {
-	switch v := adapterConfig(c, s.cfg.DataDir).(type) {
+	switch v := adapterConfig(c, s.cfg).(type) {
 	case libvirt.Config:
 		return libvirt.New(v, libvirt.Deps{Log: s.log, Registerer: s.registry}), v.Validate()
 	case proxmox.Config:
@@ -37,6 +39,12 @@ func (s *service) suspender(c config.Suspender) (respond.Suspender, error) {
 		a := bgp.New(v, bgp.Deps{Log: s.log, Registerer: s.registry})
 		s.speakers = append(s.speakers, a)
 		return a, nil
+	case panel.Config:
+		deps := panel.Deps{Log: s.log, Registerer: s.registry}
+		if v.Product == panel.VMmanager6 {
+			return panel.NewVMmanager(v, deps), v.Validate()
+		}
+		return panel.NewVirtualizor(v, deps), v.Validate()
 	case execute.Config:
 		return execute.New(v, execute.Deps{Log: s.log, Registerer: s.registry, Attack: s.attackOf}), v.Validate()
 	case webhook.Config:
@@ -76,13 +84,13 @@ func protoName(p uint8) string {
 type validator interface{ Validate() error }
 
 // adapterConfig is the adapter's own view of a suspender.
-func adapterConfig(c config.Suspender, dataDir string) validator {
-	marks := filepath.Join(dataDir, "marks")
+func adapterConfig(c config.Suspender, site config.Config) validator {
+	marks := filepath.Join(site.DataDir, "marks")
 	switch v := c.Spec.(type) {
 	case *config.Libvirt:
 		return libvirt.Config{Name: c.Name, URI: v.URI, Socket: v.Socket, Address: v.Host, PKI: v.PKIDir, MetadataID: v.MetadataID, Timeout: c.Timeout}
 	case *config.Proxmox:
-		return proxmox.Config{Name: c.Name, URLs: v.URLs, Token: v.Token, Fingerprints: v.Fingerprints, CAFile: v.CAFile, EnableFirewall: v.EnableFirewall, Timeout: c.Timeout}
+		return proxmox.Config{Name: c.Name, URLs: v.URLs, Token: v.Token, Fingerprints: v.Fingerprints, CAFile: v.CAFile, EnableFirewall: v.EnableFirewall, WatchEvery: v.WatchEvery, Timeout: c.Timeout}
 	case *config.VSphere:
 		return vsphere.Config{Name: c.Name, URL: v.URL, Username: v.Username, Password: v.Password, CAFile: v.CAFile, Thumbprint: v.Thumbprint, Timeout: c.Timeout}
 	case *config.OpenStack:
@@ -92,15 +100,18 @@ func adapterConfig(c config.Suspender, dataDir string) validator {
 			Interface: v.Interface, CAFile: v.CAFile, Timeout: c.Timeout,
 		}
 	case *config.BGP:
-		return bgpConfig(c, v, marks)
+		return bgpConfig(c, v, marks, site.Networks.IPv6TenantPrefix)
+	case *config.Panel:
+		return panel.Config{Name: c.Name, Product: c.Type, URL: v.URL, User: v.User, Secret: v.Secret, State: marks, CAFile: v.CAFile, Timeout: c.Timeout}
 	case *config.Exec:
-		out := execute.Config{
+		return execute.Config{
 			Name: c.Name, Command: v.Command, Mode: execute.Mode(v.Mode), Env: v.Env, SecretEnv: v.Secrets,
 			WorkDir: v.WorkDir, Dir: marks, AttackDetails: v.AttackDetails, Timeout: c.Timeout, Measures: measures(v.Measures),
 		}
-		return out
 	case *config.Webhook:
-		return webhook.Config{Name: c.Name, URL: v.URL, Secret: []byte(v.Secret), CAFile: v.CAFile, Timeout: c.Timeout}
+		return webhook.Config{
+			Name: c.Name, URL: v.URL, Secret: []byte(v.Secret), CAFile: v.CAFile, Timeout: c.Timeout, Measures: measures(v.Measures), List: v.List,
+		}
 	}
 	return nil
 }
@@ -112,17 +123,17 @@ func measures(names []string) (out []flow.MeasureKind) {
 	return out
 }
 
-func bgpConfig(c config.Suspender, v *config.BGP, dir string) bgp.Config {
+func bgpConfig(c config.Suspender, v *config.BGP, dir string, v6 int) bgp.Config {
 	out := bgp.Config{
 		Name: c.Name, Dir: dir, AS: v.AS, RouterID: v.RouterID, Listen: v.Listen, ListenPort: v.ListenPort,
-		Method: bgp.Method(v.Method), OwnPrefixes: config.Plain(v.OwnPrefixes), V6Length: v.V6Length, MaxRules: v.MaxRules,
+		Method: bgp.Method(v.Method), OwnPrefixes: config.Plain(v.OwnPrefixes), V6Length: cmp.Or(v.V6Length, v6), MaxRules: v.MaxRules,
 		RequirePeers: v.RequirePeers, Communities: v.Communities, NextHop4: v.NextHopV4, NextHop6: v.NextHopV6,
 		GracefulRestart: v.GracefulRestart, HoldTime: v.HoldTime, ConnectRetry: v.ConnectRetry, Timeout: c.Timeout,
 	}
 	for _, p := range v.Peers {
 		out.Peers = append(out.Peers, bgp.Peer{
 			Address: p.Address, Port: p.Port, AS: p.AS, LocalAS: p.LocalAS, Local: p.LocalAddress,
-			Password: []byte(p.Password), Multihop: p.Multihop, Passive: p.Passive,
+			Password: []byte(p.Password), Multihop: p.Multihop, Passive: p.Passive, Families: p.Families, TTLSecurity: p.TTLSecurity,
 		})
 	}
 	return out
@@ -145,7 +156,7 @@ func (s *service) runSpeakers(ctx context.Context) error {
 func checkSuspenders(file string, c config.Config) error {
 	var errs []error
 	for i, sc := range c.Respond.Suspenders {
-		v := adapterConfig(sc, c.DataDir)
+		v := adapterConfig(sc, c)
 		if v == nil {
 			continue // told already
 		}

@@ -150,24 +150,7 @@ func (c *Config) checkRespond(d *decoder) {
 			d.bad(at, "needs an owner, a reason and expires: (a date, for example 2027-01-31T00:00:00Z)")
 		}
 	}
-	if m := r.Notify.Email; m != nil {
-		d.hostPort("respond.notify.email.address", m.Address)
-		if m.TLS == "" {
-			m.TLS = "mandatory"
-		}
-		d.oneOf("respond.notify.email.tls", m.TLS, "mandatory", "opportunistic", "none")
-		if m.From == "" {
-			d.bad("respond.notify.email.from", "is missing; write the address that customers may answer to")
-		}
-		m.Password = d.secret("respond.notify.email.password_file", m.PasswordFile)
-	}
-	if t := r.Notify.Ticket; t != nil {
-		d.url("respond.notify.ticket.url", t.URL)
-		if t.SecretFile == "" {
-			d.bad("respond.notify.ticket.secret_file", "is missing; tickets are signed, see docs/webhook.md")
-		}
-		t.Secret = d.secret("respond.notify.ticket.secret_file", t.SecretFile)
-	}
+	c.checkNotify(d)
 }
 
 func (d *decoder) url(path, text string) {

@@ -142,6 +142,8 @@ type Respond struct {
 	Suspenders      []Suspender   `yaml:"suspenders"`
 	Notify          Notify        `yaml:"notify"`
 	TemplateDir     string        `yaml:"template_dir"`
+	Portal          *Portal       `yaml:"portal"`
+	XARF            *XARF         `yaml:"xarf"`
 	Policy
 }
 
@@ -162,39 +164,6 @@ type Exemption struct {
 	Owner   string    `yaml:"owner"`
 	Reason  string    `yaml:"reason"`
 	Expires time.Time `yaml:"expires"`
-}
-
-// Notify is who is told.
-type Notify struct {
-	Email  *Email  `yaml:"email"`
-	Ticket *Ticket `yaml:"ticket"`
-
-	Company   string `yaml:"company"`    // signs what customers get
-	PortalURL string `yaml:"portal_url"` // where staff look at an incident; {id} is replaced
-}
-
-// Email is the SMTP server that takes our mail.
-type Email struct {
-	Address      string        `yaml:"address"` // host:port
-	From         string        `yaml:"from"`
-	Staff        []string      `yaml:"staff"`
-	TLS          string        `yaml:"tls"` // mandatory, opportunistic, none
-	User         string        `yaml:"user"`
-	PasswordFile string        `yaml:"password_file"`
-	CAFile       string        `yaml:"ca_file"`
-	Timeout      time.Duration `yaml:"timeout"`
-
-	Password string `yaml:"-"`
-}
-
-// Ticket is the signed webhook that opens tickets.
-type Ticket struct {
-	URL        string        `yaml:"url"`
-	SecretFile string        `yaml:"secret_file"`
-	Timeout    time.Duration `yaml:"timeout"`
-	CAFile     string        `yaml:"ca_file"`
-
-	Secret string `yaml:"-"`
 }
 
 // Inventory is the file that says who holds an address.

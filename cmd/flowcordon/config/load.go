@@ -45,6 +45,7 @@ func Default() Config {
 			EvidenceRows:    10_000,
 			NotifyAfter:     2 * time.Minute,
 			Policy:          defaultPolicy(),
+			Notify:          Notify{Digest: Digest{Max: 10, Window: 10 * time.Minute}},
 		},
 		Log: Log{Level: "info"},
 	}

@@ -27,18 +27,15 @@ type Spec interface {
 
 // specs are the types of suspenders.
 var specs = map[string]func() Spec{
-	"libvirt":    func() Spec { return &Libvirt{} },
-	"proxmox":    func() Spec { return &Proxmox{} },
-	"vsphere":    func() Spec { return &VSphere{} },
-	"openstack":  func() Spec { return &OpenStack{} },
-	"bgp":        func() Spec { return &BGP{} },
-	"vmmanager6": func() Spec { return &Panel{} },
-	"solusvm":    func() Spec { return &Panel{} },
-	"virtualizor": func() Spec {
-		return &Panel{}
-	},
-	"exec":    func() Spec { return &Exec{} },
-	"webhook": func() Spec { return &Webhook{} },
+	"libvirt":     func() Spec { return &Libvirt{} },
+	"proxmox":     func() Spec { return &Proxmox{} },
+	"vsphere":     func() Spec { return &VSphere{} },
+	"openstack":   func() Spec { return &OpenStack{} },
+	"bgp":         func() Spec { return &BGP{} },
+	"vmmanager6":  func() Spec { return &Panel{} },
+	"virtualizor": func() Spec { return &Panel{} },
+	"exec":        func() Spec { return &Exec{} },
+	"webhook":     func() Spec { return &Webhook{} },
 }
 
 // variant makes Spec for the type that the file says, so that its keys are known.
@@ -76,6 +73,8 @@ type Proxmox struct {
 	Fingerprints   []string `yaml:"fingerprints"`
 	CAFile         string   `yaml:"ca_file"`
 	EnableFirewall bool     `yaml:"enable_firewall"`
+	// WatchEvery is the time between two looks at the cluster's tasks.
+	WatchEvery time.Duration `yaml:"watch_every"`
 
 	Token string `yaml:"-"`
 }
@@ -150,6 +149,8 @@ type BGPPeer struct {
 	PasswordFile string     `yaml:"password_file"`
 	Multihop     uint8      `yaml:"multihop"`
 	Passive      bool       `yaml:"passive"`
+	Families     []string   `yaml:"families"` // ipv4, ipv6; empty: both
+	TTLSecurity  bool       `yaml:"ttl_security"`
 
 	Password string `yaml:"-"`
 }
@@ -164,17 +165,15 @@ func (s *BGP) check(d *decoder, at string) {
 // Panel is a hosting panel with an API of its own.
 type Panel struct {
 	URL        string `yaml:"url"`
-	KeyFile    string `yaml:"key_file"`    // API key or session token
-	SecretFile string `yaml:"secret_file"` // API password or hash, where the panel has two
+	User       string `yaml:"user"`        // Virtualizor's API key, or a VMmanager administrator's mail address
+	SecretFile string `yaml:"secret_file"` // Virtualizor's API password, or the administrator's
 	CAFile     string `yaml:"ca_file"`
 
-	Key    string `yaml:"-"`
 	Secret string `yaml:"-"`
 }
 
 func (s *Panel) check(d *decoder, at string) {
 	d.url(at+".url", s.URL)
-	s.Key = d.secret(at+".key_file", s.KeyFile)
 	s.Secret = d.secret(at+".secret_file", s.SecretFile)
 }
 
@@ -207,6 +206,7 @@ type Webhook struct {
 	SecretFile string   `yaml:"secret_file"`
 	CAFile     string   `yaml:"ca_file"`
 	Measures   []string `yaml:"measures"` // block_port, rate_limit: what the receiver knows beside the cut
+	List       bool     `yaml:"list"`     // the receiver answers list
 
 	Secret string `yaml:"-"`
 }

@@ -73,7 +73,7 @@ func TestSuspenderTypes(t *testing.T) {
 func TestSuspenderMistakes(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"another type's key", `{name: a, type: libvirt, socket: /s, url: "https://x"}`, `respond.suspenders[0].url: unknown key; did you mean "uri"?`},
-		{"no such type", `{name: a, type: xen}`, `respond.suspenders[0].type: "xen" is none of: bgp, exec, libvirt, openstack, proxmox, solusvm, virtualizor, vmmanager6, vsphere, webhook`},
+		{"no such type", `{name: a, type: xen}`, `respond.suspenders[0].type: "xen" is none of: bgp, exec, libvirt, openstack, proxmox, virtualizor, vmmanager6, vsphere, webhook`},
 		{"a secret that is not there", `{name: a, type: proxmox, urls: ["https://a"], token_file: /nonexistent}`, `respond.suspenders[0].token_file: open /nonexistent: no such file or directory; write the secret into that file, mode 0600`},
 		{"a measure that is none", `{name: a, type: exec, command: [/x], measures: [kill]}`, `respond.suspenders[0].measures[0]: "kill" is none of ["block_port" "rate_limit"]`},
 	} {
