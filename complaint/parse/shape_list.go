@@ -78,9 +78,7 @@ func (l *line) portList() outcome {
 	}
 	named := l.p.named
 	if len(named) == 0 { // the subject
-		for _, a := range findAddrs(refang(l.r.c.Subject)) {
-			named = append(named, a)
-		}
+		named = findAddrs(refang(l.r.c.Subject))
 	}
 	if len(named) != 1 {
 		return outcome{}
