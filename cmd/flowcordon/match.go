@@ -205,12 +205,13 @@ func (m *matchRun) onlyParse(ctx context.Context, data []byte, typ string) error
 	if m.json {
 		return m.encode(c)
 	}
-	w := tabwriter.NewWriter(m.stdout, 0, 8, 2, ' ', 0)
+	tab := tabwriter.NewWriter(m.stdout, 0, 8, 2, ' ', 0) // keeps errors for Flush
+	w := io.Writer(tab)
 	fmt.Fprintln(w, "LINE\tTIME\tZONE\tSOURCE\tDESTINATION\tSHAPE\tASSUMED")
 	for _, o := range c.Observations {
 		fmt.Fprintf(w, "%d:%d\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Part+1, o.Line, o.Time.Format(time.RFC3339), o.Zone.Name, complaintEnd(o.Src), complaintEnd(o.Dst), o.Shape, strings.Join(o.Assumed, "; "))
 	}
-	if err := w.Flush(); err != nil {
+	if err := tab.Flush(); err != nil {
 		return err
 	}
 	return printUnread(m.stdout, c.Unread, c.UnreadCount)
@@ -388,7 +389,8 @@ func (c incidentsOf) IncidentsOf(_ context.Context, tenant netip.Addr) ([]flow.I
 }
 
 func printMatch(out io.Writer, res *complaint.Result) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	tab := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0) // keeps errors for Flush
+	w := io.Writer(tab)
 	fmt.Fprintln(w, "LINE\tTIME (UTC)\tSOURCE\tDESTINATION\tVERDICT\tWHAT WE FOUND")
 	for _, l := range res.Lines {
 		fmt.Fprintf(w, "%d:%d\t%s\t%s\t%s\t%s\t%s\n", l.Part+1, l.Line, l.Time.Format(time.DateTime), complaintEnd(l.Src), complaintEnd(l.Dst), l.Verdict, l.Text)
@@ -396,7 +398,7 @@ func printMatch(out io.Writer, res *complaint.Result) error {
 			fmt.Fprintf(w, "\t\t\t\t\t! %s\n", n.EN)
 		}
 	}
-	if err := w.Flush(); err != nil {
+	if err := tab.Flush(); err != nil {
 		return err
 	}
 	if err := printUnread(out, res.Unread, res.UnreadCount); err != nil {
