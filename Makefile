@@ -42,7 +42,7 @@ scenarios:
 
 # Nothing simulated: a QEMU guest scans, softflowd exports, libvirt cuts.
 e2e:
-	gotestsum --format testname -- -count=1 -timeout 10m ./e2e
+	gotestsum --format testname -- -count=1 -timeout 30m ./e2e
 
 # Known totals over UDP, and kill -9 of flowcordon and of the engine.
 totals:

@@ -2,6 +2,7 @@ package respond
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,6 +78,11 @@ func (c *Controller) marks(st flow.NICStatus) map[flow.MeasureKind]flow.Mark {
 func (c *Controller) sweep(ctx context.Context, name string, l Lister) time.Duration {
 	now := c.now()
 	list, err := call(ctx, c, "orphans@"+name, "list", l.Marked)
+	var ae *flow.ActError
+	if errors.As(err, &ae) && ae.Class == flow.ErrUnsupported {
+		c.log.Debug("a hypervisor's marks cannot be listed", zap.String("adapter", name), zap.Error(err))
+		return c.cfg.Reassert
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Warn("the marks of a hypervisor cannot be listed", zap.String("adapter", name), zap.Error(err))

@@ -70,6 +70,7 @@ collector:
 {{.Collector}}
 detect:
   interval: {{.Interval}}
+  thresholds: {guards: {fleet_min: 1000}} # tests have more scanners than neighbours
   rules:
     netscan: {mode: {{.Mode}}}
     portscan: {mode: {{.Mode}}}
@@ -77,6 +78,8 @@ detect:
     udp_flood: {mode: {{.Mode}}}
 respond:
   max_per_hour: 1000
+  caps: {per_10min: 1000, per_day: 1000, tenant_per_day: 1000, node_per_hour: 1000, fleet_share: 1}
+  freeze: {tenants: 0, all_tenants: 0}
 {{.Respond}}
   suspenders:
     - {name: panel, type: webhook, url: "{{.Panel}}/hypervisor", secret_file: "{{.Dir}}/secret"}
