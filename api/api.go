@@ -56,6 +56,7 @@ type Deps struct {
 	// Complaints matches complaints.
 	Complaints Complaints
 	Bundle     Bundler
+	Rules      Rules
 	Inventory  Inventory
 	Exporters  func() []flow.ExporterHealth
 	// TenantKey maps any address to the one its windows are stored under, and
@@ -219,6 +220,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerIncidents()
 	h.registerControl()
 	h.registerBundle()
+	h.registerRules()
 	h.registerComplaints(h.deps.Complaints)
 	h.registerHosts()
 	h.registerFleet()

@@ -46,6 +46,11 @@ var matrix = []struct {
 	{"freezes", "GET", "/freezes", "", RoleViewer},
 	{"unfreeze", "POST", "/freezes/lift", `{"reason":"x"}`, RoleOperator},
 	{"audit", "GET", "/audit", "", RoleOperator},
+	{"policy", "GET", "/hosts/198.18.0.7/policy", "", RoleViewer},
+	{"precision", "GET", "/rules/precision", "", RoleViewer},
+	{"proposals", "GET", "/rules/proposals", "", RoleViewer},
+	{"cases", "GET", "/rules/cases", "", RoleViewer},
+	{"mark", "POST", "/rules/cases/mark", `{"id":"netscan/198.18.0.7/2026-11-22","verdict":"right","reason":"x"}`, RoleAbuse},
 	{"bundle", "GET", "/incidents/inc-1/bundle", "", RoleAbuse},
 }
 
@@ -91,8 +96,8 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	if n := b.logs.FilterMessage("write").FilterField(zap.Bool("done", false)).Len(); n != 13 { // release 1, close 1, approve, restrict, mistake and unfreeze 2, undo 3
-		t.Errorf("%d refused writes in the audit log, want 13", n)
+	if n := b.logs.FilterMessage("write").FilterField(zap.Bool("done", false)).Len(); n != 14 { // release, close and mark 1, approve, restrict, mistake and unfreeze 2, undo 3
+		t.Errorf("%d refused writes in the audit log, want 14", n)
 	}
 }
 

@@ -285,7 +285,7 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 	}}}
 	b.shelf = &shelf{evid: map[string]flow.Evidence{"inc-1": sampleEvidence()}}
 	cfg := Config{Tokens: roleTokens(), Version: "test", Timeout: 2 * time.Second}
-	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
+	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
 		Inventory: book{attacker: {Tenant: "c-42", VDS: "vds-1001", Hypervisor: "node1", Contact: "customer@example.net"}, flooder: {Tenant: "c-77", VDS: hostile}},
 		TenantKey: func(a netip.Addr) netip.Addr {
 			if netip.MustParsePrefix("198.18.0.0/15").Contains(a) || netip.MustParsePrefix("2001:db8::/32").Contains(a) {

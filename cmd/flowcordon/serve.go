@@ -26,6 +26,7 @@ import (
 	"github.com/flowcordon/flowcordon/detect"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/inventory"
+	"github.com/flowcordon/flowcordon/ledger"
 	"github.com/flowcordon/flowcordon/respond"
 	"github.com/flowcordon/flowcordon/respond/bgp"
 	"github.com/flowcordon/flowcordon/respond/portal"
@@ -89,6 +90,7 @@ type service struct {
 	inventory *inventory.Inventory
 	detector  *detect.Detector
 	control   *respond.Controller
+	ledger    *ledger.Ledger
 	portal    *portal.Handler // nil: none
 	speakers  []*bgp.Adapter  // run before the controller, to keep what was announced
 	http      *http.Server
@@ -127,12 +129,16 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	if err := s.wireRespond(); err != nil {
 		return nil, err
 	}
+	s.ledger = ledger.New(ledger.Config{}, s.store)
 	var err error
 	s.collector, err = collector.New(collectorConfig(cfg), collector.Deps{Sink: s.store, Log: log, Registerer: s.registry})
 	if err != nil {
 		return nil, err
 	}
-	s.detector = detect.New(cfg.Detect, detect.Deps{Windows: s.store, Tags: tagsOf(s.inventory, time.Now), Emit: s.emit, Log: log, Registerer: s.registry})
+	s.detector = detect.New(cfg.Detect, detect.Deps{
+		Windows: s.store, Tags: tagsOf(s.inventory, time.Now), Holder: holderNow(s.inventory, time.Now), SameHolder: sameHolder(s.inventory, time.Now),
+		Health: s.collector, Emit: s.emit, Log: log, Registerer: s.registry,
+	})
 	return s, s.wireHTTP()
 }
 
@@ -144,12 +150,26 @@ func tagsOf(inv *inventory.Inventory, now func() time.Time) func(netip.Addr) []s
 	}
 }
 
-// emit hands the findings of one slot to the ledger and to the controller.
+// holderNow looks up who holds a tenant's address.
+func holderNow(inv *inventory.Inventory, now func() time.Time) func(netip.Addr) (flow.Holder, bool) {
+	return func(tenant netip.Addr) (flow.Holder, bool) { return inv.Holder(tenant, now()) }
+}
+
+// sameHolder reports whether two addresses are of one server.
+func sameHolder(inv *inventory.Inventory, now func() time.Time) func(a, b netip.Addr) bool {
+	return func(a, b netip.Addr) bool {
+		h, known := inv.Holder(a, now())
+		g, too := inv.Holder(b, now())
+		return a == b || known && too && h.VDS != "" && h.VDS == g.VDS && h.Hypervisor == g.Hypervisor && h.Tenant == g.Tenant
+	}
+}
+
+// emit hands the findings of one slot to the store, the ledger and the controller.
 func (s *service) emit(ctx context.Context, ts time.Time, findings []flow.Finding) error {
 	if len(findings) == 0 {
 		return nil
 	}
-	return errors.Join(s.store.SaveFindings(ctx, findings), s.control.Handle(ctx, ts, findings))
+	return errors.Join(s.store.SaveFindings(ctx, findings), s.ledger.Record(ctx, ts, findings), s.control.Handle(ctx, ts, findings))
 }
 
 func (s *service) wireHTTP() error {
@@ -158,6 +178,7 @@ func (s *service) wireHTTP() error {
 		return err
 	}
 	deps := s.apiDeps()
+	deps.Rules = rules{s.detector, s.ledger}
 	if deps.Complaints, err = s.complaints(); err != nil {
 		return err
 	}
@@ -206,7 +227,7 @@ func (s *service) prepare(ctx context.Context) error {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		err := s.store.Migrate(ctx)
 		if err == nil {
-			if err = s.control.Load(ctx); err == nil {
+			if err = errors.Join(s.control.Load(ctx), s.ledger.Load(ctx, time.Now())); err == nil {
 				close(s.ready)
 				s.log.Info("database is ready; detection starts")
 				<-ctx.Done()
