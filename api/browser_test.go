@@ -24,7 +24,7 @@ func needBrowser(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat("../web/node_modules/playwright-core"); err != nil {
-		missing = append(missing, "web/node_modules (cd web && npm ci)")
+		missing = append(missing, "web/node_modules (cd web && npm install --no-save)")
 	}
 	if len(missing) == 0 {
 		return
@@ -89,7 +89,7 @@ func TestDashboardIsBuilt(t *testing.T) {
 		}
 		got, err := os.ReadFile("ui/dist/" + name)
 		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("api/ui/dist/%s is not what web/ makes; run: cd web && npm ci && npm run build (%v)", name, err)
+			t.Errorf("api/ui/dist/%s is not what web/ makes; run: cd web && npm install --no-save && npm run build (%v)", name, err)
 		}
 	}
 	types := exec.CommandContext(t.Context(), "node", "node_modules/typescript/bin/tsc", "--noEmit")
