@@ -45,12 +45,12 @@ func TestBrowser(t *testing.T) {
 		c.Timeout = time.Minute
 		deps.Now = time.Now
 		deps.Control = &board{frozen: []flow.Frozen{{Rule: flow.RuleNetscan, Since: time.Now().Add(-time.Minute), Tenants: 12, Incident: "inc-3"}}}
+		d := deps.Incidents.(*desk) // before anybody asks it
+		d.now = time.Now
+		for i := range d.list {
+			d.list[i].Opened, d.list[i].Updated = d.list[i].Opened.Add(shift), d.list[i].Updated.Add(shift)
+		}
 	})
-	b.clock = time.Now
-	for i := range b.desk.list {
-		inc := &b.desk.list[i]
-		inc.Opened, inc.Updated = inc.Opened.Add(shift), inc.Updated.Add(shift)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	args := []string{"test/browser.mjs", b.URL, strings.Replace(secret(RoleAdmin), "admin", "ROLE", 1)}

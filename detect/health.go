@@ -112,6 +112,9 @@ func ratesSettled(cfg *GuardConfig, h *flow.ExporterHealth, ts time.Time) bool {
 		if ts.Sub(s.LastSeen) > rateSeen || s.Records == 0 {
 			continue
 		}
+		if s.Rate == 0 && announcedSince(h.Samplers, s) {
+			continue
+		}
 		if s.Rate == 0 || !cfg.expects(h.Exporter, s.Rate) {
 			return false
 		}
@@ -120,13 +123,23 @@ func ratesSettled(cfg *GuardConfig, h *flow.ExporterHealth, ts time.Time) bool {
 		}
 		for j := range h.Samplers {
 			o := &h.Samplers[j]
-			// Rates that go on side by side are those of several interfaces.
-			if o.Domain == s.Domain && o.Rate != s.Rate && o.FirstSeen.Before(s.FirstSeen) && !o.LastSeen.After(s.FirstSeen.Add(healthEvery)) {
+			// Rates that go on side by side are those of several interfaces; and what
+			// came before the first announcement was kept out, it is no other rate.
+			if o.Domain == s.Domain && o.Rate != 0 && o.Rate != s.Rate && o.FirstSeen.Before(s.FirstSeen) && !o.LastSeen.After(s.FirstSeen.Add(healthEvery)) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// announcedSince reports whether the rate of what came without one is known by
+// now: at a start records come before the options data that say it, and are kept
+// out.
+func announcedSince(all []flow.SamplerHealth, s *flow.SamplerHealth) bool {
+	return slices.ContainsFunc(all, func(o flow.SamplerHealth) bool {
+		return o.Domain == s.Domain && o.Rate != 0 && o.LastSeen.After(s.LastSeen) && !o.FirstSeen.Before(s.LastSeen.Add(-healthEvery))
+	})
 }
 
 // silent reports whether an exporter that used to send has stopped: what it saw,

@@ -342,6 +342,9 @@ func (k *killRun) awaitVerified() {
 				state := "no incident"
 				if len(found[a]) > 0 {
 					state = fmt.Sprintf("%d incidents, %s %s", len(found[a]), found[a][0].State, found[a][0].Reason)
+					for _, f := range found[a][0].Findings {
+						state += fmt.Sprintf("; %s at %s: %s held by %v", f.Rule, f.Time.Format(time.TimeOnly), f.Tier, f.Gates)
+					}
 				}
 				return false, fmt.Sprintf("%s: %s", a, state)
 			}
