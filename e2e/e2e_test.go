@@ -12,59 +12,50 @@ import (
 	"github.com/flowcordon/flowcordon/respond/libvirt"
 )
 
-// limit is what the whole may take, from the empty machine to the network given
+// limit is what a story may take, from the empty machine to the network given
 // back, the building of the program not counted: a hang guard. What it takes is
-// logged; a quiet machine of two cores needs some two minutes.
+// logged; a quiet machine of two cores needs some 80 s and 180 s.
 const limit = 15 * time.Minute
 
-func TestNothingMocked(t *testing.T) {
+// story is a running flowcordon with a guest that scans, and one that only talks.
+type story struct {
+	*world
+	s *service
+	a *libvirt.Adapter // looks at the node beside flowcordon
+}
+
+func begin(t *testing.T, policy string) *story {
 	lib := findEngine(t)
 	w := newWorld(t)
 	bin := buildService(w)
 	w.step("flowcordon is built")
 	w.begin = time.Now()
-
-	s := startService(w, bin, lib)
+	st := &story{w, startService(w, bin, lib, policy), libvirt.New(libvirt.Config{Name: "check", Socket: w.Socket}, libvirt.Deps{})}
+	t.Cleanup(st.a.Close)
 	stop, err := w.Exporter(9, lab.MgmtIP+":2055")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stop()
-	if err := lab.Until(hang, func() error { return s.call(http.MethodGet, "/readyz", "", nil) }); err != nil {
+	t.Cleanup(stop)
+	if err := lab.Until(hang, func() error { return st.s.call(http.MethodGet, "/readyz", "", nil) }); err != nil {
 		t.Fatal(err)
 	}
 	w.step("flowcordon is ready")
 	w.boot(lab.TalkArgs())
 	w.wantConsole("before")
 	w.waitTalk("before")
-	a := libvirt.New(libvirt.Config{Name: "check", Socket: w.Socket}, libvirt.Deps{})
-	defer a.Close()
+	return st
+}
 
-	blocked := s.waitState(flow.StateVerified, func(flow.Incident) bool { return true })
-	w.checkBlocked(a, s, blocked)
-	s.release(blocked.ID, "the scanner is removed")
-	// It scans on, on probation now: the network is cut without a second block.
-	inc := s.waitState(flow.StateVerified, func(i flow.Incident) bool { return i.ID != blocked.ID })
-	checkIncident(t, inc)
-	w.wantSilence("cut")
-	w.wantConsole("cut")
-	st, err := a.Status(t.Context(), w.nic())
-	if err != nil || !st.Cut() || st.Mark == nil || st.Mark.Incident != inc.ID || len(st.Restrictions) != 0 {
-		t.Errorf("the node says %+v, %v; want it cut and marked for %s", st, err, inc.ID)
+// end holds what is so in the end: the guest talks again, nothing of ours is
+// left at the node, nobody else has an incident.
+func (st *story) end() {
+	t := st.t
+	st.waitTalk("released")
+	if got, err := st.a.Status(t.Context(), st.nic()); err != nil || got.Live != flow.LinkUp || got.Config != flow.LinkUp || got.Mark != nil || len(got.Restrictions) != 0 {
+		t.Errorf("the node says %+v, %v; want it up and unmarked", got, err)
 	}
-	checkEvidence(t, s, inc.ID)
-
-	s.release(inc.ID, "reinstalled from a backup")
-	// It scans on once more, but twice a day is what may happen without a human.
-	inc = s.waitState(flow.StateReleased, func(i flow.Incident) bool { return i.ID == inc.ID })
-	if inc.Statement != "reinstalled from a backup" {
-		t.Errorf("statement %q", inc.Statement)
-	}
-	w.waitTalk("released")
-	if st, err := a.Status(t.Context(), w.nic()); err != nil || st.Live != flow.LinkUp || st.Config != flow.LinkUp || st.Mark != nil || len(st.Restrictions) != 0 {
-		t.Errorf("the node says %+v, %v; want it up and unmarked", st, err)
-	}
-	all, err := s.incidents()
+	all, err := st.s.incidents()
 	for _, i := range all {
 		if i.Tenant.String() == lab.TenantIP {
 			t.Errorf("the honest tenant has an incident: %+v", i)
@@ -73,11 +64,48 @@ func TestNothingMocked(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	took := time.Since(w.begin)
-	w.step("all of it")
+	took := time.Since(st.begin)
+	st.step("all of it")
 	if took > limit {
 		t.Errorf("all of it took %v, want less than %v", took.Round(time.Second), limit)
 	}
+}
+
+// wantCut checks the cut of an incident, and gives the network back.
+func (st *story) wantCut(inc flow.Incident) {
+	t := st.t
+	checkIncident(t, inc)
+	st.wantSilence("cut")
+	st.wantConsole("cut")
+	got, err := st.a.Status(t.Context(), st.nic())
+	if err != nil || !got.Cut() || got.Mark == nil || got.Mark.Incident != inc.ID || len(got.Restrictions) != 0 {
+		t.Errorf("the node says %+v, %v; want it cut and marked for %s", got, err, inc.ID)
+	}
+	checkEvidence(t, st.s, inc.ID)
+	st.s.release(inc.ID, "reinstalled from a backup")
+	// It scans on, but more acts a day are not what may happen without a human.
+	inc = st.s.waitState(flow.StateReleased, func(i flow.Incident) bool { return i.ID == inc.ID })
+	if inc.Statement != "reinstalled from a backup" {
+		t.Errorf("statement %q", inc.Statement)
+	}
+}
+
+// TestNothingMocked: a guest scans, and its network is cut.
+func TestNothingMocked(t *testing.T) {
+	st := begin(t, cutPolicy)
+	st.wantCut(st.s.waitState(flow.StateVerified, func(flow.Incident) bool { return true }))
+	st.end()
+}
+
+// TestLadder: the scan's port is blocked first; the network is cut when the
+// guest scans on while on probation.
+func TestLadder(t *testing.T) {
+	st := begin(t, ladderPolicy)
+	blocked := st.s.waitState(flow.StateVerified, func(flow.Incident) bool { return true })
+	st.checkBlocked(st.a, st.s, blocked)
+	st.s.release(blocked.ID, "the scanner is removed")
+	st.wantCut(st.s.waitState(flow.StateVerified, func(i flow.Incident) bool { return i.ID != blocked.ID }))
+	st.end()
 }
 
 // checkBlocked checks the milder answer: the scan is stopped, nothing else is.

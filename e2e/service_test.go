@@ -30,7 +30,7 @@ exporters:
   sampling: [{exporter: EXPORTER, default: 1}]
 networks:
   internal: [198.51.100.0/24]
-data_dir: DIR/data
+data_dir: DIR/STORY
 clickhouse: {engine_lib: "LIB"}
 http: {address: "MGMT:8080"}
 detect:
@@ -38,9 +38,7 @@ detect:
   rules: {netscan: {mode: enforce}}
 respond:
   max_per_hour: 10
-  ladders: {netscan: [{measure: block_port, after: 1h}, {measure: cut}]}
-  probation: 24h
-  caps: {tenant_per_day: 2}
+POLICY
   verify_after: 10s
   verify_for: 10s
   suspenders:
@@ -48,6 +46,15 @@ respond:
 inventory: {file: DIR/inventory.yaml}
 api: {tokens: [{name: e2e, role: operator, token_file: DIR/token}]}
 `
+
+// What follows from the scan: the policies of the two stories. Each allows a
+// customer no more automatic acts a day than its story has.
+const (
+	cutPolicy    = "  caps: {tenant_per_day: 1}"
+	ladderPolicy = `  ladders: {netscan: [{measure: block_port, after: 1h}, {measure: cut}]}
+  probation: 24h
+  caps: {tenant_per_day: 2}`
+)
 
 const serviceInventory = `
 - {prefix: SCANNER/32, tenant: c-42, vds: vds-1001, hypervisor: node1, macs: ["MAC"], contact: owner@example.net, language: en, tags: []}
@@ -89,13 +96,13 @@ func findEngine(t *testing.T) string {
 
 // startService writes the files and starts flowcordon serve. It ends by SIGTERM
 // at the end of the test.
-func startService(w *world, bin, lib string) *service {
+func startService(w *world, bin, lib, policy string) *service {
 	w.t.Helper()
 	s := &service{
 		w: w, token: rand.Text(), log: filepath.Join(w.Dir, "log", "flowcordon"),
 		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: lab.DialIn(w.Mgmt)}},
 	}
-	r := strings.NewReplacer("MGMT", lab.MgmtIP, "EXPORTER", lab.ExporterA, "DIR", w.Dir, "LIB", lib, "SOCKET", w.Socket,
+	r := strings.NewReplacer("POLICY", policy, "STORY", w.t.Name(), "MGMT", lab.MgmtIP, "EXPORTER", lab.ExporterA, "DIR", w.Dir, "LIB", lib, "SOCKET", w.Socket,
 		"SCANNER", scannerIP, "TENANT", lab.TenantIP, "MAC", scannerMAC)
 	for name, text := range map[string]string{
 		"flowcordon.yaml": r.Replace(serviceConfig), "inventory.yaml": r.Replace(serviceInventory), "token": s.token + "\n",
