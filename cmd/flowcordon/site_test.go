@@ -21,6 +21,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/cmd/flowgen/panel"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/store/embedded"
@@ -354,4 +355,25 @@ next:
 		return true
 	}
 	return false
+}
+
+// TestMarksDirectory: what keeps marks for adapters need not be there before
+// the first start, neither for check-config nor for serve.
+func TestMarksDirectory(t *testing.T) {
+	s := newSite(t, siteOptions{Suspenders: "    - {name: vz, type: virtualizor, url: \"https://127.0.0.1:1\", user: k, secret_file: SECRET}\n"})
+	s.edit(t, "SECRET", s.dir+"/secret")
+	cfg, err := config.Load(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSuspenders(s.config, cfg); err != nil {
+		t.Errorf("check-config: %v", err)
+	}
+	if isDir(marksDir(cfg)) {
+		t.Error("check-config made a directory")
+	}
+	s.start(t)
+	if !isDir(marksDir(cfg)) {
+		t.Error("serve did not make it")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -26,6 +27,11 @@ func (s *service) wireRespond() error {
 	deps := respond.Deps{
 		Events: s.store, Flows: s.store, Inventory: s.inventory, Log: s.log, Registerer: s.registry,
 		FleetSize: s.inventory.Servers, InventoryAge: func() time.Duration { return time.Since(s.inventory.LoadedAt()) },
+	}
+	if len(rc.Suspenders) > 0 {
+		if err := os.MkdirAll(marksDir(s.cfg), 0o700); err != nil {
+			return fmt.Errorf("data_dir: %w", err)
+		}
 	}
 	var errs []error
 	for _, c := range rc.Suspenders {

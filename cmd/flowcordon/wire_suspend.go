@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
@@ -23,7 +24,7 @@ import (
 // suspender makes the adapter that the configuration describes. Nothing is
 // called or connected yet.
 func (s *service) suspender(c config.Suspender) (respond.Suspender, error) {
-	switch v := adapterConfig(c, s.cfg).(type) {
+	switch v := adapterConfig(c, s.cfg, marksDir(s.cfg)).(type) {
 	case libvirt.Config:
 		return libvirt.New(v, libvirt.Deps{Log: s.log, Registerer: s.registry}), v.Validate()
 	case proxmox.Config:
@@ -83,9 +84,11 @@ func protoName(p uint8) string {
 // validator is an adapter's configuration.
 type validator interface{ Validate() error }
 
+// marksDir is where adapters keep the marks that nobody else keeps for them.
+func marksDir(c config.Config) string { return filepath.Join(c.DataDir, "marks") }
+
 // adapterConfig is the adapter's own view of a suspender.
-func adapterConfig(c config.Suspender, site config.Config) validator {
-	marks := filepath.Join(site.DataDir, "marks")
+func adapterConfig(c config.Suspender, site config.Config, marks string) validator {
 	switch v := c.Spec.(type) {
 	case *config.Libvirt:
 		return libvirt.Config{Name: c.Name, URI: v.URI, Socket: v.Socket, Address: v.Host, PKI: v.PKIDir, MetadataID: v.MetadataID, Timeout: c.Timeout}
@@ -155,8 +158,12 @@ func (s *service) runSpeakers(ctx context.Context) error {
 // checkSuspenders is what the adapters themselves say of their configuration.
 func checkSuspenders(file string, c config.Config) error {
 	var errs []error
+	marks := marksDir(c)
+	for !isDir(marks) { // the service makes it when it starts
+		marks = filepath.Dir(marks)
+	}
 	for i, sc := range c.Respond.Suspenders {
-		v := adapterConfig(sc, c)
+		v := adapterConfig(sc, c, marks)
 		if v == nil {
 			continue // told already
 		}
@@ -165,6 +172,11 @@ func checkSuspenders(file string, c config.Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // respondPolicy fills in how far the automation may go. In the file 0 means

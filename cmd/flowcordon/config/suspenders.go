@@ -105,8 +105,8 @@ type OpenStack struct {
 	UserDomain    string `yaml:"user_domain"`
 	Project       string `yaml:"project"`
 	ProjectDomain string `yaml:"project_domain"`
-	AppCredential string `yaml:"application_credential_id"`
-	AppSecretFile string `yaml:"application_credential_secret_file"`
+	AppCredential string `yaml:"app_credential"`
+	AppSecretFile string `yaml:"app_secret_file"`
 	Interface     string `yaml:"interface"`
 	CAFile        string `yaml:"ca_file"`
 
@@ -116,7 +116,7 @@ type OpenStack struct {
 
 func (s *OpenStack) check(d *decoder, at string) {
 	s.Password = d.secret(at+".password_file", s.PasswordFile)
-	s.AppSecret = d.secret(at+".application_credential_secret_file", s.AppSecretFile)
+	s.AppSecret = d.secret(at+".app_secret_file", s.AppSecretFile)
 }
 
 // BGP announces FlowSpec or blackhole routes to routers.

@@ -43,7 +43,7 @@ func TestSuspenderTypes(t *testing.T) {
     - {name: n1, type: libvirt, address: "n1:16514", pki_dir: /etc/pki}
     - {name: pve, type: proxmox, urls: ["https://a:8006"], token_file: SECRET, enable_firewall: true, timeout: 3s}
     - {name: vc, type: vsphere, url: "https://vc/sdk", username: u, password_file: SECRET}
-    - {name: os, type: openstack, auth_url: "https://k:5000/v3", application_credential_id: x, application_credential_secret_file: SECRET}
+    - {name: os, type: openstack, auth_url: "https://k:5000/v3", app_credential: x, app_secret_file: SECRET}
     - name: edge
       type: bgp
       as: 64500
