@@ -29,6 +29,9 @@ func (a *Adapter) Run(ctx context.Context) error {
 	err := a.start(ctx)
 	sp := a.speaker
 	<-a.turn
+	if ctx.Err() != nil && sp == nil {
+		return nil // ended while it began
+	}
 	if err != nil {
 		return fmt.Errorf("bgp %s: %w", a.cfg.Name, err)
 	}
