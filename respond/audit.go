@@ -1,63 +1,20 @@
 package respond
 
 import (
-	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// AuditEntry is one event of the log as an auditor reads it: who did what to
-// whom, why, by which call, and what came of it.
-type AuditEntry struct {
-	Seq      uint64           `json:"seq"`
-	Time     time.Time        `json:"time"`
-	Actor    string           `json:"actor"` // detector, controller, or the name of an API token
-	Kind     string           `json:"kind"`
-	Reason   string           `json:"reason,omitempty"` // one of Reasons
-	Text     string           `json:"text,omitempty"`   // for people, with what the actor wrote
-	Incident string           `json:"incident"`
-	Tenant   netip.Addr       `json:"tenant,omitzero"`
-	Customer string           `json:"customer,omitempty"`
-	VDS      string           `json:"vds,omitempty"`
-	Adapter  string           `json:"adapter,omitempty"`
-	Key      string           `json:"key,omitempty"`     // of the action
-	Measure  flow.MeasureKind `json:"measure,omitempty"` // of the action
-	NICs     []string         `json:"nics,omitempty"`    // MACs
-	Calls    []string         `json:"calls,omitempty"`   // of a dry run
-	Outcome  string           `json:"outcome,omitempty"` // done, retry, failed, given_back, or empty
-	Error    string           `json:"error,omitempty"`
-}
-
-// AuditFilter selects entries; zero fields select all.
-type AuditFilter struct {
-	Incident string
-	Tenant   netip.Addr
-	Customer string
-	VDS      string
-	Actor    string
-	Kinds    []string
-	Reason   string
-	Since    time.Time // at or after
-	Until    time.Time // before
-}
-
-// Page is one page of the audit, newest entries first.
-type Page struct {
-	Before uint64 // sequence number; 0: from the newest
-	Limit  int    // 100; at most 1000
-}
-
 // maxAuditPage bounds one answer.
 const maxAuditPage = 1000
 
-// Audit lists events, newest first. next is what Page.Before must be for the
+// Audit lists events, newest first. next is what AuditPage.Before must be for the
 // page after this one; 0 when there is none.
-func (c *Controller) Audit(f AuditFilter, p Page) (entries []AuditEntry, next uint64) {
+func (c *Controller) Audit(f flow.AuditFilter, p flow.AuditPage) (entries []flow.AuditEntry, next uint64) {
 	orDefault(&p.Limit, 100)
 	p.Limit = min(max(p.Limit, 1), maxAuditPage)
-	entries = []AuditEntry{}
+	entries = []flow.AuditEntry{}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	log := c.st.log
@@ -76,7 +33,7 @@ func (c *Controller) Audit(f AuditFilter, p Page) (entries []AuditEntry, next ui
 	for i := end - 1; i >= 0; i-- {
 		ev := log[i]
 		r := c.st.recs[ev.Incident]
-		if !f.matches(ev, r.inc) {
+		if !audited(f, ev, r.inc) {
 			continue
 		}
 		if len(entries) == p.Limit {
@@ -87,7 +44,7 @@ func (c *Controller) Audit(f AuditFilter, p Page) (entries []AuditEntry, next ui
 	return entries, 0
 }
 
-func (f AuditFilter) matches(ev flow.Event, inc flow.Incident) bool {
+func audited(f flow.AuditFilter, ev flow.Event, inc flow.Incident) bool {
 	return (f.Incident == "" || f.Incident == ev.Incident) && (!f.Tenant.IsValid() || f.Tenant == inc.Tenant) &&
 		(f.Customer == "" || f.Customer == inc.Holder.Tenant) && (f.VDS == "" || f.VDS == inc.Holder.VDS) &&
 		(f.Actor == "" || f.Actor == ev.Actor) && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, ev.Kind)) &&
@@ -101,8 +58,8 @@ var outcomes = map[string]string{
 	EventVerified: resultVerified, EventUnverified: resultUnverified, EventNoticeSent: resultSent, EventNoticeFailed: resultGivenUp,
 }
 
-func entryOf(ev flow.Event, r record) AuditEntry {
-	e := AuditEntry{
+func entryOf(ev flow.Event, r record) flow.AuditEntry {
+	e := flow.AuditEntry{
 		Seq: ev.Seq, Time: ev.Time, Actor: ev.Actor, Kind: ev.Kind, Reason: ev.Reason, Incident: ev.Incident, Tenant: r.inc.Tenant,
 		Customer: r.inc.Holder.Tenant, VDS: r.inc.Holder.VDS, Outcome: outcomes[ev.Kind],
 	}

@@ -164,33 +164,23 @@ func (c *Controller) fleetSize() int {
 	return c.deps.FleetSize()
 }
 
-// Frozen is a freeze of automatic acts that lasts.
-type Frozen struct {
-	Rule     flow.Rule `json:"rule,omitempty"` // empty: all rules
-	Since    time.Time `json:"since"`
-	Tenants  int       `json:"tenants"`  // that tripped it
-	Incident string    `json:"incident"` // in whose log it is
-	By       string    `json:"by"`       // controller, or the person whose undo it followed
-	Why      string    `json:"why"`      // for people
-}
-
-func (s *state) freezesNow() []Frozen {
+func (s *state) freezesNow() []flow.Frozen {
 	seen := map[flow.Rule]bool{}
-	var out []Frozen
+	var out []flow.Frozen
 	for ; s != nil; s = s.parent {
 		for rule, f := range s.freezes {
 			if !seen[rule] && !f.since.IsZero() {
-				out = append(out, Frozen{rule, f.since, f.tenants, f.incident, f.by, f.why})
+				out = append(out, flow.Frozen{Rule: rule, Since: f.since, Tenants: f.tenants, Incident: f.incident, By: f.by, Why: f.why})
 			}
 			seen[rule] = true
 		}
 	}
-	slices.SortFunc(out, func(a, b Frozen) int { return strings.Compare(string(a.Rule), string(b.Rule)) })
+	slices.SortFunc(out, func(a, b flow.Frozen) int { return strings.Compare(string(a.Rule), string(b.Rule)) })
 	return out
 }
 
 // Freezes lists the freezes that last, that of all rules first.
-func (c *Controller) Freezes() []Frozen {
+func (c *Controller) Freezes() []flow.Frozen {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.st.freezesNow()

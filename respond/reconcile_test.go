@@ -300,14 +300,14 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.pass(time.Minute)
-		all, next := s.c.Audit(AuditFilter{}, Page{Limit: 1000})
+		all, next := s.c.Audit(flow.AuditFilter{}, flow.AuditPage{Limit: 1000})
 		if next != 0 || len(all) != len(s.w.events) {
 			t.Fatalf("%d entries of %d events, next %d", len(all), len(s.w.events), next)
 		}
 		// Page by page it is the same.
-		var paged []AuditEntry
-		for p := (Page{Limit: 7}); ; {
-			list, next := s.c.Audit(AuditFilter{}, p)
+		var paged []flow.AuditEntry
+		for p := (flow.AuditPage{Limit: 7}); ; {
+			list, next := s.c.Audit(flow.AuditFilter{}, p)
 			paged = append(paged, list...)
 			if next == 0 {
 				break
@@ -319,7 +319,7 @@ func TestAudit(t *testing.T) {
 				t.Fatalf("entry %d of the pages", i)
 			}
 		}
-		intents, _ := s.c.Audit(AuditFilter{Incident: inc.ID, Kinds: []string{EventIntent}}, Page{})
+		intents, _ := s.c.Audit(flow.AuditFilter{Incident: inc.ID, Kinds: []string{EventIntent}}, flow.AuditPage{})
 		var line []string
 		for _, e := range intents {
 			line = append(line, e.Actor+" "+e.Reason+" "+string(e.Measure)+" "+e.VDS+" "+strings.Join(e.NICs, ","))
@@ -331,9 +331,9 @@ func TestAudit(t *testing.T) {
 		if !strings.Contains(intents[0].Text, "reinstalled") {
 			t.Errorf("text %q", intents[0].Text)
 		}
-		mine, _ := s.c.Audit(AuditFilter{Actor: "anna"}, Page{})
-		none, _ := s.c.Audit(AuditFilter{Customer: "cust-b"}, Page{})
-		given, _ := s.c.Audit(AuditFilter{Kinds: []string{EventReleased, EventLifted}, Since: inc.Opened, Until: time.Now()}, Page{})
+		mine, _ := s.c.Audit(flow.AuditFilter{Actor: "anna"}, flow.AuditPage{})
+		none, _ := s.c.Audit(flow.AuditFilter{Customer: "cust-b"}, flow.AuditPage{})
+		given, _ := s.c.Audit(flow.AuditFilter{Kinds: []string{EventReleased, EventLifted}, Since: inc.Opened, Until: time.Now()}, flow.AuditPage{})
 		if len(mine) != 1 || len(none) != 0 || len(given) != 2 || given[0].Outcome != "given_back" || given[1].Measure != flow.MeasureBlockPort {
 			t.Errorf("mine %+v, none %+v, given %+v", mine, none, given)
 		}

@@ -215,7 +215,7 @@ func TestFreezeEnds(t *testing.T) {
 			if cuts, _ := s.w.acted(); cuts != 10 { // the cap
 				s.Errorf("%d cuts after the freeze was lifted", cuts)
 			}
-			entries, _ := s.c.Audit(AuditFilter{Kinds: []string{EventUnfrozen}}, Page{})
+			entries, _ := s.c.Audit(flow.AuditFilter{Kinds: []string{EventUnfrozen}}, flow.AuditPage{})
 			if len(entries) != 1 || entries[0].Actor != "anna" || !strings.Contains(entries[0].Text, "botnet") {
 				s.Errorf("audit %+v", entries)
 			}
@@ -389,7 +389,7 @@ func TestDryRun(t *testing.T) {
 		if s.w.statusCalls+s.w.cutCalls+s.w.restrictCalls != 0 || s.w.describeCalls != 1 {
 			s.Errorf("%d calls, %d descriptions", s.w.statusCalls+s.w.cutCalls+s.w.restrictCalls, s.w.describeCalls)
 		}
-		entries, _ := s.c.Audit(AuditFilter{Incident: inc.ID, Kinds: []string{EventDescribed}}, Page{})
+		entries, _ := s.c.Audit(flow.AuditFilter{Incident: inc.ID, Kinds: []string{EventDescribed}}, flow.AuditPage{})
 		if len(entries) != 1 || !slices.Equal(entries[0].Calls, want) || entries[0].Measure != flow.MeasureBlockPort {
 			s.Errorf("audit %+v", entries)
 		}

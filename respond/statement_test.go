@@ -69,7 +69,7 @@ func TestStatement(t *testing.T) {
 		if list := s.c.Incidents(Filter{Refuse: true}); len(list) != 1 || list[0].ID != id {
 			t.Errorf("the queue has %d", len(list))
 		}
-		entries, _ := s.c.Audit(AuditFilter{Kinds: []string{EventStatement}}, Page{})
+		entries, _ := s.c.Audit(flow.AuditFilter{Kinds: []string{EventStatement}}, flow.AuditPage{})
 		if len(entries) != 3 || entries[0].Actor != "customer" || !strings.Contains(entries[0].Text, "plugin") {
 			t.Errorf("audit %+v", entries)
 		}

@@ -9,24 +9,18 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// Undone is what an Undo did.
-type Undone struct {
-	GivingBack []string `json:"giving_back"` // incidents whose measures are being given back now
-	Before     []string `json:"before"`      // that were given back, or are being, already
-}
-
 // Undo gives back everything of the incidents that were cut or restricted
 // without a human since a moment. It is idempotent, counts as no offence of
 // the holders, and is stored with each incident. It returns when the intents
 // are stored; Run makes the calls. What was wrong once would be found again at
 // once, so giving anything back freezes all automatic acts until Unfreeze.
-func (c *Controller) Undo(ctx context.Context, since time.Time, actor, reason string) (Undone, error) {
-	var out Undone
+func (c *Controller) Undo(ctx context.Context, since time.Time, actor, reason string) (flow.Undone, error) {
+	var out flow.Undone
 	if strings.TrimSpace(reason) == "" {
 		return out, ErrReason
 	}
 	err := c.transact(ctx, func(t *txn) error {
-		out = Undone{GivingBack: []string{}, Before: []string{}}
+		out = flow.Undone{GivingBack: []string{}, Before: []string{}}
 		ids := t.st.automaticSince(since)
 		for _, id := range ids {
 			r, _ := t.st.rec(id)
@@ -44,7 +38,7 @@ func (c *Controller) Undo(ctx context.Context, since time.Time, actor, reason st
 		return nil
 	})
 	if err != nil {
-		return Undone{}, err
+		return flow.Undone{}, err
 	}
 	c.m.undone.Add(float64(len(out.GivingBack)))
 	return out, nil

@@ -252,28 +252,10 @@ func (c control) ReleaseMistake(ctx context.Context, id, actor, reason string) e
 // Undo is Controller.Undo with errors that a caller may see.
 func (c control) Undo(ctx context.Context, since time.Time, actor, reason string) (flow.Undone, error) {
 	u, err := c.Controller.Undo(ctx, since, actor, reason)
-	return flow.Undone(u), visible(err)
-}
-
-// Freezes is Controller.Freezes.
-func (c control) Freezes() (out []flow.Frozen) {
-	for _, f := range c.Controller.Freezes() {
-		out = append(out, flow.Frozen(f))
-	}
-	return out
+	return u, visible(err)
 }
 
 // Unfreeze is Controller.Unfreeze with errors that a caller may see.
 func (c control) Unfreeze(ctx context.Context, actor, reason string) error {
 	return visible(c.Controller.Unfreeze(ctx, actor, reason))
-}
-
-// Audit is Controller.Audit.
-func (c control) Audit(f flow.AuditFilter, p flow.AuditPage) ([]flow.AuditEntry, uint64) {
-	entries, next := c.Controller.Audit(respond.AuditFilter(f), respond.Page(p))
-	out := make([]flow.AuditEntry, len(entries))
-	for i, e := range entries {
-		out[i] = flow.AuditEntry(e)
-	}
-	return out, next
 }
