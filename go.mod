@@ -17,6 +17,7 @@ require (
 	github.com/gophercloud/gophercloud/v2 v2.15.0
 	github.com/itchyny/gojq v0.12.17
 	github.com/netsampler/goflow2/v2 v2.2.6
+	github.com/oapi-codegen/runtime v1.8.0
 	github.com/osrg/gobgp/v4 v4.8.0
 	github.com/pierrec/lz4/v4 v4.1.27
 	github.com/prometheus/client_golang v1.23.2
@@ -33,6 +34,7 @@ require (
 
 require (
 	github.com/andybalholm/brotli v1.2.6 // indirect
+	github.com/apapsch/go-jsonmerge/v2 v2.0.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dgryski/go-farm v0.0.0-20240924180020-3414d57e47da // indirect
