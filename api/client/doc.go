@@ -17,7 +17,7 @@ import (
 )
 
 // The generator is installed by .ci/install, in the version that it names there.
-//go:generate ../../.cache/bin/oapi-codegen -config config.yaml ../openapi.golden.json
+//go:generate ../../.cache/bin/oapi-codegen -config config.yaml -o client.gen.go ../openapi.golden.json
 
 // Bearer sends a token with each request.
 func Bearer(token string) RequestEditorFn {
