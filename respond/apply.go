@@ -192,6 +192,9 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		if r.took.IsZero() {
 			r.took = ev.Time
 		}
+		if current && act.Taken() != r.step {
+			r.step, r.stepAt = act.Taken(), ev.Time
+		}
 		if act.HoldS > 0 && act.Until.IsZero() { // taken up again, it lasts no longer
 			act.Until = act.Expires()
 		}

@@ -25,6 +25,9 @@ type Input struct {
 	// read back; without a kind there is none.
 	InForce      flow.Measure
 	InForceSince time.Time
+	// StepSince is since when a measure of that kind is in force: more ports
+	// begin a measure anew, not the step.
+	StepSince    time.Time
 	Offences     int  // earlier incidents of the same holder that ended with a release
 	Probation    bool // the last of them a short time ago
 	Frozen       bool // automatic acts of one of the rules are frozen

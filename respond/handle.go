@@ -153,7 +153,7 @@ func (c *Controller) input(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Fi
 		in.InventoryAge = c.deps.InventoryAge()
 	}
 	if a := r.inForce(); a != nil {
-		in.InForce, in.InForceSince, in.Held = a.Measure, a.Done, r.stepHeld
+		in.InForce, in.InForceSince, in.StepSince, in.Held = a.Measure, a.Done, r.stepAt, r.stepHeld
 		in.InForce.Kind = a.Taken()
 		if r.holder(h) {
 			in.Before = h // who holds it now is who it was taken for; what was before is settled

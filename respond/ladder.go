@@ -14,8 +14,9 @@ import (
 type Step struct {
 	Measure flow.MeasureKind
 	KbitS   uint64 // of rate_limit
-	// After is how long the abuse must go on, with this measure in force, before
-	// the next step is taken.
+	// After is how long this measure is in force before abuse that goes on, at
+	// whichever port, is answered by the next step. Until then another port is
+	// blocked as well.
 	After time.Duration
 	// For is how long the measure stays; 0: until it is released. It grows for
 	// who offends again (Config.RepeatFactor).
@@ -145,10 +146,18 @@ func climb(ladder []Step, f flow.Finding, in Input, ts time.Time) (i int, reason
 			at = j
 		}
 	}
-	if j := slices.IndexFunc(ladder, func(s Step) bool { return s.Measure == flow.MeasureBlockPort }); j >= 0 && widens(in.InForce, f) {
+	since := in.StepSince
+	if since.IsZero() {
+		since = in.InForceSince
+	}
+	early := at >= 0 && ts.Before(since.Add(ladder[at].After))
+	// Who goes from port to port is not followed forever: what is blocked is seen
+	// no more, so another port is how the abuse goes on.
+	if j := slices.IndexFunc(ladder, func(s Step) bool { return s.Measure == flow.MeasureBlockPort }); j >= 0 && widens(in.InForce, f) &&
+		(early || at+1 >= len(ladder)) {
 		return j, ReasonMorePorts, false
 	}
-	if at >= 0 && ts.Before(in.InForceSince.Add(ladder[at].After)) {
+	if early {
 		return 0, "", true
 	}
 	return at + 1, ReasonGoesOn, at+1 >= len(ladder)

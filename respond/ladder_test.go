@@ -77,7 +77,17 @@ func TestNextStep(t *testing.T) {
 		{"goes on", cfg, at(flow.TierSuspend, 22), blocked(t0.Add(-70 * time.Second)), cut, ReasonGoesOn},
 		{"counts what was before the measure settled", cfg, at(flow.TierSuspend, 22), blocked(t0.Add(-70*time.Second + 1)), flow.Measure{}, ""},
 		{"goes on, tier block_port", cfg, at(flow.TierBlockPort, 22), blocked(t0.Add(-time.Hour)), flow.Measure{}, ""},
-		{"another port, before the time", cfg, at(flow.TierSuspend, 23), blocked(t0.Add(-70 * time.Second)), block23, ReasonMorePorts},
+		{"another port, just before the time", cfg, at(flow.TierSuspend, 23), in(func(i *Input) {
+			i.InForce, i.InForceSince, i.StepSince = block, t0.Add(-70*time.Second), t0.Add(-time.Minute+1)
+		}), block23, ReasonMorePorts},
+		{"another port, exactly at the time", cfg, at(flow.TierSuspend, 23), in(func(i *Input) {
+			i.InForce, i.InForceSince, i.StepSince = block, t0.Add(-70*time.Second), t0.Add(-time.Minute)
+		}), cut, ReasonGoesOn},
+		{"another port, nothing beyond", Config{Ladders: map[flow.Rule][]Step{flow.RuleNetscan: {{Measure: flow.MeasureBlockPort}}}}.withDefaults(),
+			at(flow.TierSuspend, 23), blocked(t0.Add(-time.Hour)), block23, ReasonMorePorts},
+		{"more ports since, the time counts from the first", cfg, at(flow.TierSuspend, 24), in(func(i *Input) {
+			i.InForce, i.InForceSince, i.StepSince = flow.Measure{Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{tcp22, tcp23}}, t0.Add(-70*time.Second), t0.Add(-2*time.Minute)
+		}), cut, ReasonGoesOn},
 		{"another port, tier block_port", cfg, at(flow.TierBlockPort, 23), blocked(t0.Add(-70 * time.Second)), block23, ReasonMorePorts},
 		{"one port too many", cfg, at(flow.TierSuspend, 23), in(func(i *Input) {
 			i.InForce, i.InForceSince = flow.Measure{Kind: flow.MeasureBlockPort, Ports: full}, t0.Add(-time.Hour)
@@ -168,7 +178,9 @@ func (w *world) restricted(k flow.MeasureKind) (flow.Restriction, bool) {
 // ports, then the cut; what is milder is given back once the cut reads back,
 // the rest with the release.
 func TestClimbs(t *testing.T) {
-	play(t, climbing(), func(w *world) { w.attacks[tenantA] = []uint16{23} }, func(s *stage) {
+	cfg := climbing()
+	cfg.Ladders[flow.RuleNetscan][0].After = 3 * time.Minute
+	play(t, cfg, func(w *world) { w.attacks[tenantA] = []uint16{23} }, func(s *stage) {
 		s.attack(5*time.Second, onPort(22))
 		inc := s.state(tenantA, flow.StateSuspended)
 		r, ok := s.w.restricted(flow.MeasureBlockPort)
@@ -208,6 +220,28 @@ func TestClimbs(t *testing.T) {
 		}
 		if len(s.w.mails("customer", noticeSuspended)) != 1 || s.w.redundant != 0 {
 			s.Errorf("suspended mails %v, %d redundant calls", s.w.mails("customer", noticeSuspended), s.w.redundant)
+		}
+	})
+}
+
+// Who goes from port to port, each blocked as soon as it is seen, is cut when
+// the step's time is over, however many ports are left.
+func TestPortToPort(t *testing.T) {
+	play(t, climbing(), nil, func(s *stage) {
+		port := uint16(1000)
+		s.attack(3*time.Minute, func(ts time.Time) flow.Finding {
+			port++
+			f := scan(tenantA, ts)
+			f.Port, f.From = port, ts.Add(-10*time.Second)
+			return f
+		})
+		n := s.w.nic(tenantA)
+		inc := s.of(tenantA)
+		if n.up || n.cuts != 1 || n.takes < 2 || len(n.restrictions) != 0 {
+			s.Fatalf("%s (%s), nic %+v", inc.State, inc.Reason, n)
+		}
+		if len(inc.Others) != 1 || len(inc.Others[0].Measure.Ports) < 2 || inc.Others[0].Done.IsZero() {
+			s.Errorf("blocked before: %+v", inc.Others)
 		}
 	})
 }

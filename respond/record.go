@@ -17,20 +17,22 @@ type record struct {
 	waiting     time.Time // since when a notice waits whether the abuse rises; zero: none ever did
 	reason      Reason    // of the state
 	notices     []notice
-	evidence    time.Time       // up to when the last frozen was read
-	wantLogs    time.Time       // last event that evidence must reach up to; zero: none wanted
-	intents     int             // actions so far, both kinds
-	touched     bool            // a measure was called for and not given back: it may be in force
-	then        flow.State      // decided at the opening and not stored yet
-	asked       flow.Measure    // held back or awaiting approval
-	askedHold   time.Duration   // how long it would stay
-	stepHeld    Reason          // why the next step is held back; "": it is not
-	why         Reason          // of the last restore intent
-	autoAt      time.Time       // last suspend intent that no person gave
-	orphaned    map[string]bool // strays of the incident that were told of
-	overdue     string          // key of the action that staff were told of as overdue
-	answers     []string        // keys of the links by which the customer answered
-	took        time.Time       // when a measure first read back as in force
+	evidence    time.Time        // up to when the last frozen was read
+	wantLogs    time.Time        // last event that evidence must reach up to; zero: none wanted
+	intents     int              // actions so far, both kinds
+	touched     bool             // a measure was called for and not given back: it may be in force
+	then        flow.State       // decided at the opening and not stored yet
+	asked       flow.Measure     // held back or awaiting approval
+	askedHold   time.Duration    // how long it would stay
+	stepHeld    Reason           // why the next step is held back; "": it is not
+	why         Reason           // of the last restore intent
+	autoAt      time.Time        // last suspend intent that no person gave
+	orphaned    map[string]bool  // strays of the incident that were told of
+	overdue     string           // key of the action that staff were told of as overdue
+	answers     []string         // keys of the links by which the customer answered
+	took        time.Time        // when a measure first read back as in force
+	step        flow.MeasureKind // of the measure last in force, and since when one of that kind is
+	stepAt      time.Time
 	reminded    bool
 	escalated   bool
 	described   time.Time // when the calls of a dry run were stored
