@@ -16,6 +16,7 @@ import (
 // that are any have a shape of their own; errors that are the caller's fault are
 // of type *Error.
 type Rules interface {
+	Shapes() RuleShapes
 	// Explain gives the policy of an address, with where each value comes from.
 	Explain(ip netip.Addr, ts time.Time) any
 	// Precisions are of the days from to to, both inclusive; empty: all.
@@ -73,17 +74,18 @@ func (h *Handler) registerRules() {
 	op := func(method, id, path, summary, doc string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Description: doc, Tags: []string{"rules"}}
 	}
-	register(h, RoleViewer, op(http.MethodGet, "policy", "/hosts/{ip}/policy", "The policy that an address is judged by",
-		"Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes."), h.policy)
-	register(h, RoleViewer, op(http.MethodGet, "precision", "/rules/precision", "How often each rule was right",
-		"By the marks of staff, with the 95 % interval after Wilson."), h.precision)
-	register(h, RoleViewer, op(http.MethodGet, "proposals", "/rules/proposals", "Thresholds that the last 14 days propose",
-		"For each rule the threshold at which no case marked wrong would have fired, and what it would have missed."), h.proposals)
-	register(h, RoleViewer, op(http.MethodGet, "cases", "/rules/cases", "What each rule would have done",
-		"One case for each rule, tenant and day, whatever the rule's mode."), h.cases)
+	sh, is := newShapes(h.rest.OpenAPI().Components.Schemas), h.deps.Rules.Shapes()
+	register(h, RoleViewer, answers(op(http.MethodGet, "policy", "/hosts/{ip}/policy", "The policy that an address is judged by",
+		"Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes."), sh.one(is.Policy)), h.policy)
+	register(h, RoleViewer, answers(op(http.MethodGet, "precision", "/rules/precision", "How often each rule was right",
+		"By the marks of staff, with the 95 % interval after Wilson."), sh.list("precision", is.Precision)), h.precision)
+	register(h, RoleViewer, answers(op(http.MethodGet, "proposals", "/rules/proposals", "Thresholds that the last 14 days propose",
+		"For each rule the threshold at which no case marked wrong would have fired, and what it would have missed."), sh.list("proposals", is.Proposal)), h.proposals)
+	register(h, RoleViewer, answers(op(http.MethodGet, "cases", "/rules/cases", "What each rule would have done",
+		"One case for each rule, tenant and day, whatever the rule's mode."), sh.list("cases", is.Case)), h.cases)
 	mark := op(http.MethodPost, "mark", "/rules/cases/mark", "Say that a rule was right or wrong", "The mark counts in the rule's precision; unsure takes it back.")
 	mark.Metadata = map[string]any{hintKey: `{"id": "netscan/198.18.0.7/2026-11-22", "verdict": "wrong", "reason": "why"}`}
-	register(h, RoleAbuse, mark, h.mark)
+	register(h, RoleAbuse, answers(mark, sh.one(is.Case)), h.mark)
 }
 
 func (h *Handler) policy(_ context.Context, in *policyInput) (*anyOutput, error) {

@@ -9,11 +9,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flowcordon/flowcordon/detect"
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/ledger"
 )
 
 // verdicts is a Rules that tells what it was asked.
 type verdicts struct{ query CaseQuery }
+
+// Shapes are the real ones, so that the golden document has them.
+func (*verdicts) Shapes() RuleShapes {
+	return RuleShapes{Policy: detect.Explanation{}, Precision: ledger.Precision{}, Proposal: ledger.Proposal{}, Case: ledger.Case{}}
+}
 
 func (*verdicts) Explain(ip netip.Addr, _ time.Time) any {
 	return map[string]any{"address": ip}

@@ -21,6 +21,8 @@ type Explanation struct {
 	Overrides []string          `json:"overrides,omitempty"` // that match, laid over each other in this order
 	Rules     []RuleExplanation `json:"rules"`
 	Exporters []ExporterFloors  `json:"exporters,omitempty"` // what can be seen at all under this policy
+	// FloorSeconds are the times that the rates of the floors are for, in their order.
+	FloorSeconds []int `json:"floor_seconds"`
 }
 
 // RuleExplanation is one rule of an Explanation.
@@ -75,7 +77,7 @@ func (d *Detector) Explain(ip netip.Addr, ts time.Time) Explanation {
 	h := d.holder(ip)
 	tags := d.tags(ip, h)
 	p := d.policies.of(ip, h, tags)
-	e := Explanation{Address: ip, Holder: h.Tenant, Tags: tags}
+	e := Explanation{Address: ip, Holder: h.Tenant, Tags: tags, FloorSeconds: FloorSeconds}
 	for _, i := range p.set {
 		e.Overrides = append(e.Overrides, d.cfg.describe(i))
 	}

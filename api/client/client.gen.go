@@ -573,6 +573,24 @@ type EvidenceLog struct {
 	Text   string `json:"text"`
 }
 
+// Explanation defines model for Explanation.
+type Explanation struct {
+	Address      string            `json:"address"`
+	Exporters    []ExporterFloors  `json:"exporters,omitempty"`
+	FloorSeconds []int64           `json:"floor_seconds"`
+	Holder       *string           `json:"holder,omitempty"`
+	Overrides    []string          `json:"overrides,omitempty"`
+	Rules        []RuleExplanation `json:"rules"`
+	Tags         []string          `json:"tags,omitempty"`
+}
+
+// ExporterFloors defines model for ExporterFloors.
+type ExporterFloors struct {
+	Exporter string  `json:"exporter"`
+	Floors   []Floor `json:"floors"`
+	Rate     int32   `json:"rate"`
+}
+
 // ExporterHealth defines model for ExporterHealth.
 type ExporterHealth struct {
 	ClockOffsetS   *float64         `json:"clock_offset_s,omitempty"`
@@ -607,6 +625,7 @@ type Finding struct {
 	ConfigHash   string      `json:"config_hash"`
 	Distinct     int64       `json:"distinct"`
 	EstRate      float64     `json:"est_rate"`
+	Exempt       *string     `json:"exempt,omitempty"`
 	From         time.Time   `json:"from"`
 	Gates        []string    `json:"gates,omitempty"`
 	IPProto      int32       `json:"ip_proto"`
@@ -631,6 +650,16 @@ type FindingRule string
 
 // FindingTier defines model for Finding.Tier.
 type FindingTier string
+
+// Floor defines model for Floor.
+type Floor struct {
+	Act    []float64 `json:"act"`
+	Notify []float64 `json:"notify"`
+	Rule   string    `json:"rule"`
+	Tier   string    `json:"tier"`
+	Unit   string    `json:"unit"`
+	What   string    `json:"what"`
+}
 
 // FlowView defines model for FlowView.
 type FlowView struct {
@@ -773,6 +802,57 @@ type IncidentOutputBody struct {
 	Incident Incident `json:"incident"`
 }
 
+// LedgerCase defines model for LedgerCase.
+type LedgerCase struct {
+	Best     Finding     `json:"best"`
+	Day      string      `json:"day"`
+	Findings int64       `json:"findings"`
+	First    time.Time   `json:"first"`
+	ID       string      `json:"id"`
+	Last     time.Time   `json:"last"`
+	Mark     *LedgerMark `json:"mark,omitempty"`
+	Rule     string      `json:"rule"`
+	Tenant   string      `json:"tenant"`
+	Tier     string      `json:"tier"`
+}
+
+// LedgerMark defines model for LedgerMark.
+type LedgerMark struct {
+	By      string    `json:"by"`
+	Reason  string    `json:"reason"`
+	Time    time.Time `json:"time"`
+	Verdict string    `json:"verdict"`
+}
+
+// LedgerPrecision defines model for LedgerPrecision.
+type LedgerPrecision struct {
+	Cases     int64   `json:"cases"`
+	High      float64 `json:"high"`
+	Low       float64 `json:"low"`
+	Precision float64 `json:"precision"`
+	Right     int64   `json:"right"`
+	Rule      string  `json:"rule"`
+	Tier      string  `json:"tier"`
+	Unmarked  int64   `json:"unmarked"`
+	Wrong     int64   `json:"wrong"`
+}
+
+// LedgerProposal defines model for LedgerProposal.
+type LedgerProposal struct {
+	Advice         string   `json:"advice"`
+	Cases          int64    `json:"cases"`
+	Key            string   `json:"key"`
+	MissedRight    int64    `json:"missed_right"`
+	MissedUnmarked int64    `json:"missed_unmarked"`
+	Now            float64  `json:"now"`
+	Proposed       float64  `json:"proposed"`
+	Right          int64    `json:"right"`
+	Rule           string   `json:"rule"`
+	Tier           string   `json:"tier"`
+	Wrong          int64    `json:"wrong"`
+	WrongTenants   []string `json:"wrong_tenants"`
+}
+
 // ListOutputBody defines model for ListOutputBody.
 type ListOutputBody struct {
 	UnderscoreMetadata Metadata   `json:"_metadata"`
@@ -898,6 +978,18 @@ type Restriction struct {
 	Measure Measure `json:"measure"`
 }
 
+// RuleExplanation defines model for RuleExplanation.
+type RuleExplanation struct {
+	ConfigHash string             `json:"config_hash"`
+	Held       []string           `json:"held,omitempty"`
+	Mode       string             `json:"mode"`
+	ModeFrom   string             `json:"mode_from"`
+	Needs      []string           `json:"needs,omitempty"`
+	Rule       string             `json:"rule"`
+	Values     []ValueExplanation `json:"values"`
+	Version    int64              `json:"version"`
+}
+
 // SamplerHealth defines model for SamplerHealth.
 type SamplerHealth struct {
 	Domain    int32     `json:"domain"`
@@ -990,6 +1082,13 @@ type UnfreezeInputBody struct {
 	//
 	// Examples: the scans are real: a worm
 	Reason string `json:"reason"`
+}
+
+// ValueExplanation defines model for ValueExplanation.
+type ValueExplanation struct {
+	From  string `json:"from"`
+	Key   string `json:"key"`
+	Value string `json:"value"`
 }
 
 // WhoamiOutputBody defines model for WhoamiOutputBody.
@@ -4402,7 +4501,7 @@ type PolicyResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *interface{}
+	JSON200 *Explanation
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *ErrorModel
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
@@ -4416,7 +4515,7 @@ type PolicyResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PolicyResponse) GetJSON200() *interface{} {
+func (r PolicyResponse) GetJSON200() *Explanation {
 	return r.JSON200
 }
 
@@ -5373,7 +5472,9 @@ type CasesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *interface{}
+	JSON200 *struct {
+		Cases []LedgerCase `json:"cases"`
+	}
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *ErrorModel
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
@@ -5387,7 +5488,9 @@ type CasesResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r CasesResponse) GetJSON200() *interface{} {
+func (r CasesResponse) GetJSON200() *struct {
+	Cases []LedgerCase `json:"cases"`
+} {
 	return r.JSON200
 }
 
@@ -5449,7 +5552,7 @@ type MarkResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *interface{}
+	JSON200 *LedgerCase
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationProblemJSON400 *ErrorModel
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
@@ -5469,7 +5572,7 @@ type MarkResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r MarkResponse) GetJSON200() *interface{} {
+func (r MarkResponse) GetJSON200() *LedgerCase {
 	return r.JSON200
 }
 
@@ -5546,7 +5649,9 @@ type PrecisionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *interface{}
+	JSON200 *struct {
+		Precision []LedgerPrecision `json:"precision"`
+	}
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *ErrorModel
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
@@ -5560,7 +5665,9 @@ type PrecisionResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PrecisionResponse) GetJSON200() *interface{} {
+func (r PrecisionResponse) GetJSON200() *struct {
+	Precision []LedgerPrecision `json:"precision"`
+} {
 	return r.JSON200
 }
 
@@ -5622,7 +5729,9 @@ type ProposalsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *interface{}
+	JSON200 *struct {
+		Proposals []LedgerProposal `json:"proposals"`
+	}
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *ErrorModel
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
@@ -5636,7 +5745,9 @@ type ProposalsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ProposalsResponse) GetJSON200() *interface{} {
+func (r ProposalsResponse) GetJSON200() *struct {
+	Proposals []LedgerProposal `json:"proposals"`
+} {
 	return r.JSON200
 }
 
@@ -6862,7 +6973,7 @@ func ParsePolicyResponse(rsp *http.Response) (*PolicyResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest interface{}
+		var dest Explanation
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -7692,7 +7803,9 @@ func ParseCasesResponse(rsp *http.Response) (*CasesResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest interface{}
+		var dest struct {
+			Cases []LedgerCase `json:"cases"`
+		}
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -7753,7 +7866,7 @@ func ParseMarkResponse(rsp *http.Response) (*MarkResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest interface{}
+		var dest LedgerCase
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -7835,7 +7948,9 @@ func ParsePrecisionResponse(rsp *http.Response) (*PrecisionResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest interface{}
+		var dest struct {
+			Precision []LedgerPrecision `json:"precision"`
+		}
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -7896,7 +8011,9 @@ func ParseProposalsResponse(rsp *http.Response) (*ProposalsResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest interface{}
+		var dest struct {
+			Proposals []LedgerProposal `json:"proposals"`
+		}
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

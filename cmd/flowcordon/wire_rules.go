@@ -17,6 +17,11 @@ type rules struct {
 	ledger   *ledger.Ledger
 }
 
+// Shapes are empty answers.
+func (rules) Shapes() api.RuleShapes {
+	return api.RuleShapes{Policy: detect.Explanation{}, Precision: ledger.Precision{}, Proposal: ledger.Proposal{}, Case: ledger.Case{}}
+}
+
 // Explain is Detector.Explain.
 func (r rules) Explain(ip netip.Addr, ts time.Time) any { return r.detector.Explain(ip, ts) }
 
