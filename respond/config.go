@@ -100,19 +100,9 @@ type Protected struct {
 	Tags     []string
 }
 
-// Exemption lets findings be recorded but not acted on. Every field that is
-// set must match; Tenant or Holder must be set.
-type Exemption struct {
-	Name    string       // unique; shown in events and metrics
-	Tenant  netip.Prefix // of the tenant's address
-	Holder  string       // customer id
-	Remote  netip.Prefix // of the finding's remote
-	Port    uint16
-	Rule    flow.Rule
-	Owner   string // who answers for it
-	Reason  string
-	Expires time.Time // zero: never
-}
+// Exemption is flow's: one matcher for those of the configuration and those that
+// people make while the service runs.
+type Exemption = flow.Exemption
 
 // Config is the policy. Zero values mean the defaults that are written beside
 // the fields.
@@ -212,6 +202,9 @@ type Deps struct {
 	// InventoryAge is how long ago the inventory was last known to be right. It
 	// may be nil, and must not block.
 	InventoryAge func() time.Duration
+	// Exempt tells of exemptions beside those of Config. It may be nil, is called
+	// under the writer's lock and must not block.
+	Exempt Exempter
 }
 
 func orDefault[T comparable](v *T, d T) {
@@ -270,28 +263,22 @@ func (c Config) mode(r flow.Rule) flow.Mode {
 	return flow.ModeObserve
 }
 
-// matches reports whether the exemption covers a finding of holder h at ts.
-func (e Exemption) matches(f flow.Finding, h flow.Holder, ts time.Time) bool {
-	if !e.Tenant.IsValid() && e.Holder == "" {
-		return false
+// exempt names the first exemption that covers a finding of holder h at ts.
+func (c Config) exempt(f flow.Finding, h flow.Holder, ts time.Time, more Exempter) (name string, ok bool) {
+	for _, e := range c.Exemptions {
+		if e.Covers(f, h, ts, nil) {
+			return e.Name, true
+		}
 	}
-	if !e.Expires.IsZero() && !ts.Before(e.Expires) {
-		return false
+	if more == nil {
+		return "", false
 	}
-	if e.Tenant.IsValid() && !e.Tenant.Contains(f.Tenant) {
-		return false
-	}
-	if e.Holder != "" && e.Holder != h.Tenant {
-		return false
-	}
-	if e.Remote.IsValid() && (!f.Remote.IsValid() || !e.Remote.Contains(f.Remote)) {
-		return false
-	}
-	if e.Port != 0 && e.Port != f.Port {
-		return false
-	}
-	return e.Rule == "" || e.Rule == f.Rule
+	return more(f, h, ts)
 }
+
+// Exempter names the exemption that covers a finding of holder h at ts, beside
+// those of Config.
+type Exempter func(f flow.Finding, h flow.Holder, ts time.Time) (name string, ok bool)
 
 // covers reports whether the holder or the address is protected.
 func (p Protected) covers(addr netip.Addr, h flow.Holder) bool {

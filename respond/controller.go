@@ -42,6 +42,7 @@ type Controller struct {
 	busy     map[flow.Rule]time.Time  // rule → last tick that would freeze it, "" for all
 	nudged   map[string]bool          // incidents to be read back before it is their time
 	strays   map[string]stray         // adapter and NIC → orphan, see orphans.go
+	news     chan struct{}            // closed, and made anew, when events were folded
 
 	nodes *breakers
 }
@@ -60,7 +61,7 @@ func New(cfg Config, deps Deps) *Controller {
 		cfg: cfg, deps: deps, log: deps.Log.Named("respond"), now: func() time.Time { return deps.Now().UTC() },
 		susp: map[string]Suspender{}, wake: make(chan struct{}, 1), st: newState(nil),
 		lastSeen: map[netip.Addr]time.Time{}, busy: map[flow.Rule]time.Time{}, nudged: map[string]bool{},
-		strays: map[string]stray{},
+		strays: map[string]stray{}, news: make(chan struct{}),
 	}
 	for _, s := range deps.Suspenders {
 		c.susp[s.Name()] = s
@@ -147,6 +148,8 @@ func (c *Controller) flush(ctx context.Context) error {
 		}
 	}
 	c.pending = nil
+	close(c.news)
+	c.news = make(chan struct{})
 	c.kick()
 	return nil
 }

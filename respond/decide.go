@@ -35,6 +35,7 @@ type Input struct {
 	Released     time.Time // last release of the same holder; zero: none
 	Held         Reason    // why the incident is held, if it is
 	Waiting      time.Time // since when a notice waits (see Config.NotifyAfter); zero: none does yet
+	Exempt       Exempter  // beside Config.Exemptions; nil: none
 }
 
 // Decision is what is to become of an incident: State is the state it should
@@ -199,10 +200,10 @@ func wishOf(cfg Config, in Input, ts time.Time) (best wish, exemption string) {
 		if w.state == "" {
 			continue
 		}
-		if i := slices.IndexFunc(cfg.Exemptions, func(e Exemption) bool { return e.matches(f, in.Holder, ts) }); i >= 0 {
+		if name, ok := cfg.exempt(f, in.Holder, ts, in.Exempt); ok {
 			w = wish{state: flow.StateOpen, reason: ReasonExempt}
 			if exemption == "" {
-				exemption = cfg.Exemptions[i].Name
+				exemption = name
 			}
 		}
 		switch {

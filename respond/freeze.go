@@ -117,7 +117,7 @@ func (c *Controller) tripping(s *state, ts time.Time, tick []flow.Finding) map[f
 			continue
 		}
 		h, _ := c.deps.Inventory.Holder(f.Tenant, ts)
-		if !slices.ContainsFunc(c.cfg.Exemptions, func(e Exemption) bool { return e.matches(f, h, ts) }) {
+		if _, ok := c.cfg.exempt(f, h, ts, c.deps.Exempt); !ok {
 			add(f.Rule, f.Tenant)
 		}
 	}

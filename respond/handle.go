@@ -145,6 +145,7 @@ func (c *Controller) input(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Fi
 		Held:     r.reason, Waiting: r.waiting,
 		OtherCut: t.st.cutByOther(h, r.inc.ID),
 		Frozen:   c.anyFrozen(t.st, fs),
+		Exempt:   c.deps.Exempt,
 	}
 	in.Counts, in.LastHour = t.st.counts(ts, inc)
 	in.Counts.Fleet = c.fleetSize()
