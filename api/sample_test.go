@@ -284,7 +284,7 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 		{Seq: 2, Time: t0.Add(-4 * time.Minute), Incident: "inc-1", Kind: "intent", Actor: "controller", Body: json.RawMessage(`{"adapter":"node1"}`)},
 	}}}
 	b.shelf = &shelf{evid: map[string]flow.Evidence{"inc-1": sampleEvidence()}}
-	cfg := Config{Tokens: roleTokens(), Version: "test", Timeout: 2 * time.Second}
+	cfg := Config{Tokens: roleTokens(), Version: "test", Timeout: time.Minute}
 	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
 		Inventory: book{attacker: {Tenant: "c-42", VDS: "vds-1001", Hypervisor: "node1", Contact: "customer@example.net"}, flooder: {Tenant: "c-77", VDS: hostile}},
 		TenantKey: func(a netip.Addr) netip.Addr {
