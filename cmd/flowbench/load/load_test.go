@@ -361,10 +361,13 @@ func TestRate(t *testing.T) {
 	defer cancel()
 	l.SetRate(20_000)
 	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx) }()
 	got, buf, sources := uint64(0), make([]byte, 2000), map[netip.Addr]int{}
+	began := time.Now()
+	go func() { // what is sent to a socket is in it at once
+		ended <- l.Run(ctx)
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	}()
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(1500 * time.Millisecond))
 		_, from, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			break
@@ -372,6 +375,7 @@ func TestRate(t *testing.T) {
 		got++
 		sources[from.Addr()]++
 	}
+	took := time.Since(began)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
@@ -382,9 +386,9 @@ func TestRate(t *testing.T) {
 	if sources[Source(0)]+sources[Source(1)] != int(got) || math.Abs(float64(sources[Source(0)]-sources[Source(1)])) > 1 {
 		t.Errorf("sources %v", sources)
 	}
-	// 0.6 s at 20,000/s; a busy machine may have kept it from sending all.
-	if records < 2_000 || records > 13_000 {
-		t.Errorf("%d records", records)
+	// Some 14,000; a busy machine may have kept it from sending most of them.
+	if records == 0 || float64(records) > 20_000*took.Seconds()+1_000 {
+		t.Errorf("%d records in %v", records, took)
 	}
 }
 
@@ -415,7 +419,7 @@ func TestBatches(t *testing.T) {
 		r := &reader{t: t, templates: netflow.CreateTemplateSystem()}
 		buf := make([]byte, 65536)
 		for i := range n + len(l.exporters[0].announce) {
-			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 			size, err := conn.Read(buf)
 			if err != nil {
 				t.Fatalf("GSO %v, datagram %d: %v", gso, i, err)
