@@ -96,7 +96,7 @@ func TestBulkToFileAndSend(t *testing.T) {
 	buf := make([]byte, 2000)
 	total := 0
 	for range sum.Datagrams {
-		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 		n, _, err := conn.ReadFrom(buf)
 		if err != nil {
 			t.Fatal(err)

@@ -163,7 +163,7 @@ func awaitRead(t *testing.T, port int) {
 
 func await(t *testing.T, otherwise string, done func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 12_000 { // a minute: hang guard
 		if done() {
 			return
 		}
