@@ -22,7 +22,7 @@ func TestEffectOnTheStore(t *testing.T) {
 	p := &proc{w: w, die: func() {}}
 	cfg := climbing()
 	cfg.Settle, cfg.VerifyFor, cfg.VerifyEvery, cfg.Tick = time.Second, time.Second, 200*time.Millisecond, 50*time.Millisecond
-	cfg.VerifyDeadline, cfg.Reassert = 2*time.Second, -1
+	cfg.VerifyDeadline, cfg.Reassert = 8*time.Second, -1
 	c := New(cfg, Deps{Events: st, Flows: st, Inventory: p, Suspenders: []Suspender{hyper{p, "hv"}}})
 	if err := c.Load(ctx); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func scanBatch(net byte, n int, end time.Time) *flow.Batch {
 // when the act was decided. The texts of the notice stay as they were.
 func TestStagesOnTheStore(t *testing.T) {
 	st := storetest.New(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	write := func(b *flow.Batch) {
 		t.Helper()

@@ -205,13 +205,14 @@ func TestHangs(t *testing.T) {
 		"reads and never answers": "echo $$ >$PIDS/a; while :; do cat >/dev/null; sleep 1; done",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pids := t.TempDir()
-			a := shell(t, script, func(c *Config) { c.Timeout = time.Second; c.Env = map[string]string{"PIDS": pids} })
+			a := shell(t, script, func(c *Config) { c.Timeout = 5 * time.Second; c.Env = map[string]string{"PIDS": pids} })
 			start := time.Now()
 			_, err := a.Cut(t.Context(), testNIC, suspendertest.Mark("inc-1"))
 			wantClass(t, err, flow.ErrTransient, "deadline")
-			if took := time.Since(start); took > 30*time.Second {
-				t.Errorf("freed after %v, want some 1 s", took)
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("freed after %v, want some 5 s", took)
 			}
 			files, _ := filepath.Glob(pids + "/*")
 			if len(files) == 0 {

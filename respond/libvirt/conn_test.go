@@ -22,9 +22,10 @@ import (
 // next operation after it recovered works on a new connection.
 func TestHungDaemon(t *testing.T) {
 	e := newEnv(t).start()
-	e.a = New(Config{Name: "node1", Socket: e.Socket, Timeout: time.Second}, Deps{})
+	e.a = New(Config{Name: "node1", Socket: e.Socket, Timeout: patience}, Deps{})
 	t.Cleanup(e.a.Close)
 	e.want("warm", flow.LinkUp, flow.LinkUp, true, "")
+	e.a.cfg.Timeout = time.Second
 	for _, what := range []string{"on a warm connection", "while dialling"} {
 		thaw, err := e.Freeze()
 		if err != nil {
@@ -35,7 +36,7 @@ func TestHungDaemon(t *testing.T) {
 		took := time.Since(start)
 		thaw()
 		e.wantErr(what, err, flow.ErrTransient, "deadline")
-		if took < 700*time.Millisecond || took > 15*time.Second {
+		if took < 700*time.Millisecond || took > time.Minute {
 			t.Errorf("%s: freed after %v, want 1 s", what, took)
 		}
 		if what == "while dialling" {
@@ -68,7 +69,7 @@ func TestCallersQueueAndGiveUp(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("all freed after %v, want 0.5 s", took)
 	}
 }
@@ -132,6 +133,9 @@ func TestTransports(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.cfg.Name, c.cfg.Timeout = "node1", 5*time.Second
+			if c.want == "" {
+				c.cfg.Timeout = patience
+			}
 			a := New(c.cfg, Deps{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				if address == "127.0.0.2:16514" {
 					address = "127.0.0.1:16514" // another host than its certificate says
@@ -180,13 +184,13 @@ func TestPeerSpeaksSomethingElse(t *testing.T) {
 					_ = c.Close()
 				}
 			}()
-			a := New(Config{Name: "n", Socket: sock, Timeout: 5 * time.Second}, Deps{})
+			a := New(Config{Name: "n", Socket: sock, Timeout: patience}, Deps{})
 			start := time.Now()
 			_, err = a.Status(t.Context(), flow.NIC{VDS: "x", MAC: "52:54:00:00:00:01"})
 			if suspendertest.Class(err) != flow.ErrTransient {
 				t.Errorf("err = %v, want a transient one", err)
 			}
-			if time.Since(start) > 4900*time.Millisecond {
+			if time.Since(start) > patience/2 {
 				t.Errorf("took %v", time.Since(start))
 			}
 		})
@@ -284,7 +288,7 @@ func TestOperationsSideBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // libvirt is asked first
 	defer cancel()
 	_, err = e.a.Cut(ctx, e.nic, suspendertest.Mark("inc-1"))
 	e.wantErr("cut while another has the domain", err, flow.ErrTransient, "earlier operation on the domain")

@@ -232,7 +232,7 @@ func TestHangs(t *testing.T) {
 	if err := tk.Notify(t.Context(), notice.Example("failed")); err == nil {
 		t.Fatal("accepted")
 	}
-	if d := time.Since(begin); d > 20*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("it took %s", d)
 	}
 }
