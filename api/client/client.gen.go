@@ -588,7 +588,7 @@ type Explanation struct {
 type ExporterFloors struct {
 	Exporter string  `json:"exporter"`
 	Floors   []Floor `json:"floors"`
-	Rate     int32   `json:"rate"`
+	Rate     int64   `json:"rate"`
 }
 
 // ExporterHealth defines model for ExporterHealth.
@@ -628,8 +628,8 @@ type Finding struct {
 	Exempt       *string     `json:"exempt,omitempty"`
 	From         time.Time   `json:"from"`
 	Gates        []string    `json:"gates,omitempty"`
-	IPProto      int32       `json:"ip_proto"`
-	Port         *int32      `json:"port,omitempty"`
+	IPProto      int64       `json:"ip_proto"`
+	Port         *int64      `json:"port,omitempty"`
 	Reason       string      `json:"reason"`
 	Remote       *string     `json:"remote,omitempty"`
 	Rule         FindingRule `json:"rule"`
@@ -642,7 +642,7 @@ type Finding struct {
 	Tier         FindingTier `json:"tier"`
 	Time         time.Time   `json:"time"`
 	To           time.Time   `json:"to"`
-	WindowS      int32       `json:"window_s"`
+	WindowS      int64       `json:"window_s"`
 }
 
 // FindingRule defines model for Finding.Rule.
@@ -670,29 +670,29 @@ type FlowView struct {
 	End          time.Time     `json:"end"`
 	Exporter     string        `json:"exporter"`
 	Host         string        `json:"host"`
-	HostPort     int32         `json:"host_port"`
-	IcmpCode     int32         `json:"icmp_code"`
-	IcmpType     int32         `json:"icmp_type"`
-	InIf         int32         `json:"in_if"`
-	IPLen        int32         `json:"ip_len"`
-	IPProto      int32         `json:"ip_proto"`
-	OutIf        int32         `json:"out_if"`
+	HostPort     int64         `json:"host_port"`
+	IcmpCode     int64         `json:"icmp_code"`
+	IcmpType     int64         `json:"icmp_type"`
+	InIf         int64         `json:"in_if"`
+	IPLen        int64         `json:"ip_len"`
+	IPProto      int64         `json:"ip_proto"`
+	OutIf        int64         `json:"out_if"`
 	Packets      int64         `json:"packets"`
 	Remote       string        `json:"remote"`
-	RemotePort   int32         `json:"remote_port"`
+	RemotePort   int64         `json:"remote_port"`
 	Role         FlowViewRole  `json:"role"`
-	SamplingRate int32         `json:"sampling_rate"`
+	SamplingRate int64         `json:"sampling_rate"`
 	Spoofed      bool          `json:"spoofed"`
 	SrcMac       *string       `json:"src_mac,omitempty"`
 	Start        time.Time     `json:"start"`
-	SvcPort      int32         `json:"svc_port"`
-	TCPFlags     int32         `json:"tcp_flags"`
+	SvcPort      int64         `json:"svc_port"`
+	TCPFlags     int64         `json:"tcp_flags"`
 	Tenant       string        `json:"tenant"`
 
 	// Time when it counts: the record's end
 	Time time.Time `json:"time"`
-	TTL  int32     `json:"ttl"`
-	Vlan int32     `json:"vlan"`
+	TTL  int64     `json:"ttl"`
+	Vlan int64     `json:"vlan"`
 }
 
 // FlowViewClass defines model for FlowView.Class.
@@ -920,8 +920,8 @@ type NICStatus struct {
 
 // PortRule defines model for PortRule.
 type PortRule struct {
-	Port  *int32 `json:"port,omitempty"`
-	Proto int32  `json:"proto"`
+	Port  *int64 `json:"port,omitempty"`
+	Proto int64  `json:"proto"`
 }
 
 // ReasonInputBody defines model for ReasonInputBody.
@@ -992,10 +992,10 @@ type RuleExplanation struct {
 
 // SamplerHealth defines model for SamplerHealth.
 type SamplerHealth struct {
-	Domain    int32     `json:"domain"`
+	Domain    int64     `json:"domain"`
 	FirstSeen time.Time `json:"first_seen"`
 	LastSeen  time.Time `json:"last_seen"`
-	Rate      int32     `json:"rate"`
+	Rate      int64     `json:"rate"`
 	Records   int64     `json:"records"`
 	Source    string    `json:"source"`
 }
@@ -1023,9 +1023,9 @@ type Spread struct {
 
 // TemplateHealth defines model for TemplateHealth.
 type TemplateHealth struct {
-	Domain    int32      `json:"domain"`
+	Domain    int64      `json:"domain"`
 	Fields    int64      `json:"fields"`
-	ID        int32      `json:"id"`
+	ID        int64      `json:"id"`
 	Learned   *time.Time `json:"learned,omitempty"`
 	Options   bool       `json:"options"`
 	Protocol  string     `json:"protocol"`
