@@ -1,7 +1,7 @@
 // Package httpjson discovers who holds which address from any HTTP source of
 // JSON: a panel's or a billing system's list.
 //
-// In comes a URL and a jq expression; out goes a list of Entry. The expression
+// In comes a URL and a jq expression; out goes a list of discover.Entry. The expression
 // yields the entries, and what it yields is checked as an inventory file is: an
 // unknown key, an address that is none or a tenant of two lines is an error,
 // never half a list. Time, answer and number of entries are bounded.
@@ -25,6 +25,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 // Source is one list. It is safe for concurrent use.
@@ -87,7 +89,7 @@ func (s *Source) Name() string { return s.cfg.Name }
 // Discover reads the whole list, or gives an error: a part of it would make
 // the rest of the customers unknown. A list without any entry is an error too,
 // because that is what a broken export looks like.
-func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) Discover(ctx context.Context) ([]discover.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.timeout())
 	defer cancel()
 	out, err := s.discover(ctx)
@@ -97,12 +99,12 @@ func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
 	return out, nil
 }
 
-func (s *Source) discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) discover(ctx context.Context) ([]discover.Entry, error) {
 	r, err := s.ready()
 	if err != nil {
 		return nil, err
 	}
-	var out []Entry
+	var out []discover.Entry
 	seen := s.now().UTC()
 	at := r.firstURL
 	for page := 1; at != nil; page++ {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -56,7 +58,7 @@ func TestDiscover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Entry{
+	want := []discover.Entry{
 		{
 			Prefixes: prefixes("11.7.0.10/32", "11.7.0.11/32", "2608:7::/64"), Tenant: "c-42", VDS: "1001", MAC: "bc:24:11:aa:10:01",
 			Contact: "a@example.net", Language: "ru", Tags: []string{"vip"}, ValidFrom: time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC),

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 const (
@@ -23,37 +25,37 @@ const (
 )
 
 // entry makes an Entry of an object that the expression yielded.
-func entry(v any) (Entry, error) {
+func entry(v any) (discover.Entry, error) {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return Entry{}, fmt.Errorf("%.60s is not an object; let the expression yield {ip: …, tenant: …}", show(v))
+		return discover.Entry{}, fmt.Errorf("%.60s is not an object; let the expression yield {ip: …, tenant: …}", show(v))
 	}
-	var e Entry
+	var e discover.Entry
 	var errs []error
 	for _, k := range sorted(m) {
 		if m[k] == nil {
 			continue // jq gives null for what the source lacks
 		}
-		if err := e.set(k, m[k]); err != nil {
+		if err := set(&e, k, m[k]); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", k, err))
 		}
 	}
 	if len(errs) > 0 {
-		return Entry{}, errors.Join(errs...)
+		return discover.Entry{}, errors.Join(errs...)
 	}
 	if len(e.Prefixes) == 0 {
-		return Entry{}, errors.New("ip: missing; every entry needs an address or a prefix")
+		return discover.Entry{}, errors.New("ip: missing; every entry needs an address or a prefix")
 	}
 	if e.Tenant == "" && e.VDS == "" {
-		return Entry{}, errors.New("tenant, vds: both missing; whose address is it?")
+		return discover.Entry{}, errors.New("tenant, vds: both missing; whose address is it?")
 	}
 	if !e.ValidFrom.IsZero() && !e.ValidTo.IsZero() && !e.ValidFrom.Before(e.ValidTo) {
-		return Entry{}, errors.New("valid_to: is not after valid_from")
+		return discover.Entry{}, errors.New("valid_to: is not after valid_from")
 	}
 	return e, nil
 }
 
-func (e *Entry) set(key string, v any) (err error) {
+func set(e *discover.Entry, key string, v any) (err error) {
 	switch key {
 	case "prefix", "prefixes", "ip", "ips":
 		var list []string

@@ -2,7 +2,7 @@
 //
 // In come IP addresses with the VM interface that they are assigned to, its
 // virtual machine and the machine's tenant, and prefixes with a tenant; out
-// goes a list of Entry. An address of a shared role (VIP, VRRP, anycast, …)
+// goes a list of discover.Entry. An address of a shared role (VIP, VRRP, anycast, …)
 // gets the tag "shared". A list that cannot be read to its end is an error,
 // never half a list.
 //
@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 // Source is one NetBox. It is safe for concurrent use.
@@ -53,7 +55,7 @@ func (s *Source) Name() string { return s.cfg.Name }
 
 // Discover reads everything, or gives an error. A NetBox without any address
 // that somebody holds is an error too: that is what a token without rights sees.
-func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) Discover(ctx context.Context) ([]discover.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.timeout())
 	defer cancel()
 	out, err := s.discover(ctx)
@@ -63,7 +65,7 @@ func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
 	return out, nil
 }
 
-func (s *Source) discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) discover(ctx context.Context) ([]discover.Entry, error) {
 	a, err := s.api()
 	if err != nil {
 		return nil, err
@@ -72,7 +74,7 @@ func (s *Source) discover(ctx context.Context) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Entry
+	var out []discover.Entry
 	var errs []error
 	for _, ip := range w.addresses {
 		e, ok, err := w.ofAddress(ip)
@@ -180,17 +182,17 @@ func (w *world) loadContacts(ctx context.Context, a *api) error {
 // sharedRoles are the roles under which more than one machine answers.
 var sharedRoles = []string{"anycast", "vip", "vrrp", "hsrp", "glbp", "carp"}
 
-func (w *world) ofAddress(ip ipAddress) (Entry, bool, error) {
+func (w *world) ofAddress(ip ipAddress) (discover.Entry, bool, error) {
 	if !w.inVRF(ip.VRF) || ip.Status.Value == "reserved" {
-		return Entry{}, false, nil
+		return discover.Entry{}, false, nil
 	}
 	// The length is the network's; the address is what is held.
 	p, err := netip.ParsePrefix(ip.Address)
 	if err != nil {
-		return Entry{}, false, fmt.Errorf("ip-address %d: %.60q is no address", ip.ID, ip.Address)
+		return discover.Entry{}, false, fmt.Errorf("ip-address %d: %.60q is no address", ip.ID, ip.Address)
 	}
 	addr := p.Addr().Unmap()
-	e := Entry{
+	e := discover.Entry{
 		Prefixes: []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())},
 		Source:   fmt.Sprintf("%s ip-address %d", w.cfg.Name, ip.ID), Seen: w.seen,
 	}
@@ -200,7 +202,7 @@ func (w *world) ofAddress(ip ipAddress) (Entry, bool, error) {
 		f, ok := w.ifaces[*ip.ObjectID]
 		m, ok2 := w.machines[f.VM.ID]
 		if !ok || !ok2 {
-			return Entry{}, false, fmt.Errorf("ip-address %d is of interface %d, which is not among those that the token may see", ip.ID, *ip.ObjectID)
+			return discover.Entry{}, false, fmt.Errorf("ip-address %d is of interface %d, which is not among those that the token may see", ip.ID, *ip.ObjectID)
 		}
 		e.VDS = value(w.cfg.VDS, m.ID, m.Name, "", m.Fields)
 		e.MAC = f.mac()
@@ -219,15 +221,15 @@ func (w *world) ofAddress(ip ipAddress) (Entry, bool, error) {
 	return e, e.Tenant != "" || e.VDS != "", nil
 }
 
-func (w *world) ofPrefix(p prefix) (Entry, bool, error) {
+func (w *world) ofPrefix(p prefix) (discover.Entry, bool, error) {
 	if p.Tenant == nil || p.Status.Value == "container" || p.Status.Value == "reserved" || !w.inVRF(p.VRF) {
-		return Entry{}, false, nil
+		return discover.Entry{}, false, nil
 	}
 	n, err := netip.ParsePrefix(p.Prefix)
 	if err != nil || n.Bits() == 0 {
-		return Entry{}, false, fmt.Errorf("prefix %d: %.60q is no prefix of yours", p.ID, p.Prefix)
+		return discover.Entry{}, false, fmt.Errorf("prefix %d: %.60q is no prefix of yours", p.ID, p.Prefix)
 	}
-	e := Entry{
+	e := discover.Entry{
 		Prefixes: []netip.Prefix{n.Masked()}, Tags: tags(nil, p.Tags),
 		Source: fmt.Sprintf("%s prefix %d", w.cfg.Name, p.ID), Seen: w.seen,
 	}
@@ -235,7 +237,7 @@ func (w *world) ofPrefix(p prefix) (Entry, bool, error) {
 	return e, e.Tenant != "", nil
 }
 
-func (w *world) setTenant(e *Entry, r *ref) {
+func (w *world) setTenant(e *discover.Entry, r *ref) {
 	if r == nil {
 		return
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 const token = "0123456789abcdef0123456789abcdef01234567"
@@ -155,14 +157,14 @@ func TestDiscover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acme := Entry{Tenant: "acme", Contact: "first@acme.example", Language: "ru", Seen: noon}
+	acme := discover.Entry{Tenant: "acme", Contact: "first@acme.example", Language: "ru", Seen: noon}
 	vm := acme
 	vm.VDS, vm.Hypervisor, vm.MAC = "vds-1001", "pve", "bc:24:11:aa:10:01"
 	a, v6, p := vm, vm, acme
 	a.Prefixes, a.Tags, a.Source = one("11.7.0.10/32"), []string{"vip-customer", "new"}, "ipam ip-address 1"
 	v6.Prefixes, v6.Tags, v6.Source = one("2608:7::10/128"), []string{"new"}, "ipam ip-address 2"
 	p.Prefixes, p.Source = one("2608:7:1::/64"), "ipam prefix 1"
-	want := []Entry{
+	want := []discover.Entry{
 		a, v6,
 		{Prefixes: one("11.7.0.20/32"), Tenant: "beta", VDS: "vds-1002", MAC: "bc:24:11:aa:10:02", Tags: []string{"shared"}, Source: "ipam ip-address 3", Seen: noon},
 		{Prefixes: one("11.7.0.30/32"), Tenant: "beta", Source: "ipam ip-address 4", Seen: noon},

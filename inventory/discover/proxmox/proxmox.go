@@ -1,7 +1,7 @@
 // Package proxmox discovers which NIC of which guest of a Proxmox VE cluster
 // holds which addresses.
 //
-// In comes the cluster's API; out goes a list of Entry, one for each NIC that
+// In comes the cluster's API; out goes a list of discover.Entry, one for each NIC that
 // has addresses: those that the cluster's own settings name (a VM's cloud-init
 // ipconfigN, a container's ip and ip6; if asked for, the IP set ipfilter-netN of
 // its firewall) and, if asked for, those that guests say they have. A part of the cluster that cannot be read is an error, never
@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 // Source is one cluster. It is safe for concurrent use.
@@ -73,7 +75,7 @@ type nic struct {
 
 // Discover reads all guests, or gives an error. A cluster without any address
 // is an error too: that is what a token without VM.Audit sees.
-func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) Discover(ctx context.Context) ([]discover.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.timeout())
 	defer cancel()
 	out, err := s.discover(ctx)
@@ -83,7 +85,7 @@ func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
 	return out, nil
 }
 
-func (s *Source) discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) discover(ctx context.Context) ([]discover.Entry, error) {
 	a, err := s.api()
 	if err != nil {
 		return nil, err
@@ -346,7 +348,7 @@ func (s *Source) claims(ctx context.Context, a *api, g guest, nics []nic) error 
 // entry of its own, whose source ends in "agent": a guest may say anything, so
 // it counts only in Networks, and where nobody's settings and no other guest
 // say otherwise.
-func (s *Source) entries(nics []nic) []Entry {
+func (s *Source) entries(nics []nic) []discover.Entry {
 	settings := map[netip.Prefix]bool{}
 	var wide []netip.Prefix                    // settings that are more than a guest's usual prefix
 	claimed := map[netip.Prefix]map[int]bool{} // by which guests
@@ -366,16 +368,16 @@ func (s *Source) entries(nics []nic) []Entry {
 		}
 	}
 	seen := s.now().UTC()
-	var out []Entry
+	var out []discover.Entry
 	for _, n := range nics {
-		e := Entry{
+		e := discover.Entry{
 			Tenant: n.tenant, VDS: strconv.Itoa(n.guest.ID), Hypervisor: s.cfg.Hypervisor, MAC: n.mac, Tags: n.tags,
 			Source: fmt.Sprintf("%s guest %d %s", s.cfg.Name, n.guest.ID, n.key), Seen: seen, Prefixes: n.set,
 		}
 		if len(e.Prefixes) > 0 {
 			out = append(out, e)
 		}
-		e.Prefixes, e.Source = nil, e.Source+" agent"
+		e.Prefixes, e.Source, e.Forgeable = nil, e.Source+" agent", true
 		for _, ip := range n.claims {
 			p := s.prefix(ip)
 			in := slices.ContainsFunc(s.cfg.Networks, func(w netip.Prefix) bool { return w.Contains(ip) })

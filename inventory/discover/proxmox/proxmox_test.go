@@ -9,6 +9,8 @@ import (
 	"github.com/flowcordon/flowcordon/respond/proxmox/pvetest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -32,7 +34,7 @@ func prefixes(ss ...string) []netip.Prefix {
 	return out
 }
 
-func discover(t *testing.T, s *Source) []Entry {
+func all(t *testing.T, s *Source) []discover.Entry {
 	t.Helper()
 	got, err := s.Discover(t.Context())
 	if err != nil {
@@ -49,8 +51,8 @@ func TestSettings(t *testing.T) {
 		g.Pool = "wholesale"
 		s.Guests[900] = &pvetest.Guest{Type: "qemu", Node: "pve1", Template: 1, Conf: map[string]string{"net0": "virtio=BC:24:11:99:00:01,bridge=vmbr0", "ipconfig0": "ip=11.7.0.99/24"}}
 	})
-	got := discover(t, source(s, func(c *Config) { c.TenantTag, c.TenantPool, c.V6Bits = "c-", true, 64 }))
-	want := []Entry{
+	got := all(t, source(s, func(c *Config) { c.TenantTag, c.TenantPool, c.V6Bits = "c-", true, 64 }))
+	want := []discover.Entry{
 		{
 			Prefixes: prefixes("11.7.0.10/32", "2608:7::/64"), Tenant: "c-42", VDS: "100", Hypervisor: "pve", MAC: "bc:24:11:aa:10:01",
 			Tags: []string{"c-42", "vip"}, Source: "cluster1 guest 100 net0", Seen: noon,
@@ -63,7 +65,7 @@ func TestSettings(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
 	}
-	if got := discover(t, source(s))[0]; !cmp.Equal(got.Prefixes, prefixes("11.7.0.10/32", "2608:7::10/128"), cmpopts.EquateComparable(netip.Prefix{})) || got.Tenant != "" {
+	if got := all(t, source(s))[0]; !cmp.Equal(got.Prefixes, prefixes("11.7.0.10/32", "2608:7::10/128"), cmpopts.EquateComparable(netip.Prefix{})) || got.Tenant != "" {
 		t.Errorf("without options: %+v, want single addresses and no tenant", got)
 	}
 }
@@ -93,7 +95,7 @@ func TestAgent(t *testing.T) {
 	s.Edit(200, func(g *pvetest.Guest) {
 		g.Agent = []map[string]any{{"name": "eth0", "hwaddr": "bc:24:11:bb:20:01", "inet": "11.8.0.21/24", "inet6": "fe80::2/64"}}
 	})
-	got := discover(t, source(s, func(c *Config) {
+	got := all(t, source(s, func(c *Config) {
 		c.Agent, c.Networks = true, prefixes("11.7.0.0/24", "11.8.0.0/24", "2608:7::/32")
 	}))
 	by := map[string][]netip.Prefix{}
@@ -127,7 +129,7 @@ func TestIPSets(t *testing.T) {
 		}
 		g.Agent = []map[string]any{iface("bc:24:11:aa:10:02", "11.9.0.2", "11.7.0.50")}
 	})
-	got := discover(t, source(s, func(c *Config) { c.IPSets, c.Agent, c.Networks = true, true, prefixes("11.0.0.0/8") }))
+	got := all(t, source(s, func(c *Config) { c.IPSets, c.Agent, c.Networks = true, true, prefixes("11.0.0.0/8") }))
 	if want := prefixes("11.7.0.10/32", "2608:7::10/128", "11.9.0.0/29", "2608:7:1::/64"); !cmp.Equal(got[0].Prefixes, want, cmpopts.EquateComparable(netip.Prefix{})) {
 		t.Errorf("net0 has %v, want %v", got[0].Prefixes, want)
 	}
@@ -204,7 +206,7 @@ func TestMigratesMeanwhile(t *testing.T) {
 		return nil
 	}
 	s.Unlock()
-	if got := discover(t, source(s)); len(got) != 2 {
+	if got := all(t, source(s)); len(got) != 2 {
 		t.Errorf("Discover = %+v, want both guests", got)
 	}
 }
@@ -220,7 +222,7 @@ func TestGoneMeanwhile(t *testing.T) {
 		return nil
 	}
 	s.Unlock()
-	got := discover(t, source(s))
+	got := all(t, source(s))
 	if len(got) != 1 || got[0].VDS != "200" {
 		t.Errorf("Discover = %+v, want guest 200 alone", got)
 	}

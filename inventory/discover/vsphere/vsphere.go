@@ -1,7 +1,7 @@
 // Package vsphere discovers which NIC of which virtual machine of a vCenter
 // holds which addresses.
 //
-// In comes the vCenter's API; out goes a list of Entry, one for each NIC that
+// In comes the vCenter's API; out goes a list of discover.Entry, one for each NIC that
 // has addresses: those that a custom attribute of the machine names, written by
 // the panel or an admin, and, if asked for, those that VMware Tools tell from
 // within the guest. A list that could not be read whole is an error.
@@ -22,6 +22,8 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 // maxClaims bounds what a guest may say of one NIC: it may list as many
@@ -63,7 +65,7 @@ type nic struct {
 
 // Discover reads all machines, or gives an error. A vCenter without any address
 // is an error too: that is what an account without rights sees.
-func (s *Source) Discover(ctx context.Context) ([]Entry, error) {
+func (s *Source) Discover(ctx context.Context) ([]discover.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.timeout())
 	defer cancel()
 	all, err := s.read(ctx)
@@ -228,8 +230,9 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// entries believes the attribute, and a guest where nobody contradicts it.
-func (s *Source) entries(all []machine) []Entry {
+// entries gives each NIC what the attribute says. What its guest claims is an
+// entry of its own, forgeable, and only where nobody contradicts it.
+func (s *Source) entries(all []machine) []discover.Entry {
 	named := map[string]int{}
 	var set []netip.Prefix
 	claimed := map[netip.Prefix]map[string]bool{} // by which machines
@@ -248,17 +251,21 @@ func (s *Source) entries(all []machine) []Entry {
 	}
 	disputed := overlap(set)
 	seen := s.now().UTC()
-	var out []Entry
+	var out []discover.Entry
 	for _, m := range all {
 		vds := m.name
 		if named[m.name] > 1 && m.uuid != "" { // names are unique in a folder alone
 			vds = m.uuid
 		}
 		for _, n := range m.nics {
-			e := Entry{
+			e := discover.Entry{
 				Prefixes: n.set, Tenant: m.tenant, VDS: vds, Hypervisor: s.cfg.Hypervisor, MAC: n.mac, Seen: seen,
 				Source: fmt.Sprintf("%s %s device %d", s.cfg.Name, m.id, n.key),
 			}
+			if len(e.Prefixes) > 0 {
+				out = append(out, e)
+			}
+			e.Prefixes, e.Source, e.Forgeable = nil, e.Source+" tools", true
 			for _, ip := range n.claims {
 				p := s.prefix(ip)
 				in := slices.ContainsFunc(s.cfg.Networks, func(w netip.Prefix) bool { return w.Contains(ip) })

@@ -21,6 +21,8 @@ import (
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 var now = time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
@@ -82,7 +84,7 @@ func (v *vcenter) attribute(vm *simulator.VirtualMachine, key int32, name, value
 	vm.CustomValue = append(vm.CustomValue, &types.CustomFieldStringValue{CustomFieldValue: types.CustomFieldValue{Key: key}, Value: value})
 }
 
-func (v *vcenter) discover(t *testing.T) ([]Entry, error) {
+func (v *vcenter) discover(t *testing.T) ([]discover.Entry, error) {
 	t.Helper()
 	return New(v.cfg, func() time.Time { return now }).Discover(t.Context())
 }
@@ -95,11 +97,18 @@ func prefixes(ss ...string) []netip.Prefix {
 	return out
 }
 
-func (v *vcenter) entry(vm *simulator.VirtualMachine, tenant string, ps ...string) Entry {
-	return Entry{
+func (v *vcenter) entry(vm *simulator.VirtualMachine, tenant string, ps ...string) discover.Entry {
+	return discover.Entry{
 		Prefixes: prefixes(ps...), Tenant: tenant, VDS: vm.Name, Hypervisor: "vc1", MAC: strings.ToLower(card(vm).MacAddress),
 		Source: "dc1 " + vm.Self.Value + " device 4000", Seen: now,
 	}
+}
+
+// claim is the entry of what the machine's guest says.
+func (v *vcenter) claim(vm *simulator.VirtualMachine, tenant string, ps ...string) discover.Entry {
+	e := v.entry(vm, tenant, ps...)
+	e.Source, e.Forgeable = e.Source+" tools", true
+	return e
 }
 
 var compare = cmp.Options{cmpopts.EquateComparable(netip.Prefix{})}
@@ -117,7 +126,7 @@ func TestTools(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Entry{v.entry(a, "", "22.1.0.7/32", "2608:0:2:3::/64"), v.entry(b, "", "22.1.0.8/32")}
+	want := []discover.Entry{v.claim(a, "", "22.1.0.7/32", "2608:0:2:3::/64"), v.claim(b, "", "22.1.0.8/32")}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -126,7 +135,7 @@ func TestTools(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := `{"prefixes":["22.1.0.8/32"],"vds":"` + b.Name + `","hypervisor":"vc1","mac":"` + strings.ToLower(card(b).MacAddress) +
-		`","source":"dc1 ` + b.Self.Value + ` device 4000","seen":"2026-11-22T07:00:00Z"}`; string(text) != want {
+		`","source":"dc1 ` + b.Self.Value + ` device 4000 tools","seen":"2026-11-22T07:00:00Z","forgeable":true}`; string(text) != want {
 		t.Errorf("JSON %s, want %s", text, want)
 	}
 }
@@ -144,9 +153,10 @@ func TestAttributes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Entry{
-		v.entry(a, "c-42", "22.1.0.7/32", "2608:0:2::/48", "11.0.0.1/32", "22.1.0.70/32"),
-		v.entry(b, "", "22.1.0.8/32"),
+	want := []discover.Entry{
+		v.entry(a, "c-42", "22.1.0.7/32", "2608:0:2::/48", "11.0.0.1/32"),
+		v.claim(a, "c-42", "22.1.0.70/32"),
+		v.claim(b, "", "22.1.0.8/32"),
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -1,12 +1,13 @@
-package vsphere
+// Package discover is what all discoveries of an inventory have in common: the
+// Entry that each of them gives. It imports the standard library only.
+package discover
 
 import (
 	"net/netip"
 	"time"
 )
 
-// Entry is what was found of one NIC. All discoveries have this shape, so that
-// one converts into the other.
+// Entry is what was found of one NIC, or of addresses of one tenant.
 type Entry struct {
 	Prefixes   []netip.Prefix `json:"prefixes"`             // masked; an address is its /32 or /128
 	Tenant     string         `json:"tenant,omitempty"`     // customer id
@@ -20,4 +21,10 @@ type Entry struct {
 	ValidTo    time.Time      `json:"valid_to,omitzero"`   // exclusive; zero: still
 	Source     string         `json:"source"`              // which source, and where in it
 	Seen       time.Time      `json:"seen"`                // when it was read, UTC
+	// Forgeable says that the tenant itself may have made it up: its guest's
+	// agent, or a packet of its own, is all that it is known by.
+	Forgeable bool `json:"forgeable,omitempty"`
+	// Standby says that the server is defined there and does not run there. One
+	// that was migrated stays so where it was.
+	Standby bool `json:"standby,omitempty"`
 }
