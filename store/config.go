@@ -29,6 +29,10 @@ const (
 	DefaultBatchWait = time.Second
 	DefaultFlowTTL   = 7 * 24 * time.Hour
 	DefaultWindowTTL = 14 * 24 * time.Hour
+	// DefaultMinuteTTL and DefaultHourTTL are what operators keep: half a year
+	// to look at, two years for complaints.
+	DefaultMinuteTTL = 183 * 24 * time.Hour
+	DefaultHourTTL   = 731 * 24 * time.Hour
 )
 
 // Config says where the database and the spool are. Zero values mean the
@@ -49,6 +53,9 @@ type Config struct {
 	// FlowTTL and WindowTTL are how long rows are kept after their event time;
 	// negative: for ever (replay of old captures, tests).
 	FlowTTL, WindowTTL time.Duration
+	// MinuteTTL and HourTTL are the same for the rollups.
+	MinuteTTL, HourTTL time.Duration
+	Storage            Storage
 
 	// DialContext, if set, makes the connections instead of net.Dialer: the
 	// embedded engine's, whose address changes with each restart.
@@ -82,12 +89,6 @@ func (c *Config) check() error {
 	if c.BatchWait == 0 {
 		c.BatchWait = DefaultBatchWait
 	}
-	if c.FlowTTL == 0 {
-		c.FlowTTL = DefaultFlowTTL
-	}
-	if c.WindowTTL == 0 {
-		c.WindowTTL = DefaultWindowTTL
-	}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(c.Addr) == 0 {
@@ -105,10 +106,6 @@ func (c *Config) check() error {
 	if c.SpoolMaxBytes < 0 || c.BatchRows < 0 || c.BatchWait < 0 || c.Senders < 0 {
 		bad("spool size, batch rows, batch wait and senders must not be negative")
 	}
-	for name, d := range map[string]time.Duration{"flow TTL": c.FlowTTL, "window TTL": c.WindowTTL} {
-		if d > 0 && d < time.Minute {
-			bad("%s: %v is under a minute", name, d)
-		}
-	}
+	c.checkRetention(bad)
 	return errors.Join(errs...)
 }

@@ -23,6 +23,9 @@ type metrics struct {
 	repaired     prometheus.Counter
 	insertSec    prometheus.Histogram
 	sentBytes    prometheus.Counter
+	rollupSec    prometheus.Histogram
+	rollupErrors prometheus.Counter
+	rollupBehind prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -50,6 +53,16 @@ func newMetrics() *metrics {
 		sentBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flowcordon_store_sent_bytes_total", Help: "Bytes of columns that ClickHouse has acknowledged, before compression.",
 		}),
+		rollupSec: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "flowcordon_store_rollup_seconds", Help: "Time of summing one hour of windows.",
+			Buckets: prometheus.ExponentialBuckets(0.05, 2, 14),
+		}),
+		rollupErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flowcordon_store_rollup_errors_total", Help: "Passes of the rollups that failed; each is tried again.",
+		}),
+		rollupBehind: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flowcordon_store_rollup_behind_seconds", Help: "Age of the oldest hour that should be rolled up and is not, 0 without any.",
+		}),
 	}
 	for _, r := range []string{dropSpoolFull, dropSpoolError, dropClosed, dropCorrupt, dropRejected, dropShed[1], dropShed[2], dropShed[3]} {
 		m.dropped.WithLabelValues(r)
@@ -61,6 +74,7 @@ func newMetrics() *metrics {
 // spool.
 func (m *metrics) register(reg prometheus.Registerer, s *spool) {
 	reg.MustRegister(m.rows, m.spoolBytes, m.insertErrors, m.dropped, m.repaired, m.insertSec, m.sentBytes,
+		m.rollupSec, m.rollupErrors, m.rollupBehind,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "flowcordon_store_spool_batches", Help: "Batches that ClickHouse has not acknowledged yet.",
 		}, func() float64 {

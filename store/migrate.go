@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -15,7 +13,7 @@ import (
 )
 
 // Migrate makes the database if it is missing, applies the migrations that it
-// has not seen, and sets the TTLs. It may be run again at any time and from
+// has not seen, and sets storage policies and TTLs. It may be run again at any time and from
 // several processes; a run that ended half-way is continued. A database that a
 // newer flowcordon has migrated, or one whose applied migrations differ from
 // this build's, is an error.
@@ -37,20 +35,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.apply(ctx, all); err != nil {
 		return err
 	}
-	for _, t := range []struct {
-		table, column string
-		ttl           time.Duration
-	}{
-		{hostTable.name, "start", s.cfg.WindowTTL},
-		{serviceTable.name, "start", s.cfg.WindowTTL},
-		{pairTable.name, "start", s.cfg.WindowTTL},
-		{flowTable.name, "toDateTime(time)", s.cfg.FlowTTL},
-	} {
-		if err := s.setTTL(ctx, t.table, t.column, t.ttl); err != nil {
-			return fmt.Errorf("set the TTL of %s: %w", t.table, err)
-		}
-	}
-	return nil
+	return s.setRetention(ctx)
 }
 
 // createDatabase asks first, so that an account without the right to create
@@ -121,34 +106,6 @@ func (s *Store) applied(ctx context.Context) (map[uint32]string, error) {
 		m[v] = sum
 		return m, err
 	})
-}
-
-// setTTL changes a table's TTL if it is not what it should be. ttl < 0: none.
-func (s *Store) setTTL(ctx context.Context, table, expr string, ttl time.Duration) error {
-	var engine string
-	if err := s.conn.QueryRow(ctx, "SELECT engine_full FROM system.tables WHERE database = {database:String} AND name = {table:String}",
-		clickhouse.Named("database", s.cfg.Database), clickhouse.Named("table", table)).Scan(&engine); err != nil {
-		return err
-	}
-	_, now, has := strings.Cut(engine, " TTL ")
-	now, _, _ = strings.Cut(now, " SETTINGS ")
-	if ttl < 0 {
-		if !has {
-			return nil
-		}
-		return s.conn.Exec(ctx, "ALTER TABLE "+table+" REMOVE TTL")
-	}
-	want := fmt.Sprintf("%s + toIntervalSecond(%d)", expr, int64(ttl/time.Second))
-	if now == want {
-		return nil
-	}
-	// Existing parts get new dates in the background and are not rewritten
-	// (materialize_ttl_recalculate_only).
-	if err := s.conn.Exec(ctx, "ALTER TABLE "+table+" MODIFY TTL "+want); err != nil {
-		return err
-	}
-	s.log.Info("TTL set", zap.String("table", table), zap.Duration("ttl", ttl))
-	return nil
 }
 
 // collect reads all rows with each and closes them.

@@ -43,10 +43,14 @@ GROUP BY step, rate ORDER BY step, rate`
 
 // HostActivity returns the windows of a tenant that begin in r, summed by step
 // and sampling rate, unscaled, in order of time. Of the counters only Counts is
-// filled. step is a multiple of 10 s.
+// filled. step is a multiple of 10 s, and of Finest(r.From) where windows have
+// expired.
 func (s *Store) HostActivity(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.HostWindow, error) {
 	if err := checkStep(step); err != nil {
 		return nil, err
+	}
+	if step%time.Minute == 0 && (r.To.Sub(r.From) > longSeries || ceilSeconds(r.From) < s.horizon(s.cfg.WindowTTL, time.Now())) {
+		return s.activity(ctx, tenant, r, step)
 	}
 	return query(ctx, s, "activity of a host", hostActivitySQL,
 		rangeArgs(r, namedAddr("tenant", tenant), named("step", int64(step/time.Second))), scanActivity(tenant))
@@ -58,12 +62,19 @@ const fleetActivitySQL = `SELECT ` + stepOf + ` AS step, rate,
 FROM service_window WHERE ` + inRange + `
 GROUP BY step, rate ORDER BY step, rate`
 
+var fleetMinutesSQL = strings.Replace(fleetActivitySQL, "FROM service_window WHERE "+inRange,
+	"FROM fleet_1m WHERE "+inRange+" AND roll IN "+rollsInForce, 1)
+
 // FleetActivity is HostActivity for all tenants together, from the service
 // windows: it tells whether anything was collected at a time, and at which
 // sampling rates. Tenant is not set.
 func (s *Store) FleetActivity(ctx context.Context, r flow.Range, step time.Duration) ([]flow.HostWindow, error) {
 	if err := checkStep(step); err != nil {
 		return nil, err
+	}
+	if step%time.Minute == 0 && ceilSeconds(r.From) < s.horizon(s.cfg.WindowTTL, time.Now()) {
+		return query(ctx, s, "activity of the fleet", fleetMinutesSQL,
+			rangeArgs(r, named("step", int64(step/time.Second)), asof()), scanActivity(netip.Addr{}))
 	}
 	return query(ctx, s, "activity of the fleet", fleetActivitySQL,
 		rangeArgs(r, named("step", int64(step/time.Second))), scanActivity(netip.Addr{}))

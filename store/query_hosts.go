@@ -25,13 +25,22 @@ const attemptsSQL = `SELECT ` + stepOf + ` AS step, sum(attempts)
 FROM service_window WHERE tenant = {tenant:IPv6} AND ` + inRange + `
 GROUP BY step ORDER BY step`
 
+// longSeries is from where on HostSeries reads rollups: what is shorter is looked
+// at while it happens, and late rows should show at once.
+const longSeries = 6 * time.Hour
+
 // HostSeries returns a tenant's windows that begin in r, summed by steps that
 // are aligned to the epoch, in order of time; steps without windows are left
 // out. The Est values are scaled by each row's sampling rate, records and
-// attempts are not. step is a multiple of 10 s.
+// attempts are not. step is a multiple of 10 s. More than six hours by the minute
+// or more are read from rollups: History.
 func (s *Store) HostSeries(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error) {
 	if step < flow.WindowSeconds*time.Second || step%(flow.WindowSeconds*time.Second) != 0 {
 		return nil, fmt.Errorf("step %v is not a multiple of %d s", step, flow.WindowSeconds)
+	}
+	if step%time.Minute == 0 && r.To.Sub(r.From) > longSeries {
+		h, err := s.History(ctx, flow.SeriesQuery{Tenant: tenant, Range: r, Step: step})
+		return h.Points, err
 	}
 	args := rangeArgs(r, namedAddr("tenant", tenant), named("step", int64(step/time.Second)))
 	series, err := query(ctx, s, "time series", seriesSQL, args, func(rows driver.Rows, v *flow.SeriesPoint) error {
@@ -90,26 +99,11 @@ const maxTop = 10_000
 // Top returns the limit tenants (0: 20, at most 10,000) with the most traffic
 // in the windows that begin in r, largest first; equals by address. by is
 // out_bytes, out_packets, in_bytes or in_packets, scaled by the sampling rate,
-// or syn, the number of records of outgoing SYNs, not scaled.
+// or syn, the number of records of outgoing SYNs, not scaled. TopList says from
+// what.
 func (s *Store) Top(ctx context.Context, r flow.Range, by string, limit int) ([]flow.TopRow, error) {
-	order, ok := topOrders[by]
-	if !ok {
-		return nil, fmt.Errorf("%w, not %q", ErrOrder, by)
-	}
-	if limit <= 0 {
-		limit = 20
-	}
-	sql := `SELECT tenant, sum(out_packets * rate) AS est_out_packets, sum(in_packets * rate) AS est_in_packets,
-		sum(out_bytes * rate) AS est_out_bytes, sum(in_bytes * rate) AS est_in_bytes,
-		sum(out_records), sum(syn_out) AS syn
-	FROM host_window WHERE ` + inRange + `
-	GROUP BY tenant ORDER BY ` + order + ` DESC, tenant LIMIT {limit:UInt32}`
-	return query(ctx, s, "top tenants", sql, rangeArgs(r, named("limit", min(limit, maxTop))),
-		func(rows driver.Rows, v *flow.TopRow) error {
-			err := rows.Scan(&v.Tenant, &v.EstOutPackets, &v.EstInPackets, &v.EstOutBytes, &v.EstInBytes, &v.OutRecords, &v.SYNOut)
-			v.Tenant = unmap(v.Tenant)
-			return err
-		})
+	l, err := s.TopList(ctx, flow.TopQuery{Range: r, By: by, Limit: limit})
+	return l.Rows, err
 }
 
 const outboundSQL = `SELECT sum(out_packets), maxIf(start, out_packets > 0), countIf(out_packets > 0)

@@ -110,6 +110,8 @@ func Config(t testing.TB) store.Config {
 		BatchWait:   20 * time.Millisecond,
 		FlowTTL:     -1,
 		WindowTTL:   -1,
+		MinuteTTL:   -1,
+		HourTTL:     -1,
 	}
 	t.Cleanup(func() { dropDatabase(t, cfg) })
 	return cfg
