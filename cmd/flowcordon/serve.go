@@ -210,6 +210,7 @@ func (s *service) Run(ctx context.Context) error {
 		stage{"store", s.store.Run, 20 * time.Second},
 		stage{"http", s.runHTTP, 6 * time.Second},
 		stage{"database", s.prepare, time.Second},
+		stage{"rollups", s.afterReady(s.store.RunRollups), 5 * time.Second},
 		stage{"controller", s.afterReady(s.control.Run), 15 * time.Second},
 		stage{"detector", s.afterReady(s.detector.Run), 10 * time.Second},
 		stage{"collector", s.collector.Run, 15 * time.Second},
@@ -337,6 +338,9 @@ func (s *service) wireStore() error {
 		SpoolMaxBytes: cfg.Store.SpoolMaxBytes,
 		FlowTTL:       cfg.Store.FlowTTL,
 		WindowTTL:     cfg.Store.WindowTTL,
+		MinuteTTL:     cfg.ClickHouse.Retention.Minutes,
+		HourTTL:       cfg.ClickHouse.Retention.Hours,
+		Storage:       storage(cfg.ClickHouse.Storage),
 	}
 	if len(cfg.ClickHouse.Addr) == 0 {
 		lib, err := embedded.FindLib(cfg.ClickHouse.EngineLib)

@@ -114,6 +114,7 @@ func (c *Config) checkStore(d *decoder) {
 	d.oneOf("store.flow_policy", c.Store.FlowPolicy, "all", "attempts", "off")
 	d.positive("store.flow_ttl", c.Store.FlowTTL)
 	d.positive("store.window_ttl", c.Store.WindowTTL)
+	c.checkRetention(d)
 	if c.Store.SpoolMaxBytes < 1<<20 {
 		d.bad("store.spool_max_bytes", "%d is less than 1 MiB; write for example 8589934592", c.Store.SpoolMaxBytes)
 	}

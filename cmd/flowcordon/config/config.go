@@ -73,6 +73,9 @@ type ClickHouse struct {
 	EngineLib    string   `yaml:"engine_lib"` // path of libchdb.so; empty: looked for
 	MaxMemory    int64    `yaml:"max_memory"` // bytes, embedded engine
 
+	Retention Retention `yaml:"retention"`
+	Storage   Storage   `yaml:"storage"`
+
 	Password string `yaml:"-"`
 }
 

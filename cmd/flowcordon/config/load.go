@@ -18,8 +18,9 @@ import (
 // Default is the configuration that an empty file means.
 func Default() Config {
 	c := Config{
-		DataDir:    "/var/lib/flowcordon",
-		ClickHouse: ClickHouse{Database: "flowcordon", User: "default", MaxMemory: 4 << 30},
+		DataDir: "/var/lib/flowcordon",
+		ClickHouse: ClickHouse{Database: "flowcordon", User: "default", MaxMemory: 4 << 30,
+			Retention: Retention{Minutes: 183 * 24 * time.Hour, Hours: 731 * 24 * time.Hour}},
 		Store: Store{
 			FlowPolicy:    "all",
 			FlowTTL:       7 * 24 * time.Hour,
