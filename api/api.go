@@ -39,6 +39,7 @@ type Config struct {
 	MetricsOpen bool          // /metrics without a token; right where only loopback listens
 	Version     string        // of the program, shown in the OpenAPI document
 	Timeout     time.Duration // of one call; 0: 30 s
+	Rate        Rate          // of tokens without one of their own; zero: not bounded
 }
 
 // Deps is what the interface shows. Incidents and Store are needed; everything
@@ -57,6 +58,11 @@ type Deps struct {
 	Complaints Complaints
 	Bundle     Bundler
 	Rules      Rules
+	Feed       Feed
+	Exemptions Exemptions
+	// Reads keeps who looked at personal data; Handler.Run hands it over. Without
+	// it each look is a line of the log.
+	Reads      Reads
 	Inventory  Inventory
 	Exporters  func() []flow.ExporterHealth
 	// TenantKey maps any address to the one its windows are stored under, and
@@ -113,9 +119,13 @@ type Handler struct {
 	log     *zap.Logger
 	audit   *zap.Logger
 	metrics metrics
-	tokens  atomic.Pointer[[]Token]
+	tokens  atomic.Pointer[accepted]
 	router  chi.Router
 	rest    huma.API
+
+	streams  *streams
+	snapshot snapshot
+	reads    *readLog
 }
 
 // New builds the handler. The error names what is missing or contradicts itself.
@@ -135,7 +145,8 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	if deps.TenantKey == nil {
 		deps.TenantKey = slash64
 	}
-	h := &Handler{cfg: cfg, deps: deps, log: deps.Log.Named("api"), audit: deps.Log.Named("audit"), metrics: newMetrics(deps.Registerer)}
+	h := &Handler{cfg: cfg, deps: deps, log: deps.Log.Named("api"), audit: deps.Log.Named("audit"), metrics: newMetrics(deps.Registerer), streams: newStreams()}
+	h.reads = newReadLog(h)
 	if err := h.SetTokens(cfg.Tokens); err != nil {
 		return nil, err
 	}
@@ -152,7 +163,7 @@ func (h *Handler) OpenAPI() *huma.OpenAPI { return h.rest.OpenAPI() }
 // NewServer gives an HTTP server for h with time limits that a slow or hostile
 // client cannot stretch. The caller listens and shuts down.
 func NewServer(h http.Handler) *http.Server {
-	return &http.Server{
+	s := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -160,6 +171,10 @@ func NewServer(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
 	}
+	if own, ok := h.(*Handler); ok {
+		s.RegisterOnShutdown(own.streams.end) // they would hold it up
+	}
+	return s
 }
 
 func (h *Handler) routes() {
@@ -224,6 +239,9 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerComplaints(h.deps.Complaints)
 	h.registerHosts()
 	h.registerFleet()
+	h.registerEvents()
+	h.registerReads()
+	h.registerExemptions()
 	describe(h.rest.OpenAPI().Components.Schemas.Map())
 }
 

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/time/rate"
 )
 
 // Role is what a token may do. Each role may do all that those before it may.
@@ -47,9 +50,23 @@ func ParseRole(s string) (Role, error) {
 // salt and is fast, so the token itself must not be guessable: whoever reads the
 // configuration refuses short ones.
 type Token struct {
-	Name string // the actor in the audit log and in an incident's timeline
-	Role Role
-	Hash [sha256.Size]byte
+	Name    string // the actor in the audit log and in an incident's timeline
+	Role    Role
+	Hash    [sha256.Size]byte
+	Expires time.Time // the first moment at which it is not accepted; zero: never
+	Rate    Rate      // zero: Config.Rate
+}
+
+// Rate bounds how often a token may call; the zero value does not.
+type Rate struct {
+	PerSecond float64
+	Burst     int // calls at once after a rest
+}
+
+// accepted are the tokens in force with their limits.
+type accepted struct {
+	tokens []Token
+	limits map[string]*rate.Limiter // by name; those without a rate have none
 }
 
 func checkTokens(tokens []Token) error {
@@ -75,10 +92,26 @@ func (h *Handler) SetTokens(tokens []Token) error {
 	if err := checkTokens(tokens); err != nil {
 		return fmt.Errorf("api: %w", err)
 	}
-	tokens = slices.Clone(tokens)
-	h.tokens.Store(&tokens)
+	next := &accepted{tokens: slices.Clone(tokens), limits: map[string]*rate.Limiter{}}
+	for i := range next.tokens {
+		t := &next.tokens[i]
+		if t.Rate == (Rate{}) {
+			t.Rate = h.cfg.Rate
+		}
+		if t.Rate.PerSecond > 0 {
+			next.limits[t.Name] = rate.NewLimiter(rate.Limit(t.Rate.PerSecond), max(t.Rate.Burst, 1))
+		}
+	}
+	h.tokens.Store(next)
 	return nil
 }
+
+// accepted reports whether a token that was accepted still is, as it was.
+func (h *Handler) accepted(t Token) bool {
+	return !t.expired(h.deps.Now()) && slices.Contains(h.tokens.Load().tokens, t)
+}
+
+func (t Token) expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
 
 type tokenKey struct{}
 
@@ -101,13 +134,43 @@ func (h *Handler) authenticate(next http.Handler) http.Handler {
 			writeProblem(w, r, http.StatusUnauthorized, why)
 			return
 		}
+		if wait := h.tokens.Load().wait(t); wait > 0 {
+			h.metrics.limited.Inc()
+			tooOften(w, r, t, wait)
+			return
+		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), tokenKey{}, t)))
 	})
 }
 
+// wait is how long a token has to wait before it may call; 0: it may.
+func (a *accepted) wait(t Token) time.Duration {
+	l := a.limits[t.Name]
+	if l == nil {
+		return 0
+	}
+	res := l.Reserve() // of one: never above the burst
+	wait := res.Delay()
+	if wait > 0 {
+		res.Cancel()
+	}
+	return wait
+}
+
+func tooOften(w http.ResponseWriter, r *http.Request, t Token, wait time.Duration) {
+	setRetry(w.Header(), wait)
+	writeProblem(w, r, http.StatusTooManyRequests, fmt.Sprintf("token %s may call %g times a second, %d at once; wait, send If-None-Match when you poll, or read %s/events",
+		t.Name, t.Rate.PerSecond, t.Rate.Burst, Prefix))
+}
+
+// setRetry rounds up to the whole seconds that the header has.
+func setRetry(hd http.Header, wait time.Duration) {
+	hd.Set("Retry-After", strconv.FormatInt(max(int64((wait+time.Second-1)/time.Second), 1), 10))
+}
+
 // lookup finds the request's token, or says why there is none.
 func (h *Handler) lookup(r *http.Request) (Token, string) {
-	tokens := *h.tokens.Load()
+	tokens := h.tokens.Load().tokens
 	if len(tokens) == 0 {
 		return Token{}, noTokens
 	}
@@ -130,6 +193,9 @@ func (h *Handler) lookup(r *http.Request) (Token, string) {
 	}
 	if found.Role == 0 {
 		return Token{}, "this token is not accepted; check it against api.tokens of the configuration"
+	}
+	if found.expired(h.deps.Now()) {
+		return Token{}, "this token expired on " + found.Expires.UTC().Format(time.RFC3339) + "; ask for a new one in api.tokens of the configuration"
 	}
 	return found, ""
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
@@ -32,6 +33,15 @@ func ErrConflict(detail string) *Error { return &Error{http.StatusConflict, deta
 // ErrInvalid is for a request that cannot be meant as it was written.
 func ErrInvalid(detail string) *Error { return &Error{http.StatusUnprocessableEntity, detail} }
 
+// tooMany is for what may be asked for again after a while.
+type tooMany struct {
+	wait   time.Duration
+	detail string
+}
+
+// Error returns the detail.
+func (e *tooMany) Error() string { return e.detail }
+
 // errParam is ErrInvalid for one parameter; want says what to write.
 func errParam(name, got, want string) *Error {
 	return ErrInvalid(fmt.Sprintf("%s: %s is not understood; write %s", name, echo(got), want))
@@ -49,8 +59,13 @@ func echo(s string) string {
 // the caller goes to the log, and the caller gets the request id to find it by.
 func (h *Handler) problem(ctx context.Context, err error) error {
 	var e *Error
+	var busy *tooMany
 	switch {
 	case errors.As(err, &e):
+	case errors.As(err, &busy):
+		hd := http.Header{}
+		setRetry(hd, busy.wait)
+		return huma.ErrorWithHeaders(newProblem(ctx, &Error{http.StatusTooManyRequests, busy.detail}), hd)
 	case errors.Is(err, context.DeadlineExceeded):
 		e = &Error{http.StatusGatewayTimeout, fmt.Sprintf("the answer took longer than %s; ask for a shorter time or fewer rows", h.cfg.Timeout)}
 	case errors.Is(err, context.Canceled):
@@ -97,7 +112,7 @@ func (h *Handler) notFound(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	var allow []string
-	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		if h.router.Match(chi.NewRouteContext(), m, r.URL.Path) {
 			allow = append(allow, m)
 		}

@@ -41,10 +41,17 @@ type exportersOutput struct {
 
 type whoamiOutput struct {
 	Body struct {
-		Name string    `json:"name" doc:"of the token"`
-		Role string    `json:"role" enum:"viewer,abuse,operator,admin"`
-		Time time.Time `json:"time" doc:"the server's clock"`
+		Name    string    `json:"name" doc:"of the token"`
+		Role    string    `json:"role" enum:"viewer,abuse,operator,admin"`
+		Time    time.Time `json:"time" doc:"the server's clock"`
+		Expires time.Time `json:"expires,omitzero" doc:"when the token ends; absent: never"`
+		Rate    *rateView `json:"rate,omitempty" doc:"how often it may call; absent: as often as it likes"`
 	}
+}
+
+type rateView struct {
+	PerSecond float64 `json:"per_second"`
+	Burst     int     `json:"burst" doc:"calls at once after a rest"`
 }
 
 func (h *Handler) registerFleet() {
@@ -99,19 +106,32 @@ func (h *Handler) exporters(context.Context, *struct{}) (*exportersOutput, error
 	if h.deps.Exporters == nil {
 		return out, nil
 	}
-	for _, e := range h.deps.Exporters() {
-		e.Protocols, e.Samplers, e.Problems = notNil(e.Protocols), notNil(e.Samplers), notNil(e.Problems)
-		if e.Dropped == nil {
-			e.Dropped = map[string]uint64{}
-		}
-		out.Body.Exporters = append(out.Body.Exporters, e)
-	}
+	out.Body.Exporters = h.exporterList()
 	return out, nil
+}
+
+func (h *Handler) exporterList() []flow.ExporterHealth {
+	list := notNil(h.deps.Exporters())
+	for i := range list {
+		list[i] = tidyExporter(list[i])
+	}
+	return list
+}
+
+func tidyExporter(e flow.ExporterHealth) flow.ExporterHealth {
+	e.Protocols, e.Samplers, e.Problems = notNil(e.Protocols), notNil(e.Samplers), notNil(e.Problems)
+	if e.Dropped == nil {
+		e.Dropped = map[string]uint64{}
+	}
+	return e
 }
 
 func (h *Handler) whoami(ctx context.Context, _ *struct{}) (*whoamiOutput, error) {
 	t := caller(ctx)
 	out := &whoamiOutput{}
-	out.Body.Name, out.Body.Role, out.Body.Time = t.Name, t.Role.String(), h.deps.Now().UTC()
+	out.Body.Name, out.Body.Role, out.Body.Time, out.Body.Expires = t.Name, t.Role.String(), h.deps.Now().UTC(), t.Expires
+	if t.Rate.PerSecond > 0 {
+		out.Body.Rate = &rateView{t.Rate.PerSecond, t.Rate.Burst}
+	}
 	return out, nil
 }

@@ -21,4 +21,20 @@ const (
 	readyTimeout = 3 * time.Second
 	// maxEcho: how much of a wrong value an error shows again, in bytes.
 	maxEcho = 120
+	// maxStreams of events: each costs a goroutine and a look at the exporters
+	// every few seconds. A token of one desk may be on a few screens.
+	maxStreams, maxStreamsOf = 64, 8
+	streamRetry              = 30 * time.Second
+	// streamBeat is below the minute after which proxies give up on silence.
+	streamBeat = 15 * time.Second
+	// streamWrite: whoever does not read for so long is cut off. It may resume.
+	streamWrite = 10 * time.Second
+	// streamBatch of events is sent before the log is asked again.
+	streamBatch = 100
+	// maxResume: whoever missed more loads the lists anew, which is less.
+	maxResume = 1000
+	// exporterEvery is how often a stream looks at the exporters.
+	exporterEvery = 5 * time.Second
+	// exporterSilent: exporters send every few seconds, and active timeouts are a minute.
+	exporterSilent = 90 * time.Second
 )

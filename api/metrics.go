@@ -7,6 +7,11 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	denied   *prometheus.CounterVec
 	panics   prometheus.Counter
+
+	streams    prometheus.Gauge
+	streamsCut prometheus.Counter
+	limited    prometheus.Counter
+	readsLost  prometheus.Counter
 }
 
 // newMetrics: the label route is a pattern of the router or "none", never a path
@@ -25,6 +30,14 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "panics_total",
 			Help: "Requests that ended in a panic; the log has the stack."}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.denied, m.panics)
+	m.streams = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "flowcordon", Subsystem: "http", Name: "streams",
+		Help: "Streams of events that are open."})
+	m.streamsCut = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "streams_cut_total",
+		Help: "Streams of events that ended because the client did not read, or with an error."})
+	m.limited = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "limited_total",
+		Help: "Requests refused because their token asked too often (429)."})
+	m.readsLost = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "reads_unstored_total",
+		Help: "Looks at personal data that are in the log of flowcordon only, because the database did not take them."})
+	reg.MustRegister(m.requests, m.duration, m.denied, m.panics, m.streams, m.streamsCut, m.limited, m.readsLost)
 	return m
 }

@@ -11,17 +11,7 @@ import (
 
 // register adds an operation. There is no way to add one without a role.
 func register[I, O any](h *Handler, role Role, op huma.Operation, f func(context.Context, *I) (*O, error)) {
-	op.Description += " Needs a token of the role " + role.String() + " or higher."
-	op.Security = []map[string][]string{{"bearer": {}}}
-	op.Middlewares = append(op.Middlewares, h.require(role))
-	op.MaxBodyBytes = maxBody
-	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
-	if op.Method != http.MethodGet {
-		op.Errors = append(op.Errors, http.StatusNotFound, http.StatusConflict, http.StatusBadRequest)
-	}
-	op.Errors = append(op.Errors, http.StatusUnprocessableEntity)
-	slices.Sort(op.Errors)
-	op.Errors = slices.Compact(op.Errors)
+	op = h.secured(role, op)
 	huma.Register(h.rest, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := f(ctx, in)
 		if err != nil {
@@ -29,6 +19,29 @@ func register[I, O any](h *Handler, role Role, op huma.Operation, f func(context
 		}
 		return out, nil
 	})
+}
+
+// secured is op with what every operation has: the role that it needs, the audit
+// of looks at personal data, ETags, the errors that may come.
+func (h *Handler) secured(role Role, op huma.Operation) huma.Operation {
+	op.Description += " Needs a token of the role " + role.String() + " or higher."
+	op.Security = []map[string][]string{{"bearer": {}}}
+	op.Middlewares = append(op.Middlewares, h.require(role), h.noteRead)
+	if op.MaxBodyBytes == 0 {
+		op.MaxBodyBytes = maxBody
+	}
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
+	if op.Method != http.MethodGet {
+		op.Errors = append(op.Errors, http.StatusNotFound, http.StatusConflict, http.StatusBadRequest)
+	}
+	op.Errors = append(op.Errors, http.StatusUnprocessableEntity)
+	slices.Sort(op.Errors)
+	op.Errors = slices.Compact(op.Errors)
+	if tagged[op.OperationID] {
+		op = withETag(op)
+		op.Middlewares = append(op.Middlewares, h.conditional)
+	}
+	return op
 }
 
 // describe says of the answers what their Go types cannot: lists are never

@@ -256,6 +256,11 @@ type bench struct {
 	logs  *observer.ObservedLogs
 	clock func() time.Time
 	ready []error
+
+	feed       *ticker
+	visitors   *visitors
+	exemptions exemptBook
+	exempt     []string // ids
 }
 
 func secret(role Role) string { return "token-of-" + role.String() + "-0123456789abcdef" }
@@ -283,9 +288,11 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 		{Seq: 1, Time: t0.Add(-5 * time.Minute), Incident: "inc-1", Kind: "opened", Actor: "detector", Reason: "netscan"},
 		{Seq: 2, Time: t0.Add(-4 * time.Minute), Incident: "inc-1", Kind: "intent", Actor: "controller", Body: json.RawMessage(`{"adapter":"node1"}`)},
 	}}}
+	b.feed, b.visitors = newTicker(), &visitors{}
+	b.exemptions, b.exempt = sampleExemptions(t)
 	b.shelf = &shelf{evid: map[string]flow.Evidence{"inc-1": sampleEvidence()}}
 	cfg := Config{Tokens: roleTokens(), Version: "test", Timeout: time.Minute}
-	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
+	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, Feed: b.feed, Reads: b.visitors, Exemptions: b.exemptions, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
 		Inventory: book{attacker: {Tenant: "c-42", VDS: "vds-1001", Hypervisor: "node1", Contact: "customer@example.net"}, flooder: {Tenant: "c-77", VDS: hostile}},
 		TenantKey: func(a netip.Addr) netip.Addr {
 			if netip.MustParsePrefix("198.18.0.0/15").Contains(a) || netip.MustParsePrefix("2001:db8::/32").Contains(a) {

@@ -24,6 +24,7 @@ import (
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/collector"
 	"github.com/flowcordon/flowcordon/detect"
+	"github.com/flowcordon/flowcordon/exempt"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/inventory"
 	"github.com/flowcordon/flowcordon/ledger"
@@ -91,6 +92,8 @@ type service struct {
 	detector  *detect.Detector
 	control   *respond.Controller
 	ledger    *ledger.Ledger
+	exempt    *exempt.Book
+	api       *api.Handler
 	portal    *portal.Handler // nil: none
 	speakers  []*bgp.Adapter  // run before the controller, to keep what was announced
 	http      *http.Server
@@ -137,7 +140,7 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	}
 	s.detector = detect.New(cfg.Detect, detect.Deps{
 		Windows: s.store, Tags: tagsOf(s.inventory, time.Now), Holder: holderNow(s.inventory, time.Now), SameHolder: sameHolder(s.inventory, time.Now),
-		Health: s.collector, Emit: s.emit, Log: log, Registerer: s.registry,
+		PortOwner: s.portOwner(time.Now), Health: s.collector, Emit: s.emit, Log: log, Registerer: s.registry,
 	})
 	return s, s.wireHTTP()
 }
@@ -169,6 +172,7 @@ func (s *service) emit(ctx context.Context, ts time.Time, findings []flow.Findin
 	if len(findings) == 0 {
 		return nil
 	}
+	s.exempt.Mark(findings, func(f flow.Finding) flow.Holder { h, _ := s.inventory.Holder(f.Tenant, ts); return h }, ts)
 	return errors.Join(s.store.SaveFindings(ctx, findings), s.ledger.Record(ctx, ts, findings), s.control.Handle(ctx, ts, findings))
 }
 
@@ -186,6 +190,7 @@ func (s *service) wireHTTP() error {
 	if err != nil {
 		return err
 	}
+	s.api = h
 	s.http = api.NewServer(h)
 	s.http.ErrorLog = zap.NewStdLog(s.log.Named("http"))
 	s.listener, err = net.Listen("tcp", s.cfg.HTTP.Address)
@@ -208,6 +213,8 @@ func (s *service) Run(ctx context.Context) error {
 	}
 	stages = append(stages,
 		stage{"store", s.store.Run, 20 * time.Second},
+		stage{"reads", s.afterReady(s.api.Run), 5 * time.Second},
+		stage{"exemptions", s.afterReady(s.exempt.Run), 5 * time.Second},
 		stage{"http", s.runHTTP, 6 * time.Second},
 		stage{"database", s.prepare, time.Second},
 		stage{"rollups", s.afterReady(s.store.RunRollups), 5 * time.Second},
@@ -228,7 +235,7 @@ func (s *service) prepare(ctx context.Context) error {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		err := s.store.Migrate(ctx)
 		if err == nil {
-			if err = errors.Join(s.control.Load(ctx), s.ledger.Load(ctx, time.Now())); err == nil {
+			if err = errors.Join(s.exempt.Load(ctx), s.control.Load(ctx), s.ledger.Load(ctx, time.Now())); err == nil {
 				close(s.ready)
 				s.log.Info("database is ready; detection starts")
 				<-ctx.Done()

@@ -49,7 +49,13 @@ func (s *service) wireRespond() error {
 	out, err := notifiers(rc, links, s.log, newDeliveries(s.log, s.registry))
 	errs = append(errs, err)
 	deps.Notifiers = asNotifiers(out)
-	s.control = respond.New(respondConfig(s.cfg), deps)
+	if s.exempt, err = exemptBook(s.cfg, s.store, s.log); err != nil {
+		return err
+	}
+	deps.Exempt = s.exempt.Cover
+	pc := respondConfig(s.cfg)
+	pc.Exemptions = nil // the book has them
+	s.control = respond.New(pc, deps)
 	if links != nil {
 		if s.portal, err = s.portalPages(links); err != nil {
 			errs = append(errs, err)
@@ -103,13 +109,13 @@ func respondConfig(c config.Config) respond.Config {
 }
 
 func apiConfig(c config.Config) (api.Config, error) {
-	out := api.Config{Version: version, MetricsOpen: c.API.MetricsOpen == nil || *c.API.MetricsOpen}
+	out := api.Config{Version: version, MetricsOpen: c.API.MetricsOpen == nil || *c.API.MetricsOpen, Rate: apiRate(c.API.Rate)}
 	for _, t := range c.API.Tokens {
 		role, err := api.ParseRole(t.Role)
 		if err != nil {
 			return out, fmt.Errorf("api.tokens %s: %w", t.Name, err)
 		}
-		tok := api.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Secret))}
+		tok := api.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Secret)), Expires: t.Expires, Rate: apiRate(t.Rate)}
 		if t.TokenSHA256 != "" {
 			if _, err := hex.Decode(tok.Hash[:], []byte(t.TokenSHA256)); err != nil {
 				return out, fmt.Errorf("api.tokens %s: %w", t.Name, err)
@@ -126,6 +132,9 @@ func (s *service) apiDeps() api.Deps {
 		Control:       control{s.control},
 		Pages:         s.pages(),
 		Bundle:        s.bundle,
+		Feed:          s.control,
+		Exemptions:    exemptions{s.exempt},
+		Reads:         s.store,
 		Store:         shelf{s.store, s.control},
 		StoreNotFound: store.ErrNotFound,
 		Inventory:     s.inventory,

@@ -105,6 +105,33 @@ func (c *Config) checkNetworks(d *decoder) {
 			d.bad(fmt.Sprintf("networks.external[%d]", i), "needs both: {exporter: 192.0.2.1, interfaces: [1, 2]}")
 		}
 	}
+	c.checkPorts(d)
+}
+
+// checkPorts: a port of two servers would blame one for the other.
+func (c *Config) checkPorts(d *decoder) {
+	type key struct {
+		exporter netip.Addr
+		port     uint32
+		vlan     uint16
+	}
+	seen := map[key]int{}
+	for i, p := range c.Networks.Ports {
+		path := fmt.Sprintf("networks.ports[%d]", i)
+		k := key{p.Exporter.Unmap(), p.Interface, p.VLAN}
+		j, twice := seen[k]
+		switch {
+		case !p.Exporter.IsValid() || !p.Tenant.IsValid() || p.Interface == 0 && p.VLAN == 0:
+			d.bad(path, "needs an exporter, a tenant, and an interface or a vlan: {exporter: 192.0.2.1, interface: 12, vlan: 101, tenant: 198.51.100.7}")
+		case !slices.ContainsFunc(c.Networks.Internal, func(n Prefix) bool { return n.Contains(p.Tenant.Unmap()) }):
+			d.bad(path, "%s is in none of networks.internal; write an address of the server behind the port", p.Tenant)
+		case p.VLAN > 4094:
+			d.bad(path, "VLAN %d is not between 1 and 4094", p.VLAN)
+		case twice && c.Networks.Ports[j].Tenant != p.Tenant:
+			d.bad(path, "is the port of networks.ports[%d], too, with another tenant; leave out ports that several servers share", j)
+		}
+		seen[k] = i
+	}
 }
 
 func (c *Config) checkStore(d *decoder) {
@@ -163,6 +190,9 @@ func (d *decoder) url(path, text string) {
 
 func (c *Config) checkAPI(d *decoder) {
 	d.hostPort("http.address", c.HTTP.Address)
+	if checkRate(d, "api.rate", c.API.Rate); c.API.Rate == nil {
+		c.API.Rate = &Rate{PerSecond: 50, Burst: 200}
+	}
 	names := map[string]bool{}
 	for i := range c.API.Tokens {
 		t := &c.API.Tokens[i]
@@ -178,6 +208,7 @@ func (c *Config) checkAPI(d *decoder) {
 		if b, err := hex.DecodeString(t.TokenSHA256); t.TokenSHA256 != "" && (err != nil || len(b) != 32) {
 			d.bad(at+".token_sha256", "is no SHA-256; write 64 hexadecimal digits")
 		}
+		checkRate(d, at+".rate", t.Rate)
 		t.Secret = d.secret(at+".token_file", t.TokenFile)
 		if t.Secret != "" && len(t.Secret) < 20 {
 			d.bad(at+".token_file", "holds a token of %d characters; use at least 20 (openssl rand -hex 24)", len(t.Secret))
@@ -189,6 +220,12 @@ func (c *Config) checkAPI(d *decoder) {
 				d.bad("api.tokens", "is empty while http.address is not loopback; add a token: {name: noc, role: viewer, token_file: /etc/flowcordon/noc.token}")
 			}
 		}
+	}
+}
+
+func checkRate(d *decoder, at string, r *Rate) {
+	if r != nil && (r.PerSecond < 0 || r.PerSecond > 0 && r.Burst < 1) {
+		d.bad(at, "is no rate; write for example {per_second: 50, burst: 200}, or {per_second: 0} for no bound")
 	}
 }
 

@@ -55,6 +55,16 @@ type Networks struct {
 	IPv6TenantPrefix int          `yaml:"ipv6_tenant_prefix"`
 	Bogons           *[]Prefix    `yaml:"bogons"` // nil: the IANA special-purpose registries
 	External         []Interfaces `yaml:"external"`
+	Ports            []Port       `yaml:"ports"`
+}
+
+// Port is a port of a switch, or a VLAN on it, behind which one server is. MACs
+// come from the inventory, these are for exporters that tell none.
+type Port struct {
+	Exporter  netip.Addr `yaml:"exporter"`
+	Interface uint32     `yaml:"interface"` // ifIndex; 0: none is exported
+	VLAN      uint16     `yaml:"vlan"`      // 0: any
+	Tenant    netip.Addr `yaml:"tenant"`    // an address of the server
 }
 
 // Interfaces are an exporter's interfaces (ifIndex) that face the outside.
@@ -104,6 +114,7 @@ type HTTP struct {
 // API is who may call it.
 type API struct {
 	Tokens      []Token `yaml:"tokens"`
+	Rate        *Rate   `yaml:"rate"`         // of each token without one of its own; default: 50 a second, 200 at once
 	MetricsOpen *bool   `yaml:"metrics_open"` // /metrics without a token; default: on
 }
 
@@ -114,7 +125,16 @@ type Token struct {
 	TokenFile   string `yaml:"token_file"`
 	TokenSHA256 string `yaml:"token_sha256"`
 
+	Expires time.Time `yaml:"expires"` // the first moment at which it is not accepted
+	Rate    *Rate     `yaml:"rate"`
+
 	Secret string `yaml:"-"` // what TokenFile holds
+}
+
+// Rate bounds calls of a token; per_second 0 does not.
+type Rate struct {
+	PerSecond float64 `yaml:"per_second"`
+	Burst     int     `yaml:"burst"` // calls at once after a rest
 }
 
 // Collector tunes the receiving side.

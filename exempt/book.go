@@ -1,0 +1,251 @@
+package exempt
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Log is the append-only log (store). Of an event, Incident is the exemption's id.
+// AppendExemptions returns when the events are stored for good; ExemptionEvents
+// calls fn with all of them in the order of Seq.
+type Log interface {
+	AppendExemptions(ctx context.Context, ev []flow.Event) error
+	ExemptionEvents(ctx context.Context, fn func(flow.Event) error) error
+}
+
+// The kinds of events. Body is the entry as it is after the event, without what is
+// computed; of KindHits it is Hits.
+const (
+	KindCreated = "exemption_created"
+	KindChanged = "exemption_changed"
+	KindRemoved = "exemption_removed"
+	KindHits    = "exemption_hits"
+)
+
+// Errors that callers branch on.
+var (
+	ErrUnknown = errors.New("no such exemption")
+	ErrFixed   = errors.New("the exemption is in the configuration file: change respond.exempt there")
+	ErrVersion = errors.New("the exemption was changed meanwhile")
+	ErrRemoved = errors.New("the exemption was removed already")
+	ErrInvalid = errors.New("invalid exemption")
+	ErrFull    = errors.New("too many exemptions")
+	ErrLog     = errors.New("the log of exemptions cannot be written")
+)
+
+// maxEntries bounds those that count at once: each finding is held against all of them.
+const maxEntries = 2000
+
+// Sources of an entry.
+const (
+	SourceConfig = "config"
+	SourceAPI    = "api"
+)
+
+// Entry is an exemption with what became of it.
+type Entry struct {
+	flow.Exemption
+	Source    string    `json:"source"`
+	Version   int       `json:"version"` // rises with each change
+	Created   time.Time `json:"created,omitzero"`
+	CreatedBy string    `json:"created_by,omitempty"`
+	Updated   time.Time `json:"updated,omitzero"`
+	UpdatedBy string    `json:"updated_by,omitempty"`
+	Removed   time.Time `json:"removed,omitzero"`
+	Why       string    `json:"removed_why,omitempty"`
+}
+
+// Hits is how often an exemption was needed.
+type Hits struct {
+	Findings uint64    `json:"findings"`    // ticks
+	Days     uint64    `json:"tenant_days"` // distinct tenants and days
+	Last     time.Time `json:"last,omitzero"`
+}
+
+// ASOf tells the AS of an address.
+type ASOf func(netip.Addr) (uint32, bool)
+
+// Config is what does not change while the service runs.
+type Config struct {
+	Fixed []flow.Exemption // of the configuration; Name is given by New where it is empty
+	ASOf  ASOf             // nil: exemptions cannot name an AS
+	Since time.Time        // when counting begins; what nothing needed is told of by it
+	Log   *zap.Logger      // nil: none
+}
+
+// Book holds the exemptions. Its methods may be called from any goroutine.
+type Book struct {
+	cfg Config
+	log Log // nil: nothing is kept over a restart
+
+	write sync.Mutex // held over a change, from reading to folding it
+	stale bool       // under write: an append failed, so the log may hold more than we know
+
+	mu      sync.RWMutex
+	seq     uint64
+	entries []*entry // in the order in which they were made
+}
+
+type entry struct {
+	Entry
+	hits    Hits
+	unsaved bool                  // hits has more than the log
+	today   map[netip.Addr]string // the day that a tenant was last counted on
+}
+
+// New checks the exemptions of the configuration; Load reads the others. log may be nil.
+func New(cfg Config, log Log) (*Book, error) {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	b := &Book{cfg: cfg, log: log}
+	var errs []error
+	for i, e := range cfg.Fixed {
+		if e.Name == "" {
+			e.Name = fixedName(e)
+		}
+		if err := check(&e, cfg.ASOf != nil); err != nil {
+			errs = append(errs, fmt.Errorf("exemption %d: %w", i, err))
+		}
+		if b.find(e.Name) == nil { // the same line twice is one
+			b.entries = append(b.entries, newEntry(Entry{Exemption: e, Source: SourceConfig, Version: 1, Created: cfg.Since}))
+		}
+	}
+	return b, errors.Join(errs...)
+}
+
+// fixedName stays the same when lines are added before it, so that its hits do.
+func fixedName(e flow.Exemption) string {
+	e.Owner, e.Reason, e.Expires = "", "", time.Time{}
+	text, _ := json.Marshal(e) // values only, it cannot fail
+	sum := sha256.Sum256(text)
+	return "cfg-" + hex.EncodeToString(sum[:5])
+}
+
+func newEntry(e Entry) *entry { return &entry{Entry: e, today: map[netip.Addr]string{}} }
+
+func newID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return "ex-" + hex.EncodeToString(b[:])
+}
+
+func (b *Book) find(id string) *entry {
+	if i := slices.IndexFunc(b.entries, func(e *entry) bool { return e.Name == id }); i >= 0 {
+		return b.entries[i]
+	}
+	return nil
+}
+
+// Load reads the log. It may be called again: the counts go on from what is stored.
+func (b *Book) Load(ctx context.Context) error {
+	b.write.Lock()
+	defer b.write.Unlock()
+	return b.load(ctx)
+}
+
+func (b *Book) load(ctx context.Context) error {
+	if b.log == nil {
+		return nil
+	}
+	next := &Book{cfg: b.cfg}
+	b.mu.RLock()
+	for _, e := range b.entries {
+		if e.Source == SourceConfig {
+			c := *e
+			next.entries = append(next.entries, &c)
+		}
+	}
+	b.mu.RUnlock()
+	if err := b.log.ExemptionEvents(ctx, next.fold); err != nil {
+		return fmt.Errorf("load exemptions: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range next.entries { // what was counted since the counts were stored
+		if old := b.find(e.Name); old != nil && old.hits.Findings > e.hits.Findings {
+			e.hits, e.today, e.unsaved = old.hits, old.today, true
+		}
+	}
+	b.seq, b.entries, b.stale = next.seq, next.entries, false
+	return nil
+}
+
+func (b *Book) fold(ev flow.Event) error {
+	if ev.Seq <= b.seq {
+		return fmt.Errorf("exemption event %d after %d: the log is not in order", ev.Seq, b.seq)
+	}
+	b.seq = ev.Seq
+	switch ev.Kind {
+	case KindCreated, KindChanged, KindRemoved:
+		var n Entry
+		if err := json.Unmarshal(ev.Body, &n); err != nil {
+			return fmt.Errorf("exemption event %d: %w", ev.Seq, err)
+		}
+		if e := b.find(ev.Incident); e != nil {
+			e.Entry = n
+		} else {
+			b.entries = append(b.entries, newEntry(n))
+		}
+	case KindHits:
+		e := b.find(ev.Incident)
+		if e == nil {
+			return nil // of a line that is not in the configuration any more
+		}
+		if err := json.Unmarshal(ev.Body, &e.hits); err != nil {
+			return fmt.Errorf("exemption event %d: %w", ev.Seq, err)
+		}
+	}
+	return nil // kinds of later releases are left alone
+}
+
+// append stores events and folds them. After an error the log is read again before
+// the next change: the events may be stored nevertheless. The caller holds write.
+func (b *Book) append(ctx context.Context, evs ...flow.Event) error {
+	seq := b.seq
+	for i := range evs {
+		evs[i].Seq = seq + uint64(i) + 1
+	}
+	if b.log != nil {
+		if err := b.log.AppendExemptions(ctx, evs); err != nil {
+			b.stale = true
+			return fmt.Errorf("%w: %w", ErrLog, err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ev := range evs {
+		if ev.Kind == KindHits { // what was counted meanwhile stays
+			b.seq = ev.Seq
+			continue
+		}
+		if err := b.fold(ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// change begins a change: what an append that failed left is read first.
+func (b *Book) change(ctx context.Context) error {
+	if !b.stale {
+		return nil
+	}
+	if err := b.load(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrLog, err)
+	}
+	return nil
+}
