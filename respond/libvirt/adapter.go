@@ -94,8 +94,9 @@ func (a *Adapter) Close() { a.link.close() }
 // of the two lacks cannot send there and counts as down.
 func (a *Adapter) Status(ctx context.Context, nic flow.NIC) (flow.NICStatus, error) {
 	var st flow.NICStatus
+	called := time.Now()
 	err := a.do(ctx, "status", func(ctx context.Context, s *session) error {
-		t, err := a.finder.find(ctx, s, nic)
+		t, err := a.finder.find(ctx, s, nic, called)
 		if err != nil {
 			return err
 		}
@@ -162,32 +163,60 @@ func (a *Adapter) Do(ctx context.Context, fn func(*golibvirt.Libvirt) error) err
 
 // act finds the NIC and changes it, while nobody else changes its domain.
 func (a *Adapter) act(ctx context.Context, op string, nic flow.NIC, fn func(*session, *target) error) error {
-	var at *ref // once it is known
+	q := query{nic, time.Now()}
+	var at *golibvirt.Domain // once it is known
 	return a.run(ctx, op, func(ctx context.Context, s *session) error {
-		r, err := a.finder.resolve(ctx, s, nic)
-		if err != nil {
-			return err
-		}
-		at = &r
-		unlock, err := a.locks.lock(ctx, r.dom.UUID)
+		t, unlock, err := a.hold(ctx, s, q, &at)
 		if err != nil {
 			return err
 		}
 		defer unlock()
-		t, err := a.finder.read(ctx, s, nic, r)
-		if err != nil {
-			return err
-		}
-		if t.dom.UUID != r.dom.UUID {
-			return fail(flow.ErrConflict, "NIC %s went from %s to %s while it was looked at", t.mac, r.dom.Name, t.dom.Name)
-		}
 		return fn(s, t)
 	}, func(s *session) error {
 		if at == nil {
 			return nil
 		}
-		return heldByJob(s, at.dom)
+		return heldByJob(s, *at)
 	})
+}
+
+// hold locks the NIC's domain and reads it; at says which one is waited for. A
+// guess costs one question and is right nearly always; where the reading says
+// otherwise the NIC is looked for on the whole node.
+func (a *Adapter) hold(ctx context.Context, s *session, q query, at **golibvirt.Domain) (*target, func(), error) {
+	r, likely, err := a.finder.guess(s, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	if likely {
+		*at = &r.dom
+		unlock, err := a.locks.lock(ctx, r.dom.UUID)
+		if err != nil {
+			return nil, nil, err
+		}
+		if t, err := a.finder.there(s, r); t != nil && err == nil {
+			return t, unlock, nil
+		} else if unlock(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if r, err = a.finder.resolve(ctx, s, q); err != nil {
+		return nil, nil, err
+	}
+	*at = &r.dom
+	unlock, err := a.locks.lock(ctx, r.dom.UUID)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := a.finder.read(ctx, s, q, r)
+	if err == nil && t.dom.UUID != r.dom.UUID {
+		err = fail(flow.ErrConflict, "NIC %s went from %s to %s while it was looked at", t.mac, r.dom.Name, t.dom.Name)
+	}
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return t, unlock, nil
 }
 
 // heldByJob is an error of class locked if a migration, a backup or the like

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
@@ -22,8 +23,9 @@ func (a *Adapter) Describe(ctx context.Context, nic flow.NIC, me flow.Measure) (
 		return "", classify("libvirt "+a.cfg.Name+": describe", fmt.Errorf("%w: %w", errConfig, err))
 	}
 	var b strings.Builder
+	called := time.Now()
 	err = a.do(ctx, "describe", func(ctx context.Context, s *session) error {
-		t, err := a.finder.find(ctx, s, nic)
+		t, err := a.finder.find(ctx, s, nic, called)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func TestMigratesBetweenFindAndCut(t *testing.T) {
 	there := e.onPeer()
 	e.want("before", flow.LinkUp, flow.LinkUp, true, "") // the adapter has it in its list now
 	err := e.a.do(t.Context(), "cut", func(ctx context.Context, s *session) error {
-		found, err := e.a.finder.find(ctx, s, e.nic)
+		found, err := e.a.finder.find(ctx, s, e.nic, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
+	"golang.org/x/sync/errgroup"
 )
 
 const allDomains = golibvirt.ConnectListDomainsActive | golibvirt.ConnectListDomainsInactive
@@ -26,8 +27,8 @@ func who(nic flow.NIC) string {
 	return nic.VDS
 }
 
-// lookup asks for the domain by UUID and by name; nil if there is none.
-func lookup(s *session, vds string) (*candidate, error) {
+// lookup asks for the domain by UUID or by name; nil if there is none.
+func lookup(s *session, vds string) (*golibvirt.Domain, error) {
 	if vds == "" {
 		return nil, nil
 	}
@@ -44,48 +45,70 @@ func lookup(s *session, vds string) (*candidate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up %q: %w", vds, err)
 	}
+	return &dom, nil
+}
+
+// readCandidate reads the domain; gone: undefined or migrated away since it was
+// asked for. Of known, whose text is the same, nothing has to be parsed again.
+func readCandidate(s *session, dom golibvirt.Domain, known ...candidate) (c candidate, gone bool, err error) {
 	raw, err := s.l.DomainGetXMLDesc(dom, 0)
+	if golibvirt.IsNotFound(err) {
+		return c, true, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the XML of %s: %w", dom.Name, err)
+		return c, false, fmt.Errorf("read the XML of %s: %w", dom.Name, err)
+	}
+	for _, k := range known {
+		if k.doc.raw == raw {
+			return candidate{dom, k.doc}, false, nil
+		}
 	}
 	doc, err := parseDocument(raw)
 	if err != nil {
-		return nil, err
+		return c, false, fmt.Errorf("%s: %w", dom.Name, err)
 	}
-	return &candidate{dom, doc}, nil
+	return candidate{dom, doc}, false, nil
 }
 
-// list reads all domains of the node, running or not.
-func list(s *session) ([]candidate, error) {
+// list reads all domains of the node, running or not. An earlier listing, or
+// nil, saves parsing what has not changed.
+func list(s *session, before *listing) ([]candidate, error) {
 	doms, _, err := s.l.ConnectListAllDomains(1, allDomains)
 	if err != nil {
 		return nil, fmt.Errorf("list domains: %w", err)
 	}
+	known := map[golibvirt.UUID][]candidate{}
+	if before != nil {
+		for _, c := range before.all {
+			known[c.dom.UUID] = []candidate{c}
+		}
+	}
+	all := make([]*candidate, len(doms))
+	var g errgroup.Group
+	g.SetLimit(listAtOnce)
+	for n, d := range doms {
+		g.Go(func() error {
+			c, gone, err := readCandidate(s, d, known[d.UUID]...)
+			if err == nil && !gone {
+				all[n] = &c
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	out := make([]candidate, 0, len(doms))
-	for _, d := range doms {
-		raw, err := s.l.DomainGetXMLDesc(d, 0)
-		if golibvirt.IsNotFound(err) {
-			continue // undefined or migrated away since the list was made
+	for _, c := range all {
+		if c != nil {
+			out = append(out, *c)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the XML of %s: %w", d.Name, err)
-		}
-		doc, err := parseDocument(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", d.Name, err)
-		}
-		out = append(out, candidate{d, doc})
 	}
 	return out, nil
 }
 
-func findByMAC(s *session, nic flow.NIC, mac string, byVDS, all []candidate) (ref, error) {
-	var owners []candidate
-	for _, c := range all {
-		if len(c.doc.byMAC(mac)) > 0 {
-			owners = append(owners, c)
-		}
-	}
+// findByMAC chooses among the domains that have the MAC.
+func findByMAC(s *session, nic flow.NIC, mac string, byVDS, owners []candidate) (ref, error) {
 	hits := owners
 	if len(byVDS) > 0 {
 		hits = nil

@@ -26,18 +26,17 @@ type side struct {
 }
 
 // load reads both sides of the domain; nil if it has no interface with that MAC.
-// The four questions are asked at once: under load each answer takes its time.
+// The three questions are asked at once: under load each answer takes its time.
 func load(s *session, dom golibvirt.Domain, mac string) (*target, error) {
 	var (
-		active, persistent int32
-		errs               [4]error
-		raw                [2]string // as it runs, and as it is defined; the same when it has but one of them
-		wg                 sync.WaitGroup
+		persistent int32
+		errs       [3]error
+		raw        [2]string // as it runs, and as it is defined; the same when it has but one of them
+		wg         sync.WaitGroup
 	)
-	wg.Go(func() { active, errs[0] = s.l.DomainIsActive(dom) })
-	wg.Go(func() { persistent, errs[1] = s.l.DomainIsPersistent(dom) })
-	wg.Go(func() { raw[0], errs[2] = s.l.DomainGetXMLDesc(dom, 0) })
-	wg.Go(func() { raw[1], errs[3] = s.l.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive) })
+	wg.Go(func() { persistent, errs[0] = s.l.DomainIsPersistent(dom) })
+	wg.Go(func() { raw[0], errs[1] = s.l.DomainGetXMLDesc(dom, 0) })
+	wg.Go(func() { raw[1], errs[2] = s.l.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive) })
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
@@ -45,11 +44,12 @@ func load(s *session, dom golibvirt.Domain, mac string) (*target, error) {
 		}
 	}
 	t := &target{dom: dom, mac: mac}
-	var err error
-	if active == 1 {
-		if t.live, err = parseSide(dom, raw[0], mac, golibvirt.DomainAffectLive); err != nil {
-			return nil, err
-		}
+	now, err := parseSide(dom, raw[0], mac, golibvirt.DomainAffectLive)
+	if err != nil {
+		return nil, err
+	}
+	if now.doc.running() {
+		t.live = now
 	}
 	if persistent == 1 {
 		if t.config, err = parseSide(dom, raw[1], mac, golibvirt.DomainAffectConfig); err != nil {

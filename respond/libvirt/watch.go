@@ -114,7 +114,7 @@ func (w *watch) within(f func() error) error {
 
 // learn reads the names of all domains.
 func (w *watch) learn() error {
-	all, err := list(w.s)
+	all, err := list(w.s, nil)
 	for _, c := range all {
 		w.names[c.dom.UUID] = c.doc.aliases(w.a.cfg.metadataID())
 	}
@@ -123,6 +123,7 @@ func (w *watch) learn() error {
 
 func (w *watch) tell(ev golibvirt.DomainEventLifecycleMsg) {
 	id := ev.Dom.UUID
+	w.a.finder.forget() // before anybody acts on what the event changed
 	if golibvirt.DomainEventType(ev.Event) == golibvirt.DomainEventUndefined {
 		defer delete(w.names, id)
 	} else {

@@ -17,6 +17,7 @@ type document struct {
 	raw    string
 	name   string
 	uuid   string
+	id     string              // libvirt gives it one only while it runs
 	ids    map[string][]string // leaf elements in <metadata>: local name → texts
 	ifaces []iface
 	cuts   []cut         // our marks
@@ -101,6 +102,8 @@ func (p *docParser) start(t xml.StartElement, at, after int) {
 		p.doc.cuts = append(p.doc.cuts, cutFromXML(t))
 	case inMetadata && len(p.path) == 4 && p.ours == restrictURI:
 		p.doc.milder = append(p.doc.milder, restrictionFromXML(t))
+	case len(p.path) == 1:
+		p.doc.id = attr(t, "id")
 	case path == ifacePath:
 		p.doc.ifaces = append(p.doc.ifaces, iface{span: span{start: at}, kind: attr(t, "type"), link: linkAbsent})
 	case strings.HasPrefix(path, ifacePath+"/"):
@@ -207,6 +210,10 @@ func (d *document) with(i iface, child span, el string) string {
 }
 
 func (d *document) text(s span) string { return d.raw[s.start:s.end] }
+
+// running reports whether this is the XML of a running domain. It says so of
+// the very moment that it describes, which a question of its own would not.
+func (d *document) running() bool { return d.id != "" }
 
 // byMAC returns the interfaces with that MAC.
 func (d *document) byMAC(mac string) []iface {
