@@ -17,7 +17,21 @@ type Holder struct {
 	Tags       []string     `json:"tags,omitempty"`
 	From       time.Time    `json:"from,omitzero"` // validity; zero: always
 	To         time.Time    `json:"to,omitzero"`   // exclusive; zero: still
+	// Doubt says that the inventory is not sure enough for anything to be done;
+	// DoubtWhy says why, for people.
+	Doubt    Doubt  `json:"doubt,omitempty"`
+	DoubtWhy string `json:"doubt_why,omitempty"`
 }
+
+// Doubt is why an answer of the inventory is not enough to act on.
+type Doubt string
+
+// The doubts.
+const (
+	DoubtDisputed  Doubt = "disputed"  // two sources name different servers or customers: none is named
+	DoubtForgeable Doubt = "forgeable" // only what the tenant itself can have made up says so
+	DoubtStale     Doubt = "stale"     // what it is known by was not read for too long
+)
 
 // Tagged reports whether the holder carries tag.
 func (h Holder) Tagged(tag string) bool {
