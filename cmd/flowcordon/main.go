@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
@@ -27,7 +28,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{
+	return slices.Concat([]command{
 		{"serve", "--config F", "run the service", runServe},
 		{"check-config", "F", "list everything that is wrong with a configuration", runCheckConfig},
 		{"migrate", "--config F", "bring the database's schema up to date", runMigrate},
@@ -36,7 +37,9 @@ func commands() []command {
 		{"match", "[flags] FILE|-", "hold a complaint against what was seen", matchCommand},
 		{"notify", "test --config F [--to ADDRESS]", "send an example of each notice over each channel", runNotify},
 		{"version", "", "print the version", runVersion},
-	}
+		{"completion", "bash|zsh|fish", "print what makes a shell complete these words", runCompletion},
+		{completeWord, "", "", runComplete}, // of the scripts of completion; not told
+	}, topCommands())
 }
 
 func main() {
@@ -64,7 +67,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(out, "usage: flowcordon COMMAND")
 	for _, c := range commands() {
-		fmt.Fprintf(out, "  %-40s %s\n", c.name+" "+c.args, c.what)
+		if c.name == topCommands()[0].name {
+			fmt.Fprintln(out, "\nand for the desk, asking a running service (--url, --token-file; COMMAND -h tells more):")
+		}
+		if c.what != "" {
+			fmt.Fprintf(out, "  %-40s %s\n", c.name+" "+c.args, c.what)
+		}
 	}
 	return code
 }

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -34,10 +33,13 @@ const matchUsage = `usage: flowcordon match [flags] FILE|-
 
 Reads a complaint (log lines, or a whole mail) and says for each line what the
 stored flows and the inventory of that moment make of it, with a draft of the
-reply. The running service is asked, at http.address of the configuration or
---url, with a token of the role abuse or higher: --token-file, the environment's
-FLOWCORDON_TOKEN, or the first fitting one of the configuration. --offline asks
-the database itself, --parse none: it only shows how the lines were read.
+reply. The running service is asked, with a token of the role abuse or higher: --url,
+--token-file and --ca, or FLOWCORDON_URL, FLOWCORDON_TOKEN_FILE (or _TOKEN) and
+FLOWCORDON_CA_FILE, or what the configuration says. --offline asks the database
+itself, --parse none: it only shows how the lines were read.
+
+Exit codes: 0 done, 1 not understood or refused, 2 wrong usage, 3 no service
+answers, 4 token or role.
 
 `
 
@@ -46,28 +48,26 @@ const matchTimeout = 60 * time.Second
 
 // matchRun is one run of the command.
 type matchRun struct {
-	config, url, tokenFile string
+	remote
 	received, zone, target string
 	parse, offline, json   bool
 	reply                  string
 	file                   string
 	stdin                  io.Reader
-	stdout                 io.Writer
+	stdout, stderr         io.Writer
 }
 
 // matchCommand is the match command. It returns the exit status: 0, 1 if the
 // complaint cannot be read or matched, 2 for wrong usage.
 func matchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	m := matchRun{stdin: os.Stdin, stdout: stdout}
+	m := matchRun{stdin: os.Stdin, stdout: stdout, stderr: stderr}
 	fs := flag.NewFlagSet("match", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
 		fmt.Fprint(stderr, matchUsage)
 		fs.PrintDefaults()
 	}
-	fs.StringVar(&m.config, "config", "/etc/flowcordon/flowcordon.yaml", "configuration `file`")
-	fs.StringVar(&m.url, "url", "", "the service, such as https://flowcordon.example:8480 (default: from the configuration)")
-	fs.StringVar(&m.tokenFile, "token-file", "", "`file` with the token")
+	m.remote.flags(fs)
 	fs.StringVar(&m.received, "received", "", "when the complaint came in: RFC 3339, or relative such as -2h (default: now)")
 	fs.StringVar(&m.zone, "zone", "", "`zone` of times without one, when the complaint does not say it: +03:00 or Europe/Moscow")
 	fs.StringVar(&m.target, "target", "", "the reporter's own `address`, for lines that do not name it")
@@ -75,24 +75,25 @@ func matchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	fs.BoolVar(&m.parse, "parse", false, "only show how the lines were read; nothing is asked")
 	fs.BoolVar(&m.offline, "offline", false, "ask the database itself; an embedded one only while the service does not run")
 	fs.BoolVar(&m.json, "json", false, "the answer as JSON")
-	if err := fs.Parse(args); err != nil {
+	args, err := parseMixed(fs, args)
+	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
 		}
 		return 2
 	}
-	if fs.NArg() != 1 || m.reply != "" && m.reply != "en" && m.reply != "ru" || m.parse && (m.offline || m.reply != "") {
+	if len(args) != 1 || m.reply != "" && m.reply != "en" && m.reply != "ru" || m.parse && (m.offline || m.reply != "") {
 		fs.Usage()
 		return 2
 	}
-	m.file = fs.Arg(0)
+	m.file = args[0]
 	if err := m.run(ctx); err != nil {
 		var ps config.Problems
 		if errors.As(err, &ps) {
 			return configFailed(err, stderr)
 		}
-		fmt.Fprintln(stderr, "flowcordon: match:", err)
-		return 1
+		fmt.Fprintln(stderr, "flowcordon match:", cleanText(err.Error()))
+		return exitCode(err)
 	}
 	return 0
 }
@@ -105,7 +106,7 @@ func (m *matchRun) run(ctx context.Context) error {
 	if m.parse {
 		return m.onlyParse(ctx, data, typ)
 	}
-	ask := m.remote
+	ask := m.askService
 	if m.offline {
 		ask = m.local
 	}
@@ -217,9 +218,9 @@ func (m *matchRun) onlyParse(ctx context.Context, data []byte, typ string) error
 	return printUnread(m.stdout, c.Unread, c.UnreadCount)
 }
 
-// remote asks the running service.
-func (m *matchRun) remote(ctx context.Context, data []byte, typ string) (*complaint.Result, error) {
-	base, token, err := m.service()
+// askService asks the running service.
+func (m *matchRun) askService(ctx context.Context, data []byte, typ string) (*complaint.Result, error) {
+	end, err := m.endpoint(api.RoleAbuse)
 	if err != nil {
 		return nil, err
 	}
@@ -229,80 +230,23 @@ func (m *matchRun) remote(ctx context.Context, data []byte, typ string) (*compla
 			q.Set(name, v)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, matchTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(base, "/")+api.Prefix+"/complaints?"+q.Encode(), bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", typ)
-	// A redirect would carry the token elsewhere.
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the service: %w; is it running? --url names another, --offline asks the database", err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 256<<20))
-	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	if res.StatusCode != http.StatusOK {
-		var p struct {
-			Detail string `json:"detail"`
-		}
-		if json.Unmarshal(body, &p) != nil || p.Detail == "" {
-			p.Detail = "no explanation"
-		}
-		return nil, fmt.Errorf("the service at %s answers %s: %s", base, res.Status, p.Detail)
-	}
-	out := &complaint.Result{}
-	if err := json.Unmarshal(body, out); err != nil {
-		return nil, fmt.Errorf("the service at %s answers something else than a match: %w", base, err)
-	}
-	return out, nil
-}
-
-// service finds the address of the service and a token. The configuration is
-// read only for what the flags do not say.
-func (m *matchRun) service() (base, token string, err error) {
-	base = m.url
-	if m.tokenFile != "" {
-		b, err := os.ReadFile(m.tokenFile)
+	d := &desk{end: end, timeout: matchTimeout, out: m.stdout, errs: m.stderr, now: time.Now}
+	end.warnPlain(m.stderr)
+	out, _, err := get[complaint.Result](ctx, d, "matching", func(ctx context.Context) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, end.base+api.Prefix+"/complaints?"+q.Encode(), bytes.NewReader(data))
 		if err != nil {
-			return "", "", err
+			return nil, err
 		}
-		token = strings.TrimSpace(string(b))
-	} else {
-		token = os.Getenv("FLOWCORDON_TOKEN")
-	}
-	if base != "" && token != "" {
-		return base, token, nil
-	}
-	cfg, err := config.Load(m.config)
-	if err != nil {
-		return "", "", err
-	}
-	if base == "" {
-		host, port, err := net.SplitHostPort(cfg.HTTP.Address)
-		if err != nil {
-			return "", "", fmt.Errorf("http.address %q: %w", cfg.HTTP.Address, err)
+		req.Header.Set("Content-Type", typ)
+		if err := end.authorize(ctx, req); err != nil {
+			return nil, err
 		}
-		if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
-			host = "127.0.0.1"
-		}
-		base = "http://" + net.JoinHostPort(host, port)
+		return end.http.Do(req)
+	})
+	if exitCode(err) == exitAway {
+		err = failf(exitAway, "%w; --offline asks the database", err)
 	}
-	for _, t := range cfg.API.Tokens {
-		if role, err := api.ParseRole(t.Role); token == "" && err == nil && role >= api.RoleAbuse {
-			token = t.Secret
-		}
-	}
-	if token == "" {
-		return "", "", fmt.Errorf("%s has no api.tokens entry with a token_file and the role abuse or higher; give --token-file", m.config)
-	}
-	return base, token, nil
+	return out, err
 }
 
 // local asks the database itself, with the event log as it stands there.

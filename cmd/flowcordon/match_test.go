@@ -139,11 +139,11 @@ func TestMatchRemote(t *testing.T) {
 	if d := cmp.Diff(canned(), &back, cmpopts.EquateEmpty(), cmpopts.EquateComparable(canned().Lines[0].Host, canned().Lines[0].Src.Prefix)); d != "" {
 		t.Errorf("the answer changed on its way:\n%s", d)
 	}
-	if code, _, errs = match(t, args("--zone", "bad")...); code != 1 || !strings.Contains(errs, "422") || !strings.Contains(errs, "write an offset") {
+	if code, _, errs = match(t, args("--zone", "bad")...); code != exitFailed || errs != "flowcordon match: zone: write an offset\n" {
 		t.Errorf("refused: exit %d, %q", code, errs)
 	}
 	srv.Close()
-	if code, _, errs = match(t, args()...); code != 1 || !strings.Contains(errs, "is it running?") || strings.Contains(errs, "0123456789abcdef") {
+	if code, _, errs = match(t, args()...); code != exitAway || !strings.Contains(errs, "is it running?") || strings.Contains(errs, "0123456789abcdef") {
 		t.Errorf("nobody there: exit %d, %q", code, errs)
 	}
 }
