@@ -33,4 +33,6 @@ type Notice struct {
 	Evidence Evidence
 	Kind     string // suspended, notified, released, held, failed, unverified
 	At       time.Time
+	Outcome  string // of a customer's statement: released, queued or refused
+	Mistake  bool   // of a release: the measure should not have been taken
 }

@@ -104,7 +104,11 @@ func apply(r record, ev flow.Event) (record, error) {
 		r.inc.Updated = ev.Time
 	}
 	for _, d := range b.Notices {
-		r.notices = append(slices.Clone(r.notices), notice{due: d, At: ev.Time, inc: r.inc, reply: Reason(ev.Reason)})
+		n := notice{due: d, At: ev.Time, inc: r.inc, reply: Reason(ev.Reason)}
+		if ev.Kind == EventStatement {
+			n.outcome = b.Detail
+		}
+		r.notices = append(slices.Clone(r.notices), n)
 	}
 	return r, nil
 }

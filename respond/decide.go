@@ -28,6 +28,7 @@ type Input struct {
 	// StepSince is since when a measure of that kind is in force: more ports
 	// begin a measure anew, not the step.
 	StepSince    time.Time
+	InForceAuto  bool // no person chose it
 	Offences     int  // earlier incidents of the same holder that ended with a release
 	Probation    bool // the last of them a short time ago
 	Frozen       bool // automatic acts of one of the rules are frozen

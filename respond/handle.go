@@ -155,6 +155,7 @@ func (c *Controller) input(t *txn, ts time.Time, tenant netip.Addr, fs []flow.Fi
 	}
 	if a := r.inForce(); a != nil {
 		in.InForce, in.InForceSince, in.StepSince, in.Held = a.Measure, a.Done, r.stepAt, r.stepHeld
+		in.InForceAuto = !r.autoAt.IsZero()
 		in.InForce.Kind = a.Taken()
 		if r.holder(h) {
 			in.Before = h // who holds it now is who it was taken for; what was before is settled

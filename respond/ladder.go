@@ -96,7 +96,7 @@ func barOf(f flow.Finding, in Input) flow.Tier {
 // force already. ok is false when there is none; then reason says why, if it
 // is because the adapter cannot take it.
 func nextStep(cfg Config, f flow.Finding, in Input, ts time.Time) (s step, ok bool) {
-	if in.InForce.Kind != "" && f.From.Before(in.InForceSince.Add(cfg.Settle)) {
+	if in.InForce.Kind != "" && f.From.Before(in.InForceSince.Add(cfg.Settle)) && !in.grown(cfg, f) {
 		return step{}, false // it counts what was sent before the measure
 	}
 	if barOf(f, in) < flow.TierSuspend {
@@ -135,6 +135,13 @@ func nextStep(cfg Config, f flow.Finding, in Input, ts time.Time) (s step, ok bo
 		return step{measureOf(st, f), cfg.holdOf(st, in), reason}, true
 	}
 	return step{reason: ReasonNoMeasure}, false
+}
+
+// grown reports whether a finding shows that the offence was more than what the
+// measure in force was taken for: on probation a young scan gets the first step
+// as a notice, and the offence itself, not its going on, is worth the last.
+func (in Input) grown(cfg Config, f flow.Finding) bool {
+	return in.InForceAuto && f.Tier >= flow.TierSuspend && (in.Probation || in.refused(cfg))
 }
 
 // climb finds the step after the measure in force. wait says that it is too

@@ -97,6 +97,12 @@ func TestNextStep(t *testing.T) {
 		{"cut, there is nothing beyond", cfg, flood, in(func(i *Input) { i.InForce, i.InForceSince = cut, t0.Add(-time.Hour) }), flow.Measure{}, ""},
 		{"probation, a notice", cfg, at(flow.TierNotify, 22), in(func(i *Input) { i.Probation = true }), block, ReasonProbation},
 		{"probation, worth a suspension", cfg, at(flow.TierSuspend, 22), in(func(i *Input) { i.Probation = true }), cut, ReasonProbation},
+		{"probation, what was a notice when it was blocked", cfg, at(flow.TierSuspend, 22), in(func(i *Input) {
+			i.Probation, i.InForce, i.InForceSince, i.InForceAuto = true, block, t0.Add(-time.Second), true
+		}), cut, ReasonProbation},
+		{"probation, blocked by a person", cfg, at(flow.TierSuspend, 22), in(func(i *Input) {
+			i.Probation, i.InForce, i.InForceSince = true, block, t0.Add(-time.Second)
+		}), flow.Measure{}, ""},
 		{"just below the n-th offence", Config{Ladders: cfg.Ladders, RefuseAfter: 3}.withDefaults(), at(flow.TierSuspend, 22), in(func(i *Input) { i.Offences = 1 }), block, ""},
 		{"the n-th offence", Config{Ladders: cfg.Ladders, RefuseAfter: 3}.withDefaults(), at(flow.TierSuspend, 22), in(func(i *Input) { i.Offences = 2 }), cut, ReasonRefuse},
 	} {

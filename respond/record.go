@@ -45,6 +45,8 @@ type notice struct {
 	inc   flow.Incident // as it was then
 	done  []string      // notifiers that took it, or gave up on it
 	reply Reason
+	// outcome of the statement that it tells of.
+	outcome string
 }
 
 func (n notice) open() []string {

@@ -433,7 +433,8 @@ func TestStanding(t *testing.T) {
 		s.attack(5*time.Second, onPort(22))
 		s.pass(10 * time.Second) // its evidence
 		inc := s.state(tenantA, flow.StateSuspended)
-		if !inc.Refuse || s.w.nic(tenantA).cuts != 1 || len(s.w.mails("staff", noticeRefuse)) != 1 || len(s.w.mails("customer", noticeRefuse)) != 0 {
+		if !inc.Refuse || s.w.nic(tenantA).cuts != 1 || len(s.w.mails("staff", noticeRefuse)) != 1 || len(s.w.mails("customer", noticeRefuse)) != 0 ||
+			len(s.w.mails("customer", noticeSuspended)) != 1 || len(s.w.mails("staff", noticeSuspended)) != 0 { // each is told once, in his words
 			s.Fatalf("incident %+v, nic %+v", inc, s.w.nic(tenantA))
 		}
 		if err := s.c.ReleaseOnStatement(s.Context(), inc.ID, "statement", "fixed again"); !errors.Is(err, ErrRefused) {

@@ -51,7 +51,7 @@ func (c *Controller) settle(ctx context.Context, id, key string, receipts []flow
 			b.Notices = c.dues(t, r, news, flow.StateReleased)
 		case current || r.stepIn(key):
 			if !r.toldOf(*a) {
-				b.Notices = c.dues(t, r, r.noticeOf(*a), flow.StateSuspended)
+				b.Notices = c.measureDues(t, r, *a)
 			}
 		}
 		t.emit(newEvent(id, kind, actorController, reason, c.now(), b))

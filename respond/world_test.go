@@ -42,6 +42,7 @@ type world struct {
 	restoreErr func(n int) error
 	statusErr  func(n int) error
 	notifyErr  func(name string, n int) error
+	noticeErr  func(name string, n flow.Notice) error
 	cutCalls, restoreCalls, statusCalls,
 	notifyCalls int
 	redundant int           // calls that found already done what they ask for
@@ -305,6 +306,11 @@ func (b box) Notify(_ context.Context, n flow.Notice) error {
 		b.w.notifyCalls++
 		if b.w.notifyErr != nil {
 			if err := b.w.notifyErr(b.name, b.w.notifyCalls); err != nil {
+				return err
+			}
+		}
+		if b.w.noticeErr != nil {
+			if err := b.w.noticeErr(b.name, n); err != nil {
 				return err
 			}
 		}

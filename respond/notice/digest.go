@@ -103,8 +103,8 @@ type Sender interface {
 type DigestConfig struct {
 	Max    int           // that go one by one within Window; 10
 	Window time.Duration // 10 min; also how long the others are gathered
-	// Never are the kinds that always go at once; nil: frozen, escalated, failed
-	// and unverified, which ask for a person now.
+	// Never are the kinds that always go at once; nil: frozen, orphan, escalated,
+	// failed and unverified, which ask for a person now.
 	Never []string
 	Now   func() time.Time // nil: time.Now
 }
@@ -134,7 +134,7 @@ func NewDigest(to Sender, cfg DigestConfig) *Digest {
 		cfg.Window = 10 * time.Minute
 	}
 	if cfg.Never == nil {
-		cfg.Never = []string{"frozen", "escalated", "failed", "unverified"}
+		cfg.Never = []string{"frozen", "orphan", "escalated", "failed", "unverified"}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
