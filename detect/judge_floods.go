@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -184,52 +185,60 @@ func (t *tickState) pairsOf(ipProto uint8) func(flow.Range, uint64) ([]flow.Pair
 func (t *tickState) flood(rule floodRule) error {
 	lengths := t.dueLengths(rule.rule, rule.windowsS)
 	for _, length := range lengths {
-		r := span(t.ts, length)
-		stats, err := rule.pairs(r, rule.least)
-		if err != nil {
-			return fmt.Errorf("pair windows of %s: %w", seconds(length), err)
-		}
-		if rule.see != nil && length == slices.Max(lengths) {
-			rule.see(stats)
-		}
-		if rule.prepare != nil {
-			if err := rule.prepare(r, stats); err != nil {
+		if r, ok := lastWindow(t.ts, length); ok {
+			if err := t.floodOver(rule, r, length, lengths); err != nil {
 				return err
 			}
 		}
-		var fs []flow.Finding
-		open := map[pairKey]*flow.PairStat{}
-		for i := range stats {
-			f, ok := rule.judge(&stats[i], r)
-			if !ok {
-				continue
-			}
-			t.evidence(&f)
-			if f.Tier == flow.TierSuspend {
-				if rule.heard != nil && rule.heard(&stats[i]) {
-					if err := t.needsIncoming(&f, r, rule.own(&stats[i])); err != nil {
-						return err
-					}
-				}
-				open[pairKey{f.Tenant, f.Remote}] = &stats[i]
-			}
-			fs = append(fs, f)
-		}
-		rests, secs, err := t.withoutPeak(rule, r, length, open)
-		if err != nil {
-			return err
-		}
-		var own func(*flow.Finding) ownShare
-		if rule.own != nil {
-			own = func(f *flow.Finding) ownShare { return rule.own(open[pairKey{f.Tenant, f.Remote}]) }
-		}
-		err = t.keepAll(r, length, fs, func(f *flow.Finding) bool {
-			k := pairKey{f.Tenant, f.Remote}
-			return open[k] != nil && rule.goesOn(open[k], rests[k], f.SamplingRate, secs)
-		}, own)
-		if err != nil {
+		if err := t.floodOver(rule, span(t.ts, length), length, lengths); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// floodOver judges a flood rule over one range.
+func (t *tickState) floodOver(rule floodRule, r flow.Range, length time.Duration, lengths []time.Duration) error {
+	stats, err := rule.pairs(r, rule.least)
+	if err != nil {
+		return fmt.Errorf("pair windows of %s: %w", seconds(length), err)
+	}
+	if rule.see != nil && length == slices.Max(lengths) {
+		rule.see(stats)
+	}
+	if rule.prepare != nil {
+		if err := rule.prepare(r, stats); err != nil {
+			return err
+		}
+	}
+	var fs []flow.Finding
+	open := map[pairKey]*flow.PairStat{}
+	for i := range stats {
+		f, ok := rule.judge(&stats[i], r)
+		if !ok {
+			continue
+		}
+		t.evidence(&f)
+		if f.Tier == flow.TierSuspend {
+			if rule.heard != nil && rule.heard(&stats[i]) {
+				if err := t.needsIncoming(&f, r, rule.own(&stats[i])); err != nil {
+					return err
+				}
+			}
+			open[pairKey{f.Tenant, f.Remote}] = &stats[i]
+		}
+		fs = append(fs, f)
+	}
+	rests, secs, err := t.withoutPeak(rule, r, length, open)
+	if err != nil {
+		return err
+	}
+	var own func(*flow.Finding) ownShare
+	if rule.own != nil {
+		own = func(f *flow.Finding) ownShare { return rule.own(open[pairKey{f.Tenant, f.Remote}]) }
+	}
+	return t.keepAll(r, length, fs, func(f *flow.Finding) bool {
+		k := pairKey{f.Tenant, f.Remote}
+		return open[k] != nil && rule.goesOn(open[k], rests[k], f.SamplingRate, secs)
+	}, own)
 }

@@ -20,6 +20,15 @@ func span(ts time.Time, length time.Duration) flow.Range {
 	return flow.Range{From: from, To: to}
 }
 
+// lastWindow is the window that ts lies in, for a length of one window: the span
+// of it is two windows long there, and a flood that has just begun would need
+// twice as much to stand out. False where the two are the same. What is judged is
+// never more than a window's rows against a whole window's expectation.
+func lastWindow(ts time.Time, length time.Duration) (flow.Range, bool) {
+	from := floorTo(ts, window)
+	return flow.Range{From: from, To: from.Add(window)}, length == window && from.Before(ts)
+}
+
 // floorTo rounds t down to a multiple of step since the Unix epoch.
 func floorTo(t time.Time, step time.Duration) time.Time {
 	ns := t.UnixNano()
