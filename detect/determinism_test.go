@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/flowcordon/flowcordon/cmd/flowgen/scenario"
 	"github.com/flowcordon/flowcordon/collector/aggregate"
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -22,17 +23,17 @@ type capture struct {
 
 func record(t *testing.T, name string, n uint32, netflow bool) capture {
 	t.Helper()
-	s, err := readScenario("testdata/" + name + ".scenario")
+	s, err := scenario.Read("testdata/" + name + ".scenario")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := capture{length: min(s.length, 2*time.Minute)}
-	g := newGenerator(7, n, netflow)
+	c := capture{length: min(s.Length, 2*time.Minute)}
+	g := scenario.NewGenerator(7, n, netflow)
 	for e := time.Duration(0); e < c.length; e += step {
-		for i := range s.sources {
-			g.run(&s.sources[i], epoch, e)
+		for i := range s.Sources {
+			g.Run(&s.Sources[i], epoch, e)
 		}
-		for _, r := range g.take(epoch.Add(e + step)) {
+		for _, r := range g.Take(epoch.Add(e + step)) {
 			r.Received, r.Start, r.End = r.Received-epoch.UnixNano(), r.Start-epoch.UnixNano(), r.End-epoch.UnixNano()
 			c.records = append(c.records, r)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flowcordon/flowcordon/cmd/flowgen/scenario"
 	"github.com/flowcordon/flowcordon/collector/aggregate"
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -44,22 +45,16 @@ func address(i int) netip.Addr {
 func (w *world) run(t *testing.T) (above map[netip.Addr]flow.Tier, gates map[string]bool) {
 	t.Helper()
 	type one struct {
-		g       *generator
-		sources []source
+		g       *scenario.Generator
+		sources []scenario.Source
 	}
 	var all []one
 	for _, wt := range w.tenants {
 		for range wt.count {
-			o := one{g: newGenerator(uint64(100+len(all)), w.n, w.netflow)}
-			for _, line := range strings.Split(strings.TrimSpace(wt.sources), "\n") {
-				s, err := parseSource(strings.Fields(line))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if s.to == 0 {
-					s.to = w.length
-				}
-				o.sources = append(o.sources, s)
+			o := one{g: scenario.NewGenerator(uint64(100+len(all)), w.n, w.netflow)}
+			var err error
+			if o.sources, err = scenario.Sources(wt.sources, w.length); err != nil {
+				t.Fatal(err)
 			}
 			all = append(all, o)
 		}
@@ -82,9 +77,9 @@ func (w *world) run(t *testing.T) (above map[netip.Addr]flow.Tier, gates map[str
 		now = epoch.Add(e + step)
 		for i := range all {
 			for j := range all[i].sources {
-				all[i].g.run(&all[i].sources[j], epoch, e)
+				all[i].g.Run(&all[i].sources[j], epoch, e)
 			}
-			for _, r := range all[i].g.take(now) {
+			for _, r := range all[i].g.Take(now) {
 				if r.Src == tenant4 {
 					r.Src = address(i)
 				} else if r.Dst == tenant4 {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/flowcordon/flowcordon/cmd/flowgen/scenario"
 	"github.com/flowcordon/flowcordon/collector/aggregate"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/store"
@@ -37,19 +38,19 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 		{"a08", 256, true}, {"a13", 256, false}, {"a16", 256, true}, {"a19", 1000, false}, {"a21", 1, true}, {"a23", 256, false},
 		{"a25", 1000, true}, {"a27", 1, true}, {"a34", 256, false}, {"a35", 256, false}, {"a39", 1000, false}, {"d04", 1000, true}, {"d26", 1000, false},
 	} {
-		sc, err := readScenario("testdata/" + run.name + ".scenario")
+		sc, err := scenario.Read("testdata/" + run.name + ".scenario")
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := newGenerator(1, run.n, run.netflow)
+		g := scenario.NewGenerator(1, run.n, run.netflow)
 		var b flow.Batch
 		agg := aggregate.NewLocal(aggregate.Config{Internal: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, FlowPolicy: aggregate.FlowAll}, collect(&b))
 		for e := time.Duration(0); e < length; e += step {
-			for i := range sc.sources {
-				g.run(&sc.sources[i], epoch, e)
+			for i := range sc.Sources {
+				g.Run(&sc.Sources[i], epoch, e)
 			}
 			ts := epoch.Add(e + step)
-			for _, r := range g.take(ts) {
+			for _, r := range g.Take(ts) {
 				agg.Add(&r)
 			}
 			agg.Flush(ts.UnixNano(), e+step >= length)

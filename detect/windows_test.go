@@ -66,11 +66,17 @@ func inRange[T any](rows map[int64][]T, r flow.Range, fn func(start int64, row *
 // scaled returns v with every counter times n; thin takes them back to the
 // sampling rate n, rounded.
 func scaled[T any](v T, n uint32) T {
+	if n == 1 {
+		return v
+	}
 	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return x * uint64(n) })
 	return v
 }
 
 func thin[T any](v T, n uint32) T {
+	if n == 1 {
+		return v
+	}
 	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return thinned(x, n) })
 	return v
 }
