@@ -60,6 +60,12 @@ type Deps struct {
 	Rules      Rules
 	Feed       Feed
 	Exemptions Exemptions
+	Searcher   Searcher
+	Cases      Cases
+	// Holders are all entries of the inventory, past ones too.
+	Holders func(yield func(flow.Holder) bool)
+	// Standing tells what the history of who holds an address says.
+	Standing func(addr netip.Addr, h flow.Holder) Standing
 	// Reads keeps who looked at personal data; Handler.Run hands it over. Without
 	// it each look is a line of the log.
 	Reads      Reads
@@ -242,6 +248,10 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerEvents()
 	h.registerReads()
 	h.registerExemptions()
+	h.registerFlowSearch()
+	h.registerTenants()
+	h.registerCases()
+	h.registerSearch()
 	describe(h.rest.OpenAPI().Components.Schemas.Map())
 }
 

@@ -59,6 +59,14 @@ var matrix = []struct {
 	{"exempt", "POST", "/exemptions", exemptText, RoleOperator, 201},
 	{"exemption-change", "PUT", "/exemptions/{fresh}", exemptText, RoleOperator, 200},
 	{"exemption-remove", "DELETE", "/exemptions/{fresh}?reason=x", "", RoleOperator, 200},
+	{"flow-search", "GET", "/flows?customer=c-42&port=22", "", RoleViewer, 200},
+	{"search", "GET", "/search?q=c-42", "", RoleViewer, 200},
+	{"tenants", "GET", "/tenants", "", RoleViewer, 200},
+	{"tenant", "GET", "/tenants/c-42", "", RoleViewer, 200},
+	{"complaint", "POST", "/complaints?open=true", `{"text":"x"}`, RoleAbuse, 200},
+	{"complaints", "GET", "/complaints", "", RoleAbuse, 200},
+	{"complaint-case", "GET", "/complaints/{case}", "", RoleAbuse, 200},
+	{"complaint-status", "POST", "/complaints/{case}/status", `{"status":"answered"}`, RoleAbuse, 200},
 	{"events", "GET", "/events", "", RoleViewer, 200},
 	{"bundle", "GET", "/incidents/inc-1/bundle", "", RoleAbuse, 200},
 }
@@ -76,6 +84,7 @@ func (b *bench) try(t testing.TB, role Role, method, path, body string) answer {
 		}
 		return b.do(t, role, method, strings.Replace(path, "{fresh}", e.Name, 1), body, "If-Match", `"1"`)
 	}
+	path = strings.Replace(path, "{case}", b.caseID, 1)
 	if strings.HasPrefix(path, Prefix+"/events") {
 		return b.head(t, role, path)
 	}
@@ -166,8 +175,8 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	if n := b.logs.FilterMessage("write").FilterField(zap.Bool("done", false)).Len(); n != 20 { // release, close and mark 1, approve, restrict, mistake, unfreeze and three of exemptions 2, undo 3
-		t.Errorf("%d refused writes in the audit log, want 20", n)
+	if n := b.logs.FilterMessage("write").FilterField(zap.Bool("done", false)).Len(); n != 22 { // release, close, mark and two of complaints 1, approve, restrict, mistake, unfreeze and three of exemptions 2, undo 3
+		t.Errorf("%d refused writes in the audit log, want 22", n)
 	}
 }
 

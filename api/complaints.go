@@ -52,6 +52,7 @@ type complaintInput struct {
 	Received    string `query:"received" doc:"when it came in: RFC 3339, or relative such as -2h; default now. Years that lines leave out are the latest that is not after it" example:"2026-11-20T12:00:00Z"`
 	Zone        string `query:"zone" maxLength:"60" doc:"zone of times without one, when the complaint does not say it: +03:00 or Europe/Moscow" example:"Europe/Moscow"`
 	Target      string `query:"target" doc:"the reporter's own address, for lines that do not name it" example:"203.0.113.9"`
+	Open        bool   `query:"open" default:"false" doc:"keep it: a case is opened for each server that it is about, or the one about the same server and time is joined"`
 	RawBody     []byte
 }
 
@@ -70,7 +71,7 @@ type complaintBody struct {
 }
 
 const complaintDoc = `Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. ` +
-	`Nothing is stored, nobody is written to; the draft of the reply names no customer, the rest of the answer does.`
+	`Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does.`
 
 // registerComplaints adds the route that matches complaints; without a matcher
 // there is none.
@@ -90,16 +91,20 @@ func (h *Handler) registerComplaints(c Complaints) {
 	for name, s := range own.Map() {
 		schemas.Map()[name] = s
 	}
+	if s := schemas.Map()["ComplaintAnswer"]; s != nil {
+		s.Properties["opened"] = schemas.Schema(reflect.TypeFor[[]CaseOpened](), true, "CaseOpened")
+		s.Properties["opened"].Description = "cases that were opened or joined; only with open=true"
+	}
 	text := &huma.Schema{Type: huma.TypeString}
 	op := huma.Operation{OperationID: "complaint", Method: http.MethodPost, Path: "/complaints", Tags: []string{"complaints"},
 		Summary: "Match a complaint with what was seen", Description: complaintDoc + " Needs a token of the role " + RoleAbuse.String() + " or higher.",
-		Security: []map[string][]string{{"bearer": {}}}, Middlewares: huma.Middlewares{h.require(RoleAbuse)},
+		Security: []map[string][]string{{"bearer": {}}}, Middlewares: huma.Middlewares{h.require(RoleAbuse), h.noteRead},
 		MaxBodyBytes: maxComplaint, BodyReadTimeout: complaintRead, SkipValidateBody: true,
 		Metadata: map[string]any{hintKey: `the complaint as text/plain, a mail's source as message/rfc822, or {"text": "…"} as application/json`},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"text/plain": {Schema: text}, "message/rfc822": {Schema: text}, "application/json": {Schema: body}}},
 		Responses: map[string]*huma.Response{"200": {Description: "What was read, and what is made of it.", Content: map[string]*huma.MediaType{"application/json": {Schema: answer}}}},
-		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests,
 			http.StatusUnprocessableEntity, http.StatusServiceUnavailable, http.StatusGatewayTimeout}}
 	busy := make(chan struct{}, maxMatching)
 	huma.Register(h.rest, op, func(ctx context.Context, in *complaintInput) (*complaintOutput, error) {
@@ -132,12 +137,32 @@ func (h *Handler) complaint(ctx context.Context, c Complaints, busy chan struct{
 		return nil, h.complaintError(ctx, err)
 	}
 	body, err := json.Marshal(answer)
+	if err == nil && in.Open {
+		body, err = h.openCases(ctx, answer, body)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("write the answer to a complaint: %w", err)
+		return nil, err
 	}
 	t := caller(ctx)
 	h.audit.Info("complaint", zap.String("actor", t.Name), zap.Stringer("role", t.Role), zap.Int("bytes", len(in.RawBody)), zap.String("request", requestID(ctx)))
 	return &complaintOutput{"application/json", body}, nil
+}
+
+// openCases keeps a complaint and says so in its answer.
+func (h *Handler) openCases(ctx context.Context, answer any, body []byte) ([]byte, error) {
+	if h.deps.Cases == nil {
+		return nil, ErrConflict("complaints are not kept here; leave open out")
+	}
+	opened, err := h.takeCases(ctx, answer)
+	if err != nil {
+		return nil, err
+	}
+	list, err := json.Marshal(opened)
+	if err != nil {
+		return nil, fmt.Errorf("write the cases of a complaint: %w", err)
+	}
+	// The answer is an object with fields, so a field is put before the first.
+	return append(append(append([]byte(`{"opened":`), list...), ','), body[1:]...), nil
 }
 
 // complaintError keeps what is the caller's fault; anything else is the store's.

@@ -60,13 +60,11 @@ func (m *askedMatcher) asked() ComplaintRequest {
 
 func complaintBench(t *testing.T) (*bench, *askedMatcher) {
 	t.Helper()
-	b := newBench(t, nil)
 	m := &askedMatcher{}
-	if _, there := b.h.OpenAPI().Paths["/complaints"]; there {
+	if _, there := newBench(t, func(_ *Config, d *Deps) { d.Complaints, d.Cases = nil, nil }).h.OpenAPI().Paths["/complaints"]; there {
 		t.Fatal("the route is there without a matcher")
 	}
-	b.h.registerComplaints(m)
-	return b, m
+	return newBench(t, func(_ *Config, d *Deps) { d.Complaints = m }), m
 }
 
 func TestComplaintForms(t *testing.T) {
@@ -208,9 +206,8 @@ func (*realShape) Shape() any { return complaint.Result{} }
 // The real answer's types are described under names of their own, and with
 // lists that are never null.
 func TestComplaintRealDocument(t *testing.T) {
-	b := newBench(t, nil)
-	before := len(b.h.OpenAPI().Components.Schemas.Map())
-	b.h.registerComplaints(&realShape{})
+	before := len(newBench(t, func(_ *Config, d *Deps) { d.Complaints = nil }).h.OpenAPI().Components.Schemas.Map())
+	b := newBench(t, func(_ *Config, d *Deps) { d.Complaints = &realShape{} })
 	schemas := b.h.OpenAPI().Components.Schemas.Map()
 	for _, name := range []string{"ComplaintResult", "ComplaintLine", "ComplaintCase", "ComplaintTraffic", "ComplaintSkew", "ComplaintNote", "ComplaintUnread"} {
 		if schemas[name] == nil {

@@ -102,14 +102,15 @@ func (d *desk) Close(_ context.Context, id, actor, text string) error {
 
 // shelf is a store with made-up rows that remembers what it was asked.
 type shelf struct {
-	mu    sync.Mutex
-	fail  error
-	block bool // wait for the context's end
-	panic bool
-	query flow.FlowQuery
-	asked flow.Range
-	step  time.Duration
-	evid  map[string]flow.Evidence
+	mu     sync.Mutex
+	fail   error
+	block  bool // wait for the context's end
+	panic  bool
+	query  flow.FlowQuery
+	search flow.FlowSearch
+	asked  flow.Range
+	step   time.Duration
+	evid   map[string]flow.Evidence
 }
 
 func (s *shelf) trouble(ctx context.Context) error {
@@ -261,6 +262,8 @@ type bench struct {
 	visitors   *visitors
 	exemptions exemptBook
 	exempt     []string // ids
+	cases      sampleBook
+	caseID     string
 }
 
 func secret(role Role) string { return "token-of-" + role.String() + "-0123456789abcdef" }
@@ -290,9 +293,11 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 	}}}
 	b.feed, b.visitors = newTicker(), &visitors{}
 	b.exemptions, b.exempt = sampleExemptions(t)
+	b.cases, b.caseID = sampleCases(t)
 	b.shelf = &shelf{evid: map[string]flow.Evidence{"inc-1": sampleEvidence()}}
 	cfg := Config{Tokens: roleTokens(), Version: "test", Timeout: time.Minute}
-	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, Feed: b.feed, Reads: b.visitors, Exemptions: b.exemptions, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
+	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, Feed: b.feed, Reads: b.visitors, Exemptions: b.exemptions, Searcher: b.shelf, Cases: b.cases, Holders: holdings, Complaints: sampleMatcher{},
+		Standing: func(netip.Addr, flow.Holder) Standing { return Standing{Offences: 1, Probation: true} }, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
 		Inventory: book{attacker: {Tenant: "c-42", VDS: "vds-1001", Hypervisor: "node1", Contact: "customer@example.net"}, flooder: {Tenant: "c-77", VDS: hostile}},
 		TenantKey: func(a netip.Addr) netip.Addr {
 			if netip.MustParsePrefix("198.18.0.0/15").Contains(a) || netip.MustParsePrefix("2001:db8::/32").Contains(a) {

@@ -23,6 +23,14 @@ func (s *state) offencesOf(key string) []time.Time {
 	return at
 }
 
+// Standing is what the history of who holds an address says now: offences that
+// count, and whether the holder is on probation.
+func (c *Controller) Standing(tenant netip.Addr, h flow.Holder) (offences int, probation bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.st.standing(c.cfg, standingKey(tenant, h), c.now())
+}
+
 // standing is what a holder's history says at ts.
 func (s *state) standing(cfg Config, key string, ts time.Time) (offences int, probation bool) {
 	for _, at := range s.offencesOf(key) {

@@ -17,6 +17,222 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for CaseRowStatus.
+const (
+	CaseRowStatusAnswered CaseRowStatus = "answered"
+	CaseRowStatusClosed   CaseRowStatus = "closed"
+	CaseRowStatusOpen     CaseRowStatus = "open"
+)
+
+// Valid indicates whether the value is a known member of the CaseRowStatus enum.
+func (e CaseRowStatus) Valid() bool {
+	switch e {
+	case CaseRowStatusAnswered:
+		return true
+	case CaseRowStatusClosed:
+		return true
+	case CaseRowStatusOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CaseStatusInputBodyStatus.
+const (
+	CaseStatusInputBodyStatusAnswered CaseStatusInputBodyStatus = "answered"
+	CaseStatusInputBodyStatusClosed   CaseStatusInputBodyStatus = "closed"
+	CaseStatusInputBodyStatusOpen     CaseStatusInputBodyStatus = "open"
+)
+
+// Valid indicates whether the value is a known member of the CaseStatusInputBodyStatus enum.
+func (e CaseStatusInputBodyStatus) Valid() bool {
+	switch e {
+	case CaseStatusInputBodyStatusAnswered:
+		return true
+	case CaseStatusInputBodyStatusClosed:
+		return true
+	case CaseStatusInputBodyStatusOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CaseStepKind.
+const (
+	CaseStepKindCaseJoined CaseStepKind = "case_joined"
+	CaseStepKindCaseOpened CaseStepKind = "case_opened"
+	CaseStepKindCaseStatus CaseStepKind = "case_status"
+)
+
+// Valid indicates whether the value is a known member of the CaseStepKind enum.
+func (e CaseStepKind) Valid() bool {
+	switch e {
+	case CaseStepKindCaseJoined:
+		return true
+	case CaseStepKindCaseOpened:
+		return true
+	case CaseStepKindCaseStatus:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComplaintLineSide.
+const (
+	ComplaintLineSideDestination ComplaintLineSide = "destination"
+	ComplaintLineSideNone        ComplaintLineSide = "none"
+	ComplaintLineSideSource      ComplaintLineSide = "source"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintLineSide enum.
+func (e ComplaintLineSide) Valid() bool {
+	switch e {
+	case ComplaintLineSideDestination:
+		return true
+	case ComplaintLineSideNone:
+		return true
+	case ComplaintLineSideSource:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComplaintLineVerdict.
+const (
+	ComplaintLineVerdictConfirmed     ComplaintLineVerdict = "confirmed"
+	ComplaintLineVerdictContradicted  ComplaintLineVerdict = "contradicted"
+	ComplaintLineVerdictNoData        ComplaintLineVerdict = "no_data"
+	ComplaintLineVerdictNotOurs       ComplaintLineVerdict = "not_ours"
+	ComplaintLineVerdictNotVisible    ComplaintLineVerdict = "not_visible"
+	ComplaintLineVerdictShifted       ComplaintLineVerdict = "shifted"
+	ComplaintLineVerdictUnknownHolder ComplaintLineVerdict = "unknown_holder"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintLineVerdict enum.
+func (e ComplaintLineVerdict) Valid() bool {
+	switch e {
+	case ComplaintLineVerdictConfirmed:
+		return true
+	case ComplaintLineVerdictContradicted:
+		return true
+	case ComplaintLineVerdictNoData:
+		return true
+	case ComplaintLineVerdictNotOurs:
+		return true
+	case ComplaintLineVerdictNotVisible:
+		return true
+	case ComplaintLineVerdictShifted:
+		return true
+	case ComplaintLineVerdictUnknownHolder:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComplaintTrafficVerdict.
+const (
+	ComplaintTrafficVerdictConfirmed    ComplaintTrafficVerdict = "confirmed"
+	ComplaintTrafficVerdictContradicted ComplaintTrafficVerdict = "contradicted"
+	ComplaintTrafficVerdictNoData       ComplaintTrafficVerdict = "no_data"
+	ComplaintTrafficVerdictNotVisible   ComplaintTrafficVerdict = "not_visible"
+	ComplaintTrafficVerdictShifted      ComplaintTrafficVerdict = "shifted"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintTrafficVerdict enum.
+func (e ComplaintTrafficVerdict) Valid() bool {
+	switch e {
+	case ComplaintTrafficVerdictConfirmed:
+		return true
+	case ComplaintTrafficVerdictContradicted:
+		return true
+	case ComplaintTrafficVerdictNoData:
+		return true
+	case ComplaintTrafficVerdictNotVisible:
+		return true
+	case ComplaintTrafficVerdictShifted:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComplaintZoneSource.
+const (
+	ComplaintZoneSourceAssumed  ComplaintZoneSource = "assumed"
+	ComplaintZoneSourceEpoch    ComplaintZoneSource = "epoch"
+	ComplaintZoneSourceFormat   ComplaintZoneSource = "format"
+	ComplaintZoneSourceGiven    ComplaintZoneSource = "given"
+	ComplaintZoneSourceMailDate ComplaintZoneSource = "mail_date"
+	ComplaintZoneSourceStated   ComplaintZoneSource = "stated"
+	ComplaintZoneSourceText     ComplaintZoneSource = "text"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintZoneSource enum.
+func (e ComplaintZoneSource) Valid() bool {
+	switch e {
+	case ComplaintZoneSourceAssumed:
+		return true
+	case ComplaintZoneSourceEpoch:
+		return true
+	case ComplaintZoneSourceFormat:
+		return true
+	case ComplaintZoneSourceGiven:
+		return true
+	case ComplaintZoneSourceMailDate:
+		return true
+	case ComplaintZoneSourceStated:
+		return true
+	case ComplaintZoneSourceText:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExemptionSource.
+const (
+	ExemptionSourceAPI    ExemptionSource = "api"
+	ExemptionSourceConfig ExemptionSource = "config"
+)
+
+// Valid indicates whether the value is a known member of the ExemptionSource enum.
+func (e ExemptionSource) Valid() bool {
+	switch e {
+	case ExemptionSourceAPI:
+		return true
+	case ExemptionSourceConfig:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExemptionStatus.
+const (
+	ExemptionStatusActive  ExemptionStatus = "active"
+	ExemptionStatusExpired ExemptionStatus = "expired"
+	ExemptionStatusRemoved ExemptionStatus = "removed"
+)
+
+// Valid indicates whether the value is a known member of the ExemptionStatus enum.
+func (e ExemptionStatus) Valid() bool {
+	switch e {
+	case ExemptionStatusActive:
+		return true
+	case ExemptionStatusExpired:
+		return true
+	case ExemptionStatusRemoved:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FindingRule.
 const (
 	FindingRuleBlockedPort   FindingRule = "blocked_port"
@@ -296,6 +512,60 @@ func (e RestrictInputBodyMeasure) Valid() bool {
 	}
 }
 
+// Defines values for SearchHitType.
+const (
+	SearchHitTypeComplaint SearchHitType = "complaint"
+	SearchHitTypeExemption SearchHitType = "exemption"
+	SearchHitTypeHost      SearchHitType = "host"
+	SearchHitTypeIncident  SearchHitType = "incident"
+	SearchHitTypeRemote    SearchHitType = "remote"
+	SearchHitTypeTenant    SearchHitType = "tenant"
+	SearchHitTypeVds       SearchHitType = "vds"
+)
+
+// Valid indicates whether the value is a known member of the SearchHitType enum.
+func (e SearchHitType) Valid() bool {
+	switch e {
+	case SearchHitTypeComplaint:
+		return true
+	case SearchHitTypeExemption:
+		return true
+	case SearchHitTypeHost:
+		return true
+	case SearchHitTypeIncident:
+		return true
+	case SearchHitTypeRemote:
+		return true
+	case SearchHitTypeTenant:
+		return true
+	case SearchHitTypeVds:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SearchOutputBodyKind.
+const (
+	SearchOutputBodyKindAddress SearchOutputBodyKind = "address"
+	SearchOutputBodyKindPrefix  SearchOutputBodyKind = "prefix"
+	SearchOutputBodyKindText    SearchOutputBodyKind = "text"
+)
+
+// Valid indicates whether the value is a known member of the SearchOutputBodyKind enum.
+func (e SearchOutputBodyKind) Valid() bool {
+	switch e {
+	case SearchOutputBodyKindAddress:
+		return true
+	case SearchOutputBodyKindPrefix:
+		return true
+	case SearchOutputBodyKindText:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WhoamiOutputBodyRole.
 const (
 	WhoamiOutputBodyRoleAbuse    WhoamiOutputBodyRole = "abuse"
@@ -314,6 +584,150 @@ func (e WhoamiOutputBodyRole) Valid() bool {
 	case WhoamiOutputBodyRoleOperator:
 		return true
 	case WhoamiOutputBodyRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ComplaintsParamsStatus.
+const (
+	ComplaintsParamsStatusAll      ComplaintsParamsStatus = "all"
+	ComplaintsParamsStatusAnswered ComplaintsParamsStatus = "answered"
+	ComplaintsParamsStatusClosed   ComplaintsParamsStatus = "closed"
+	ComplaintsParamsStatusOpen     ComplaintsParamsStatus = "open"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintsParamsStatus enum.
+func (e ComplaintsParamsStatus) Valid() bool {
+	switch e {
+	case ComplaintsParamsStatusAll:
+		return true
+	case ComplaintsParamsStatusAnswered:
+		return true
+	case ComplaintsParamsStatusClosed:
+		return true
+	case ComplaintsParamsStatusOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExemptionsParamsStatus.
+const (
+	ExemptionsParamsStatusActive  ExemptionsParamsStatus = "active"
+	ExemptionsParamsStatusAll     ExemptionsParamsStatus = "all"
+	ExemptionsParamsStatusExpired ExemptionsParamsStatus = "expired"
+	ExemptionsParamsStatusRemoved ExemptionsParamsStatus = "removed"
+)
+
+// Valid indicates whether the value is a known member of the ExemptionsParamsStatus enum.
+func (e ExemptionsParamsStatus) Valid() bool {
+	switch e {
+	case ExemptionsParamsStatusActive:
+		return true
+	case ExemptionsParamsStatusAll:
+		return true
+	case ExemptionsParamsStatusExpired:
+		return true
+	case ExemptionsParamsStatusRemoved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FlowSearchParamsDir.
+const (
+	FlowSearchParamsDirIn  FlowSearchParamsDir = "in"
+	FlowSearchParamsDirOut FlowSearchParamsDir = "out"
+)
+
+// Valid indicates whether the value is a known member of the FlowSearchParamsDir enum.
+func (e FlowSearchParamsDir) Valid() bool {
+	switch e {
+	case FlowSearchParamsDirIn:
+		return true
+	case FlowSearchParamsDirOut:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FlowSearchParamsClass.
+const (
+	FlowSearchParamsClassEcho    FlowSearchParamsClass = "echo"
+	FlowSearchParamsClassEst     FlowSearchParamsClass = "est"
+	FlowSearchParamsClassIcmpErr FlowSearchParamsClass = "icmp_err"
+	FlowSearchParamsClassNoflags FlowSearchParamsClass = "noflags"
+	FlowSearchParamsClassOther   FlowSearchParamsClass = "other"
+	FlowSearchParamsClassRst     FlowSearchParamsClass = "rst"
+	FlowSearchParamsClassSyn     FlowSearchParamsClass = "syn"
+	FlowSearchParamsClassSynack  FlowSearchParamsClass = "synack"
+	FlowSearchParamsClassUDP     FlowSearchParamsClass = "udp"
+)
+
+// Valid indicates whether the value is a known member of the FlowSearchParamsClass enum.
+func (e FlowSearchParamsClass) Valid() bool {
+	switch e {
+	case FlowSearchParamsClassEcho:
+		return true
+	case FlowSearchParamsClassEst:
+		return true
+	case FlowSearchParamsClassIcmpErr:
+		return true
+	case FlowSearchParamsClassNoflags:
+		return true
+	case FlowSearchParamsClassOther:
+		return true
+	case FlowSearchParamsClassRst:
+		return true
+	case FlowSearchParamsClassSyn:
+		return true
+	case FlowSearchParamsClassSynack:
+		return true
+	case FlowSearchParamsClassUDP:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FlowSearchParamsOrder.
+const (
+	FlowSearchParamsOrderNewest FlowSearchParamsOrder = "newest"
+	FlowSearchParamsOrderOldest FlowSearchParamsOrder = "oldest"
+)
+
+// Valid indicates whether the value is a known member of the FlowSearchParamsOrder enum.
+func (e FlowSearchParamsOrder) Valid() bool {
+	switch e {
+	case FlowSearchParamsOrderNewest:
+		return true
+	case FlowSearchParamsOrderOldest:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FlowSearchParamsFormat.
+const (
+	FlowSearchParamsFormatCsv   FlowSearchParamsFormat = "csv"
+	FlowSearchParamsFormatJSON  FlowSearchParamsFormat = "json"
+	FlowSearchParamsFormatJsonl FlowSearchParamsFormat = "jsonl"
+)
+
+// Valid indicates whether the value is a known member of the FlowSearchParamsFormat enum.
+func (e FlowSearchParamsFormat) Valid() bool {
+	switch e {
+	case FlowSearchParamsFormatCsv:
+		return true
+	case FlowSearchParamsFormatJSON:
+		return true
+	case FlowSearchParamsFormatJsonl:
 		return true
 	default:
 		return false
@@ -449,6 +863,18 @@ func (e TopParamsBy) Valid() bool {
 	}
 }
 
+// AbuseCase defines model for AbuseCase.
+type AbuseCase struct {
+	// History oldest first
+	History []CaseStep `json:"history"`
+
+	// Received the complaints, oldest first
+	Received []CaseMail `json:"received"`
+
+	// Reply draft of an answer to the latest mail; it names no customer
+	Reply CaseReply `json:"reply"`
+}
+
 // Action defines model for Action.
 type Action struct {
 	Adapter  string     `json:"adapter"`
@@ -498,6 +924,400 @@ type AuditOutputBody struct {
 	// Next before of the next page; absent on the last one
 	Next *int64 `json:"next,omitempty"`
 }
+
+// CaseMail defines model for CaseMail.
+type CaseMail struct {
+	Lines     int64            `json:"lines"`
+	MessageID *string          `json:"message_id,omitempty"`
+	Ports     []int64          `json:"ports"`
+	ReportID  *string          `json:"report_id,omitempty"`
+	Reporter  *string          `json:"reporter,omitempty"`
+	Subject   *string          `json:"subject,omitempty"`
+	Time      time.Time        `json:"time"`
+	Verdicts  map[string]int64 `json:"verdicts"`
+}
+
+// CaseReply defines model for CaseReply.
+type CaseReply struct {
+	En      string `json:"en"`
+	Ru      string `json:"ru"`
+	Subject string `json:"subject"`
+}
+
+// CaseRow defines model for CaseRow.
+type CaseRow struct {
+	// By token that opened it
+	By string `json:"by"`
+
+	// Customer who held the address then
+	Customer *string `json:"customer,omitempty"`
+
+	// First that a line is about
+	First time.Time `json:"first"`
+	Host  string    `json:"host"`
+
+	// ID Examples: cc-0a1b2c3d4e5f
+	ID string `json:"id"`
+
+	// Incident ours about the same holder at that time
+	Incident *string   `json:"incident,omitempty"`
+	Last     time.Time `json:"last"`
+	Mails    int64     `json:"mails"`
+	Opened   time.Time `json:"opened"`
+
+	// Reporter of the latest mail
+	Reporter *string       `json:"reporter,omitempty"`
+	Status   CaseRowStatus `json:"status"`
+
+	// Subject of the latest mail
+	Subject *string `json:"subject,omitempty"`
+
+	// Tenant the address that its traffic is stored under
+	Tenant  string    `json:"tenant"`
+	Updated time.Time `json:"updated"`
+	Vds     *string   `json:"vds,omitempty"`
+
+	// Verdicts lines by the verdict of the flows
+	Verdicts map[string]int64 `json:"verdicts"`
+}
+
+// CaseRowStatus defines model for CaseRow.Status.
+type CaseRowStatus string
+
+// CaseStatusInputBody defines model for CaseStatusInputBody.
+type CaseStatusInputBody struct {
+	// Note for colleagues
+	//
+	// Examples: told the reporter that the server is cut
+	Note *string `json:"note,omitempty"`
+
+	// Status Examples: answered
+	Status CaseStatusInputBodyStatus `json:"status"`
+}
+
+// CaseStatusInputBodyStatus Examples: answered
+type CaseStatusInputBodyStatus string
+
+// CaseStep defines model for CaseStep.
+type CaseStep struct {
+	Actor string       `json:"actor"`
+	Kind  CaseStepKind `json:"kind"`
+	Note  *string      `json:"note,omitempty"`
+	Time  time.Time    `json:"time"`
+}
+
+// CaseStepKind defines model for CaseStep.Kind.
+type CaseStepKind string
+
+// CasesListOutputBody defines model for CasesListOutputBody.
+type CasesListOutputBody struct {
+	UnderscoreMetadata Metadata `json:"_metadata"`
+
+	// Complaints latest change first
+	Complaints []CaseRow `json:"complaints"`
+}
+
+// ComplaintAlternative defines model for ComplaintAlternative.
+type ComplaintAlternative struct {
+	Name string    `json:"name"`
+	Time time.Time `json:"time"`
+}
+
+// ComplaintBody defines model for ComplaintBody.
+type ComplaintBody struct {
+	// Received as the query parameter
+	Received *string `json:"received,omitempty"`
+
+	// Target as the query parameter
+	Target *string `json:"target,omitempty"`
+
+	// Text log lines, or a whole mail
+	//
+	// Examples: 2026-11-20T10:00:01Z 198.18.0.7:52218 -> 203.0.113.9:22 tcp
+	Text string `json:"text"`
+
+	// Zone as the query parameter
+	Zone *string `json:"zone,omitempty"`
+}
+
+// ComplaintCase defines model for ComplaintCase.
+type ComplaintCase struct {
+	// Counts lines by the verdict of the flows
+	Counts map[string]int64 `json:"counts"`
+	First  time.Time        `json:"first"`
+
+	// Holder at the time of the lines; absent when the inventory does not know
+	Holder   *ComplaintHolder      `json:"holder,omitempty"`
+	Host     string                `json:"host"`
+	Incident *ComplaintIncidentRef `json:"incident,omitempty"`
+	Last     time.Time             `json:"last"`
+	Lines    int64                 `json:"lines"`
+	Notes    []ComplaintNote       `json:"notes"`
+
+	// Ports attacked ports that the lines name
+	Ports []int64 `json:"ports"`
+
+	// Shared the address serves several customers
+	Shared bool `json:"shared"`
+
+	// Targets distinct targets that the lines name
+	Targets int64 `json:"targets"`
+
+	// Tenant the address that its traffic is stored under
+	Tenant string `json:"tenant"`
+}
+
+// ComplaintDraft defines model for ComplaintDraft.
+type ComplaintDraft struct {
+	En      string `json:"en"`
+	Ru      string `json:"ru"`
+	Subject string `json:"subject"`
+}
+
+// ComplaintEndpoint defines model for ComplaintEndpoint.
+type ComplaintEndpoint struct {
+	Addr *string `json:"addr,omitempty"`
+
+	// Port absent when not stated
+	Port *int64 `json:"port,omitempty"`
+
+	// Prefix when the text has a network, or hides the last part of the address
+	Prefix *string `json:"prefix,omitempty"`
+}
+
+// ComplaintHolder defines model for ComplaintHolder.
+type ComplaintHolder struct {
+	Contact    *string    `json:"contact,omitempty"`
+	Doubt      *string    `json:"doubt,omitempty"`
+	DoubtWhy   *string    `json:"doubt_why,omitempty"`
+	From       *time.Time `json:"from,omitempty"`
+	Hypervisor *string    `json:"hypervisor,omitempty"`
+	Language   *string    `json:"language,omitempty"`
+	Nics       []string   `json:"nics,omitempty"`
+	Prefix     *string    `json:"prefix,omitempty"`
+	Tags       []string   `json:"tags,omitempty"`
+	Tenant     *string    `json:"tenant,omitempty"`
+	To         *time.Time `json:"to,omitempty"`
+	Vds        *string    `json:"vds,omitempty"`
+}
+
+// ComplaintIncidentRef defines model for ComplaintIncidentRef.
+type ComplaintIncidentRef struct {
+	ID     string    `json:"id"`
+	Opened time.Time `json:"opened"`
+	Rules  []string  `json:"rules"`
+	State  string    `json:"state"`
+}
+
+// ComplaintLine defines model for ComplaintLine.
+type ComplaintLine struct {
+	// Answer the packet is an answer (SYN-ACK, RST), so that the source may be the attacked one
+	Answer  *bool    `json:"answer,omitempty"`
+	Assumed []string `json:"assumed,omitempty"`
+
+	// Case index into cases; -1 when the line is in none
+	Case int64 `json:"case"`
+
+	// Count packets or attempts that the line claims; absent when not stated
+	Count *int64 `json:"count,omitempty"`
+
+	// Dst to whom
+	Dst ComplaintEndpoint `json:"dst"`
+
+	// End when a span of time is reported
+	End *time.Time `json:"end,omitempty"`
+
+	// Host our address
+	Host *string `json:"host,omitempty"`
+
+	// IPProto IP protocol; absent when not stated
+	IPProto *int64 `json:"ip_proto,omitempty"`
+
+	// Line 1 for the part's first
+	Line int64 `json:"line"`
+
+	// Notes what a person should know before acting on it
+	Notes []ComplaintNote `json:"notes"`
+
+	// Part index into parts
+	Part int64 `json:"part"`
+
+	// Raw the line, shortened
+	Raw string `json:"raw"`
+
+	// Remote the other one
+	Remote *string `json:"remote,omitempty"`
+
+	// RolesAssumed the line does not say which address is the source
+	RolesAssumed *bool             `json:"roles_assumed,omitempty"`
+	Shape        string            `json:"shape"`
+	Side         ComplaintLineSide `json:"side"`
+
+	// Src who did it
+	Src ComplaintEndpoint `json:"src"`
+
+	// Text the verdict in plain words
+	Text    string            `json:"text"`
+	TextRu  string            `json:"text_ru"`
+	Time    time.Time         `json:"time"`
+	Traffic *ComplaintTraffic `json:"traffic,omitempty"`
+
+	// UsualPorts ports that such a service usually has, when the line states none
+	UsualPorts []int64              `json:"usual_ports,omitempty"`
+	Verdict    ComplaintLineVerdict `json:"verdict"`
+	What       string               `json:"what"`
+	Zone       ComplaintZone        `json:"zone"`
+}
+
+// ComplaintLineSide defines model for ComplaintLine.Side.
+type ComplaintLineSide string
+
+// ComplaintLineVerdict defines model for ComplaintLine.Verdict.
+type ComplaintLineVerdict string
+
+// ComplaintNote defines model for ComplaintNote.
+type ComplaintNote struct {
+	Code string `json:"code"`
+	En   string `json:"en"`
+	Ru   string `json:"ru"`
+}
+
+// ComplaintPart defines model for ComplaintPart.
+type ComplaintPart struct {
+	Lines int64  `json:"lines"`
+	Name  string `json:"name"`
+
+	// Note why it was not read, or not whole
+	Note *string `json:"note,omitempty"`
+	Type *string `json:"type,omitempty"`
+}
+
+// ComplaintResult defines model for ComplaintResult.
+type ComplaintResult struct {
+	Cases []ComplaintCase `json:"cases"`
+
+	// Counts lines by verdict
+	Counts map[string]int64 `json:"counts"`
+	Date   *time.Time       `json:"date,omitempty"`
+
+	// Draft a reply to the reporter; it names no customer
+	Draft     ComplaintDraft  `json:"draft"`
+	From      *string         `json:"from,omitempty"`
+	Lines     []ComplaintLine `json:"lines"`
+	MessageID *string         `json:"message_id,omitempty"`
+	Notes     []string        `json:"notes"`
+	Parts     []ComplaintPart `json:"parts"`
+	Received  time.Time       `json:"received"`
+	ReportID  *string         `json:"report_id,omitempty"`
+
+	// Skew an offset of the clock that would explain the complaint better; it is not applied
+	Skew    *ComplaintSkew `json:"skew,omitempty"`
+	Subject *string        `json:"subject,omitempty"`
+
+	// TextLines lines of plain prose, which are not listed
+	TextLines  int64 `json:"text_lines"`
+	ToleranceS int64 `json:"tolerance_s"`
+
+	// Unread lines that were not understood, with the reason; the first thousand
+	Unread      []ComplaintUnread `json:"unread"`
+	UnreadCount int64             `json:"unread_count"`
+}
+
+// ComplaintSkew defines model for ComplaintSkew.
+type ComplaintSkew struct {
+	// AtZero lines confirmed without it
+	AtZero int64 `json:"at_zero"`
+
+	// Chance of the best of all offsets being as good by accident, at most
+	Chance float64 `json:"chance"`
+
+	// Explained lines that flows confirm with it
+	Explained int64 `json:"explained"`
+
+	// Moments separate moments that the lines fall into: one moment proves little
+	Moments int64 `json:"moments"`
+
+	// Name the offset for people, such as -03:00
+	Name string `json:"name"`
+
+	// Of lines that name a target, and so can be looked for
+	Of int64 `json:"of"`
+
+	// OffsetS to be added to the times as read
+	OffsetS int64 `json:"offset_s"`
+
+	// Significant chance is below one in a thousand
+	Significant bool   `json:"significant"`
+	Text        string `json:"text"`
+	TextRu      string `json:"text_ru"`
+}
+
+// ComplaintTraffic defines model for ComplaintTraffic.
+type ComplaintTraffic struct {
+	// Chance of having seen at least one of them: 1-(1-1/N)^k
+	Chance float64 `json:"chance"`
+
+	// ClaimedPackets that the line stands for at least
+	ClaimedPackets int64 `json:"claimed_packets"`
+
+	// CountStated false: the line states no number, claimed_packets is the least that it needs
+	CountStated bool `json:"count_stated"`
+
+	// EstPackets in them, from our side, scaled by the sampling rate
+	EstPackets *int64     `json:"est_packets,omitempty"`
+	First      *time.Time `json:"first,omitempty"`
+
+	// GroupChance of having seen at least one packet of all of them
+	GroupChance *float64 `json:"group_chance,omitempty"`
+
+	// GroupLines lines alike, from the same host to the same target and port
+	GroupLines *int64 `json:"group_lines,omitempty"`
+
+	// HostPackets seen from the host within half an hour of that time, unscaled
+	HostPackets int64      `json:"host_packets"`
+	Last        *time.Time `json:"last,omitempty"`
+
+	// Remotes distinct targets, when the line does not name one
+	Remotes *int64 `json:"remotes,omitempty"`
+
+	// Rows flow rows, or windows, that show it
+	Rows *int64 `json:"rows,omitempty"`
+
+	// SamplingRate 1:N at that time, the thinnest there was; absent when unknown
+	SamplingRate *int64 `json:"sampling_rate,omitempty"`
+
+	// Verdict of the flows alone, whoever holds the address
+	Verdict ComplaintTrafficVerdict `json:"verdict"`
+	Why     string                  `json:"why"`
+}
+
+// ComplaintTrafficVerdict of the flows alone, whoever holds the address
+type ComplaintTrafficVerdict string
+
+// ComplaintUnread defines model for ComplaintUnread.
+type ComplaintUnread struct {
+	// Detail the reason for people
+	Detail string `json:"detail"`
+	Line   int64  `json:"line"`
+	Part   int64  `json:"part"`
+	Raw    string `json:"raw"`
+	Reason string `json:"reason"`
+}
+
+// ComplaintZone defines model for ComplaintZone.
+type ComplaintZone struct {
+	Alternatives []ComplaintAlternative `json:"alternatives,omitempty"`
+
+	// Name as written, or the offset
+	Name string `json:"name"`
+
+	// OffsetS seconds east of UTC at that time
+	OffsetS int64               `json:"offset_s"`
+	Source  ComplaintZoneSource `json:"source"`
+}
+
+// ComplaintZoneSource defines model for ComplaintZone.Source.
+type ComplaintZoneSource string
 
 // ErrorDetail defines model for ErrorDetail.
 type ErrorDetail struct {
@@ -571,6 +1391,109 @@ type EvidenceLog struct {
 	Name   string `json:"name"`
 	Sha256 string `json:"sha256"`
 	Text   string `json:"text"`
+}
+
+// Exemption defines model for Exemption.
+type Exemption struct {
+	Created    *time.Time      `json:"created,omitempty"`
+	CreatedBy  *string         `json:"created_by,omitempty"`
+	Customer   *string         `json:"customer,omitempty"`
+	Expires    *time.Time      `json:"expires,omitempty"`
+	Hits       ExemptionHits   `json:"hits"`
+	ID         string          `json:"id"`
+	IPProto    *int64          `json:"ip_proto,omitempty"`
+	Owner      string          `json:"owner"`
+	Port       *int64          `json:"port,omitempty"`
+	Reason     string          `json:"reason"`
+	Remote     *string         `json:"remote,omitempty"`
+	RemoteAs   *int64          `json:"remote_as,omitempty"`
+	Removed    *time.Time      `json:"removed,omitempty"`
+	RemovedWhy *string         `json:"removed_why,omitempty"`
+	Rule       *string         `json:"rule,omitempty"`
+	Source     ExemptionSource `json:"source"`
+	Status     ExemptionStatus `json:"status"`
+	Tenant     *string         `json:"tenant,omitempty"`
+	Updated    *time.Time      `json:"updated,omitempty"`
+	UpdatedBy  *string         `json:"updated_by,omitempty"`
+
+	// Version rises with each change; the ETag
+	Version int64 `json:"version"`
+
+	// Warning for people: about to expire, expired, or needed by nothing
+	Warning *string `json:"warning,omitempty"`
+}
+
+// ExemptionSource defines model for Exemption.Source.
+type ExemptionSource string
+
+// ExemptionStatus defines model for Exemption.Status.
+type ExemptionStatus string
+
+// ExemptionBody defines model for ExemptionBody.
+type ExemptionBody struct {
+	// Customer customer id of the inventory
+	//
+	// Examples: c-42
+	Customer *string `json:"customer,omitempty"`
+
+	// Expires when it ends: RFC 3339, or from now such as +72h; at most a year
+	//
+	// Examples: +72h
+	Expires string `json:"expires"`
+
+	// IPProto IANA protocol number; absent: any
+	//
+	// Examples: 6
+	IPProto *int64 `json:"ip_proto,omitempty"`
+
+	// Owner who answers for it
+	//
+	// Examples: anna
+	Owner string `json:"owner"`
+
+	// Port service port; absent: any
+	//
+	// Examples: 22
+	Port *int64 `json:"port,omitempty"`
+
+	// Reason why, for those who come after
+	//
+	// Examples: penetration test, ticket 4711
+	Reason string `json:"reason"`
+
+	// Remote prefix or address of the other side; findings about many remotes have none, and are not covered then
+	//
+	// Examples: 203.0.113.0/24
+	Remote *string `json:"remote,omitempty"`
+
+	// RemoteAs AS number of the other side, instead of remote
+	RemoteAs *int64 `json:"remote_as,omitempty"`
+
+	// Rule absent: any
+	//
+	// Examples: netscan
+	Rule *string `json:"rule,omitempty"`
+
+	// Tenant prefix or address of the tenant; this or customer is needed
+	//
+	// Examples: 198.18.0.7
+	Tenant *string `json:"tenant,omitempty"`
+}
+
+// ExemptionHits defines model for ExemptionHits.
+type ExemptionHits struct {
+	// Findings findings of the detector's ticks that it covered
+	Findings int64      `json:"findings"`
+	Last     *time.Time `json:"last,omitempty"`
+
+	// TenantDays distinct tenants and days among them
+	TenantDays int64 `json:"tenant_days"`
+}
+
+// ExemptionsOutputBody defines model for ExemptionsOutputBody.
+type ExemptionsOutputBody struct {
+	// Exemptions those with a warning first, then the newest
+	Exemptions []Exemption `json:"exemptions"`
 }
 
 // Explanation defines model for Explanation.
@@ -661,6 +1584,14 @@ type Floor struct {
 	What   string    `json:"what"`
 }
 
+// FlowPage defines model for FlowPage.
+type FlowPage struct {
+	UnderscoreMetadata PageMeta   `json:"_metadata"`
+	Flows              []FlowView `json:"flows"`
+	From               time.Time  `json:"from"`
+	To                 time.Time  `json:"to"`
+}
+
 // FlowView defines model for FlowView.
 type FlowView struct {
 	Bogon        bool          `json:"bogon"`
@@ -735,6 +1666,8 @@ type Frozen struct {
 // Holder defines model for Holder.
 type Holder struct {
 	Contact    *string    `json:"contact,omitempty"`
+	Doubt      *string    `json:"doubt,omitempty"`
+	DoubtWhy   *string    `json:"doubt_why,omitempty"`
 	From       *time.Time `json:"from,omitempty"`
 	Hypervisor *string    `json:"hypervisor,omitempty"`
 	Language   *string    `json:"language,omitempty"`
@@ -918,10 +1851,53 @@ type NICStatus struct {
 	Running      bool          `json:"running"`
 }
 
+// PageMeta defines model for PageMeta.
+type PageMeta struct {
+	Limit int64 `json:"limit"`
+
+	// Next cursor of the next page; absent on the last one
+	Next *string `json:"next,omitempty"`
+}
+
 // PortRule defines model for PortRule.
 type PortRule struct {
 	Port  *int64 `json:"port,omitempty"`
 	Proto int64  `json:"proto"`
+}
+
+// RateView defines model for RateView.
+type RateView struct {
+	// Burst calls at once after a rest
+	Burst     int64   `json:"burst"`
+	PerSecond float64 `json:"per_second"`
+}
+
+// Read defines model for Read.
+type Read struct {
+	// Actor name of the token
+	Actor string    `json:"actor"`
+	Count int64     `json:"count"`
+	Last  time.Time `json:"last"`
+
+	// Operation operation id of the OpenAPI document
+	Operation string `json:"operation"`
+
+	// Request id of the first request
+	Request string `json:"request"`
+	Role    string `json:"role"`
+
+	// Target what was asked for: path parameter, or the query
+	Target string    `json:"target"`
+	Time   time.Time `json:"time"`
+}
+
+// ReadsOutputBody defines model for ReadsOutputBody.
+type ReadsOutputBody struct {
+	// Next before of the next page; absent on the last one
+	Next *string `json:"next,omitempty"`
+
+	// Reads newest first; the last few seconds are not there yet
+	Reads []Read `json:"reads"`
 }
 
 // ReasonInputBody defines model for ReasonInputBody.
@@ -1000,6 +1976,36 @@ type SamplerHealth struct {
 	Source    string    `json:"source"`
 }
 
+// SearchHit defines model for SearchHit.
+type SearchHit struct {
+	// Href where the API has it
+	Href string `json:"href"`
+
+	// ID what the type's own page is called by
+	ID   string  `json:"id"`
+	Text *string `json:"text,omitempty"`
+
+	// Time of the latest change
+	Time  *time.Time    `json:"time,omitempty"`
+	Title string        `json:"title"`
+	Type  SearchHitType `json:"type"`
+}
+
+// SearchHitType defines model for SearchHit.Type.
+type SearchHitType string
+
+// SearchOutputBody defines model for SearchOutputBody.
+type SearchOutputBody struct {
+	Hits []SearchHit `json:"hits"`
+
+	// Kind what it was read as
+	Kind SearchOutputBodyKind `json:"kind"`
+	Q    string               `json:"q"`
+}
+
+// SearchOutputBodyKind what it was read as
+type SearchOutputBodyKind string
+
 // SeriesPoint defines model for SeriesPoint.
 type SeriesPoint struct {
 	Attempts      int64     `json:"attempts"`
@@ -1021,6 +2027,16 @@ type Spread struct {
 	Records int64   `json:"records"`
 }
 
+// Standing defines model for Standing.
+type Standing struct {
+	// Offences that count now: releases within respond.offence_window that were no mistake
+	Offences int64 `json:"offences"`
+
+	// Probation the next offence is acted on at once
+	Probation bool    `json:"probation"`
+	Vds       *string `json:"vds,omitempty"`
+}
+
 // TemplateHealth defines model for TemplateHealth.
 type TemplateHealth struct {
 	Domain    int64      `json:"domain"`
@@ -1030,6 +2046,49 @@ type TemplateHealth struct {
 	Options   bool       `json:"options"`
 	Protocol  string     `json:"protocol"`
 	Refreshed *time.Time `json:"refreshed,omitempty"`
+}
+
+// TenantOutputBody defines model for TenantOutputBody.
+type TenantOutputBody struct {
+	// Complaints latest change first; for the role abuse or higher
+	Complaints []CaseRow `json:"complaints"`
+	Customer   string    `json:"customer"`
+
+	// Exemptions that are active and name the customer or one of the addresses
+	Exemptions []Exemption `json:"exemptions"`
+
+	// Holdings addresses with who had them how, past ones too; newest first
+	Holdings []Holder `json:"holdings"`
+
+	// Incidents newest first; at most 200
+	Incidents []Incident `json:"incidents"`
+
+	// Standing by server held now
+	Standing []Standing `json:"standing"`
+}
+
+// TenantRow defines model for TenantRow.
+type TenantRow struct {
+	// Addresses held now; at most 20
+	Addresses []string `json:"addresses"`
+	Customer  string   `json:"customer"`
+
+	// Incidents all
+	Incidents int64 `json:"incidents"`
+
+	// Live incidents that are not over
+	Live int64 `json:"live"`
+
+	// Vds held now; at most 20
+	Vds []string `json:"vds"`
+}
+
+// TenantsOutputBody defines model for TenantsOutputBody.
+type TenantsOutputBody struct {
+	UnderscoreMetadata Metadata `json:"_metadata"`
+
+	// Tenants those with live incidents first, then by customer id
+	Tenants []TenantRow `json:"tenants"`
 }
 
 // TopEntry defines model for TopEntry.
@@ -1093,8 +2152,14 @@ type ValueExplanation struct {
 
 // WhoamiOutputBody defines model for WhoamiOutputBody.
 type WhoamiOutputBody struct {
+	// Expires when the token ends; absent: never
+	Expires *time.Time `json:"expires,omitempty"`
+
 	// Name of the token
-	Name string               `json:"name"`
+	Name string `json:"name"`
+
+	// Rate how often it may call; absent: as often as it likes
+	Rate *RateView            `json:"rate,omitempty"`
 	Role WhoamiOutputBodyRole `json:"role"`
 
 	// Time the server's clock
@@ -1131,6 +2196,170 @@ type AuditParams struct {
 	// Before next of the page before
 	Before *int64 `form:"before,omitempty" json:"before,omitempty"`
 	Limit  *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ReadsParams defines parameters for Reads.
+type ReadsParams struct {
+	// Actor name of a token
+	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Operation operation id of this document
+	Operation *string `form:"operation,omitempty" json:"operation,omitempty"`
+
+	// Target exactly what was asked for
+	Target *string `form:"target,omitempty" json:"target,omitempty"`
+
+	// Since at or after: RFC 3339, or relative such as -24h
+	Since *string `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until before: RFC 3339, or relative such as -1h
+	Until *string `form:"until,omitempty" json:"until,omitempty"`
+
+	// Before next of the page before
+	Before *string `form:"before,omitempty" json:"before,omitempty"`
+	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ComplaintsParams defines parameters for Complaints.
+type ComplaintsParams struct {
+	Status *ComplaintsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Tenant any address of the tenant
+	Tenant   *string `form:"tenant,omitempty" json:"tenant,omitempty"`
+	Customer *string `form:"customer,omitempty" json:"customer,omitempty"`
+
+	// Q a part of the id, the subject, the reporter or the report's id
+	Q      *string `form:"q,omitempty" json:"q,omitempty"`
+	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
+	Offset *int64  `form:"offset,omitempty" json:"offset,omitempty"`
+
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ComplaintsParamsStatus defines parameters for Complaints.
+type ComplaintsParamsStatus string
+
+// ComplaintTextBody defines parameters for Complaint.
+type ComplaintTextBody = string
+
+// ComplaintParams defines parameters for Complaint.
+type ComplaintParams struct {
+	// Received when it came in: RFC 3339, or relative such as -2h; default now. Years that lines leave out are the latest that is not after it
+	Received *string `form:"received,omitempty" json:"received,omitempty"`
+
+	// Zone zone of times without one, when the complaint does not say it: +03:00 or Europe/Moscow
+	Zone *string `form:"zone,omitempty" json:"zone,omitempty"`
+
+	// Target the reporter's own address, for lines that do not name it
+	Target *string `form:"target,omitempty" json:"target,omitempty"`
+
+	// Open keep it: a case is opened for each server that it is about, or the one about the same server and time is joined
+	Open *bool `form:"open,omitempty" json:"open,omitempty"`
+
+	// ContentType text/plain, message/rfc822 for a whole mail, or application/json
+	ContentType *string `json:"Content-Type,omitempty"`
+}
+
+// EventsParams defines parameters for Events.
+type EventsParams struct {
+	// LastEventID id of the last event that was seen; what came since is sent first
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
+}
+
+// ExemptionsParams defines parameters for Exemptions.
+type ExemptionsParams struct {
+	Status *ExemptionsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ExemptionsParamsStatus defines parameters for Exemptions.
+type ExemptionsParamsStatus string
+
+// ExemptionRemoveParams defines parameters for ExemptionRemove.
+type ExemptionRemoveParams struct {
+	// Reason why it is not needed any more
+	Reason string `form:"reason" json:"reason"`
+
+	// IfMatch the ETag of the exemption as it was read; needed
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ExemptionChangeParams defines parameters for ExemptionChange.
+type ExemptionChangeParams struct {
+	// IfMatch the ETag of the exemption as it was read; needed
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ExportersParams defines parameters for Exporters.
+type ExportersParams struct {
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// FlowSearchParams defines parameters for FlowSearch.
+type FlowSearchParams struct {
+	// Tenant address or prefix of ours
+	Tenant *string `form:"tenant,omitempty" json:"tenant,omitempty"`
+
+	// Customer customer id; of each address only while the customer held it
+	Customer *string `form:"customer,omitempty" json:"customer,omitempty"`
+
+	// Vds server; of each address only while it had it
+	Vds *string `form:"vds,omitempty" json:"vds,omitempty"`
+
+	// Remote address or prefix of the other side
+	Remote *string `form:"remote,omitempty" json:"remote,omitempty"`
+
+	// Port service ports, the server's side, separated by commas
+	Port []int64 `form:"port,omitempty" json:"port,omitempty"`
+
+	// Proto tcp, udp, icmp, icmpv6 or a number
+	Proto *string `form:"proto,omitempty" json:"proto,omitempty"`
+
+	// Dir seen from the tenant
+	Dir   *FlowSearchParamsDir   `form:"dir,omitempty" json:"dir,omitempty"`
+	Class *FlowSearchParamsClass `form:"class,omitempty" json:"class,omitempty"`
+
+	// Flags TCP flags that are all set, separated by commas
+	Flags *string `form:"flags,omitempty" json:"flags,omitempty"`
+
+	// From RFC 3339, or relative such as -15m; default one hour before to
+	From *string `form:"from,omitempty" json:"from,omitempty"`
+
+	// To RFC 3339, or relative; default now
+	To    *string                `form:"to,omitempty" json:"to,omitempty"`
+	Order *FlowSearchParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
+	// Cursor next of the page before; all else as it was, from and to as the answer had them
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Format overrides the Accept header
+	Format *FlowSearchParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Accept application/json, text/csv or application/x-ndjson
+	Accept *string `json:"Accept,omitempty"`
+}
+
+// FlowSearchParamsDir defines parameters for FlowSearch.
+type FlowSearchParamsDir string
+
+// FlowSearchParamsClass defines parameters for FlowSearch.
+type FlowSearchParamsClass string
+
+// FlowSearchParamsOrder defines parameters for FlowSearch.
+type FlowSearchParamsOrder string
+
+// FlowSearchParamsFormat defines parameters for FlowSearch.
+type FlowSearchParamsFormat string
+
+// FreezesParams defines parameters for Freezes.
+type FreezesParams struct {
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // HostParams defines parameters for Host.
@@ -1179,6 +2408,12 @@ type FlowsParamsDir string
 // FlowsParamsFormat defines parameters for Flows.
 type FlowsParamsFormat string
 
+// PolicyParams defines parameters for Policy.
+type PolicyParams struct {
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
 // IncidentsParams defines parameters for Incidents.
 type IncidentsParams struct {
 	// State states separated by commas; live stands for all that are not over
@@ -1195,6 +2430,15 @@ type IncidentsParams struct {
 	Until  *string `form:"until,omitempty" json:"until,omitempty"`
 	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
 	Offset *int64  `form:"offset,omitempty" json:"offset,omitempty"`
+
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// IncidentParams defines parameters for Incident.
+type IncidentParams struct {
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // BundleParams defines parameters for Bundle.
@@ -1223,6 +2467,9 @@ type CasesParams struct {
 	Tier    *CasesParamsTier    `form:"tier,omitempty" json:"tier,omitempty"`
 	Verdict *CasesParamsVerdict `form:"verdict,omitempty" json:"verdict,omitempty"`
 	Limit   *int64              `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // CasesParamsTier defines parameters for Cases.
@@ -1238,6 +2485,41 @@ type PrecisionParams struct {
 
 	// To last day, UTC
 	To *string `form:"to,omitempty" json:"to,omitempty"`
+
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// ProposalsParams defines parameters for Proposals.
+type ProposalsParams struct {
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// SearchParams defines parameters for Search.
+type SearchParams struct {
+	// Q an address, a prefix, or a part of a customer id, VDS, incident, complaint or exemption
+	Q string `form:"q" json:"q"`
+
+	// Limit of each type
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// TenantsParams defines parameters for Tenants.
+type TenantsParams struct {
+	// Q a part of the customer id or of a VDS
+	Q      *string `form:"q,omitempty" json:"q,omitempty"`
+	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
+	Offset *int64  `form:"offset,omitempty" json:"offset,omitempty"`
+
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
+}
+
+// TenantParams defines parameters for Tenant.
+type TenantParams struct {
+	// IfNoneMatch ETag of the answer that is there already
+	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // TopParams defines parameters for Top.
@@ -1251,6 +2533,21 @@ type TopParams struct {
 
 // TopParamsBy defines parameters for Top.
 type TopParamsBy string
+
+// ComplaintJSONRequestBody defines body for Complaint for application/json ContentType.
+type ComplaintJSONRequestBody = ComplaintBody
+
+// ComplaintTextRequestBody defines body for Complaint for text/plain ContentType.
+type ComplaintTextRequestBody = ComplaintTextBody
+
+// ComplaintStatusJSONRequestBody defines body for ComplaintStatus for application/json ContentType.
+type ComplaintStatusJSONRequestBody = CaseStatusInputBody
+
+// ExemptJSONRequestBody defines body for Exempt for application/json ContentType.
+type ExemptJSONRequestBody = ExemptionBody
+
+// ExemptionChangeJSONRequestBody defines body for ExemptionChange for application/json ContentType.
+type ExemptionChangeJSONRequestBody = ExemptionBody
 
 // UnfreezeJSONRequestBody defines body for Unfreeze for application/json ContentType.
 type UnfreezeJSONRequestBody = UnfreezeInputBody
@@ -1357,19 +2654,156 @@ type ClientInterface interface {
 	// Corresponds with GET /audit (the `Audit` operationId).
 	Audit(ctx context.Context, params *AuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// Reads Who looked at personal data
+	//
+	// Looks at incidents, hosts, flows, evidence, tenants and complaints, by token. The same look within a few seconds is one entry with a count. Kept for 400 days. Needs a token of the role admin or higher.
+	//
+	// Corresponds with GET /audit/reads (the `Reads` operationId).
+	Reads(ctx context.Context, params *ReadsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Complaints Complaints that are kept, by server
+	//
+	// Those that POST with open=true opened or joined. Needs a token of the role abuse or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Corresponds with GET /complaints (the `Complaints` operationId).
+	Complaints(ctx context.Context, params *ComplaintsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ComplaintWithBody Match a complaint with what was seen
+	//
+	// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /complaints (the `Complaint` operationId).
+	ComplaintWithBody(ctx context.Context, params *ComplaintParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Complaint Match a complaint with what was seen
+	//
+	// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /complaints (the `Complaint` operationId).
+	Complaint(ctx context.Context, params *ComplaintParams, body ComplaintJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ComplaintWithTextBody Match a complaint with what was seen
+	//
+	// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+	//
+	// Takes a body of the `text/plain` content type.
+	//
+	// Corresponds with POST /complaints (the `Complaint` operationId).
+	ComplaintWithTextBody(ctx context.Context, params *ComplaintParams, body ComplaintTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ComplaintCase One case with its mails, its history and the draft of a reply
+	//
+	// The draft names no customer, the rest does. Needs a token of the role abuse or higher.
+	//
+	// Corresponds with GET /complaints/{id} (the `ComplaintCase` operationId).
+	ComplaintCase(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ComplaintStatusWithBody Say where a case stands
+	//
+	// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+	ComplaintStatusWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ComplaintStatus Say where a case stands
+	//
+	// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+	ComplaintStatus(ctx context.Context, id string, body ComplaintStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Events What happens, as it happens
+	//
+	// A stream of server-sent events (text/event-stream): hello first, then incident and freeze events with ids that Last-Event-ID resumes from, and exporter events without ids. A comment comes every 15 seconds. A client that does not read for 10 seconds is cut off; it may resume. Read it with fetch: a token is needed, and EventSource can send none. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /events (the `Events` operationId).
+	Events(ctx context.Context, params *EventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Exemptions What is recorded and not acted on
+	//
+	// Exemptions of the configuration and those made here, with how often each was needed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Corresponds with GET /exemptions (the `Exemptions` operationId).
+	Exemptions(ctx context.Context, params *ExemptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExemptWithBody Exempt a tenant
+	//
+	// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /exemptions (the `Exempt` operationId).
+	ExemptWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Exempt Exempt a tenant
+	//
+	// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /exemptions (the `Exempt` operationId).
+	Exempt(ctx context.Context, body ExemptJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExemptionRemove End an exemption
+	//
+	// At once; what it covered is acted on when it is found again. It stays listed as removed. Needs a token of the role operator or higher.
+	//
+	// Corresponds with DELETE /exemptions/{id} (the `ExemptionRemove` operationId).
+	ExemptionRemove(ctx context.Context, id string, params *ExemptionRemoveParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Exemption One exemption
+	//
+	// Its ETag is what changing and removing it ask for. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /exemptions/{id} (the `Exemption` operationId).
+	Exemption(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExemptionChangeWithBody Change an exemption
+	//
+	// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+	ExemptionChangeWithBody(ctx context.Context, id string, params *ExemptionChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExemptionChange Change an exemption
+	//
+	// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+	ExemptionChange(ctx context.Context, id string, params *ExemptionChangeParams, body ExemptionChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Exporters The exporters and their health
 	//
-	// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher.
+	// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /exporters (the `Exporters` operationId).
-	Exporters(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Exporters(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FlowSearch Stored flow records of any tenants, by any filter
+	//
+	// All filters hold together. With more matches than limit, next goes on where the page ended (in CSV and JSON lines: the header X-Flowcordon-Next). Without tenant, customer or vds the time is bounded to 24 hours. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /flows (the `FlowSearch` operationId).
+	FlowSearch(ctx context.Context, params *FlowSearchParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Freezes Freezes that last
 	//
-	// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher.
+	// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /freezes (the `Freezes` operationId).
-	Freezes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Freezes(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UnfreezeWithBody Lift every freeze
 	//
@@ -1405,24 +2839,24 @@ type ClientInterface interface {
 
 	// Policy The policy that an address is judged by
 	//
-	// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher.
+	// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-	Policy(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Policy(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Incidents Incidents, newest first
 	//
-	// A page of the incidents that match all filters. Needs a token of the role viewer or higher.
+	// A page of the incidents that match all filters. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /incidents (the `Incidents` operationId).
 	Incidents(ctx context.Context, params *IncidentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Incident One incident with its timeline
 	//
-	// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher.
+	// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /incidents/{id} (the `Incident` operationId).
-	Incident(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Incident(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ApproveWithBody Approve the cut of an incident that waits for it
 	//
@@ -1537,7 +2971,7 @@ type ClientInterface interface {
 
 	// Cases What each rule would have done
 	//
-	// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher.
+	// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /rules/cases (the `Cases` operationId).
 	Cases(ctx context.Context, params *CasesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1562,17 +2996,38 @@ type ClientInterface interface {
 
 	// Precision How often each rule was right
 	//
-	// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher.
+	// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /rules/precision (the `Precision` operationId).
 	Precision(ctx context.Context, params *PrecisionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Proposals Thresholds that the last 14 days propose
 	//
-	// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher.
+	// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /rules/proposals (the `Proposals` operationId).
-	Proposals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Proposals(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Search Find anything
+	//
+	// Hosts with their holders, customers, servers, incidents, exemptions, remote addresses with the tenants that they were seen with in the last hour; for the role abuse or higher complaints, too. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /search (the `Search` operationId).
+	Search(ctx context.Context, params *SearchParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Tenants Customers of the inventory
+	//
+	// With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Corresponds with GET /tenants (the `Tenants` operationId).
+	Tenants(ctx context.Context, params *TenantsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Tenant One customer with history and standing
+	//
+	// What the customer holds and held, offences that count, incidents, exemptions, complaints. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
+	Tenant(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Top The tenants with the most traffic
 	//
@@ -1624,13 +3079,320 @@ func (c *Client) Audit(ctx context.Context, params *AuditParams, reqEditors ...R
 	return c.Client.Do(req)
 }
 
+// Reads Who looked at personal data
+//
+// Looks at incidents, hosts, flows, evidence, tenants and complaints, by token. The same look within a few seconds is one entry with a count. Kept for 400 days. Needs a token of the role admin or higher.
+//
+// Corresponds with GET /audit/reads (the `Reads` operationId).
+func (c *Client) Reads(ctx context.Context, params *ReadsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Complaints Complaints that are kept, by server
+//
+// Those that POST with open=true opened or joined. Needs a token of the role abuse or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Corresponds with GET /complaints (the `Complaints` operationId).
+func (c *Client) Complaints(ctx context.Context, params *ComplaintsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ComplaintWithBody Match a complaint with what was seen
+//
+// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /complaints (the `Complaint` operationId).
+func (c *Client) ComplaintWithBody(ctx context.Context, params *ComplaintParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Complaint Match a complaint with what was seen
+//
+// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /complaints (the `Complaint` operationId).
+func (c *Client) Complaint(ctx context.Context, params *ComplaintParams, body ComplaintJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ComplaintWithTextBody Match a complaint with what was seen
+//
+// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+//
+// Takes a body of the `text/plain` content type.
+//
+// Corresponds with POST /complaints (the `Complaint` operationId).
+func (c *Client) ComplaintWithTextBody(ctx context.Context, params *ComplaintParams, body ComplaintTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintRequestWithTextBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ComplaintCase One case with its mails, its history and the draft of a reply
+//
+// The draft names no customer, the rest does. Needs a token of the role abuse or higher.
+//
+// Corresponds with GET /complaints/{id} (the `ComplaintCase` operationId).
+func (c *Client) ComplaintCase(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintCaseRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ComplaintStatusWithBody Say where a case stands
+//
+// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+func (c *Client) ComplaintStatusWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintStatusRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ComplaintStatus Say where a case stands
+//
+// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+func (c *Client) ComplaintStatus(ctx context.Context, id string, body ComplaintStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewComplaintStatusRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Events What happens, as it happens
+//
+// A stream of server-sent events (text/event-stream): hello first, then incident and freeze events with ids that Last-Event-ID resumes from, and exporter events without ids. A comment comes every 15 seconds. A client that does not read for 10 seconds is cut off; it may resume. Read it with fetch: a token is needed, and EventSource can send none. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /events (the `Events` operationId).
+func (c *Client) Events(ctx context.Context, params *EventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Exemptions What is recorded and not acted on
+//
+// Exemptions of the configuration and those made here, with how often each was needed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Corresponds with GET /exemptions (the `Exemptions` operationId).
+func (c *Client) Exemptions(ctx context.Context, params *ExemptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExemptWithBody Exempt a tenant
+//
+// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /exemptions (the `Exempt` operationId).
+func (c *Client) ExemptWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Exempt Exempt a tenant
+//
+// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /exemptions (the `Exempt` operationId).
+func (c *Client) Exempt(ctx context.Context, body ExemptJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExemptionRemove End an exemption
+//
+// At once; what it covered is acted on when it is found again. It stays listed as removed. Needs a token of the role operator or higher.
+//
+// Corresponds with DELETE /exemptions/{id} (the `ExemptionRemove` operationId).
+func (c *Client) ExemptionRemove(ctx context.Context, id string, params *ExemptionRemoveParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptionRemoveRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Exemption One exemption
+//
+// Its ETag is what changing and removing it ask for. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /exemptions/{id} (the `Exemption` operationId).
+func (c *Client) Exemption(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptionRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExemptionChangeWithBody Change an exemption
+//
+// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+func (c *Client) ExemptionChangeWithBody(ctx context.Context, id string, params *ExemptionChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptionChangeRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExemptionChange Change an exemption
+//
+// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+func (c *Client) ExemptionChange(ctx context.Context, id string, params *ExemptionChangeParams, body ExemptionChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExemptionChangeRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // Exporters The exporters and their health
 //
-// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher.
+// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /exporters (the `Exporters` operationId).
-func (c *Client) Exporters(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewExportersRequest(c.Server)
+func (c *Client) Exporters(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FlowSearch Stored flow records of any tenants, by any filter
+//
+// All filters hold together. With more matches than limit, next goes on where the page ended (in CSV and JSON lines: the header X-Flowcordon-Next). Without tenant, customer or vds the time is bounded to 24 hours. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /flows (the `FlowSearch` operationId).
+func (c *Client) FlowSearch(ctx context.Context, params *FlowSearchParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFlowSearchRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1643,11 +3405,11 @@ func (c *Client) Exporters(ctx context.Context, reqEditors ...RequestEditorFn) (
 
 // Freezes Freezes that last
 //
-// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher.
+// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /freezes (the `Freezes` operationId).
-func (c *Client) Freezes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewFreezesRequest(c.Server)
+func (c *Client) Freezes(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFreezesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1732,11 +3494,11 @@ func (c *Client) Flows(ctx context.Context, ip string, params *FlowsParams, reqE
 
 // Policy The policy that an address is judged by
 //
-// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher.
+// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-func (c *Client) Policy(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPolicyRequest(c.Server, ip)
+func (c *Client) Policy(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPolicyRequest(c.Server, ip, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1749,7 +3511,7 @@ func (c *Client) Policy(ctx context.Context, ip string, reqEditors ...RequestEdi
 
 // Incidents Incidents, newest first
 //
-// A page of the incidents that match all filters. Needs a token of the role viewer or higher.
+// A page of the incidents that match all filters. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /incidents (the `Incidents` operationId).
 func (c *Client) Incidents(ctx context.Context, params *IncidentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1766,11 +3528,11 @@ func (c *Client) Incidents(ctx context.Context, params *IncidentsParams, reqEdit
 
 // Incident One incident with its timeline
 //
-// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher.
+// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /incidents/{id} (the `Incident` operationId).
-func (c *Client) Incident(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewIncidentRequest(c.Server, id)
+func (c *Client) Incident(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewIncidentRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2024,7 +3786,7 @@ func (c *Client) Restrict(ctx context.Context, id string, body RestrictJSONReque
 
 // Cases What each rule would have done
 //
-// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher.
+// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /rules/cases (the `Cases` operationId).
 func (c *Client) Cases(ctx context.Context, params *CasesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2079,7 +3841,7 @@ func (c *Client) Mark(ctx context.Context, body MarkJSONRequestBody, reqEditors 
 
 // Precision How often each rule was right
 //
-// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher.
+// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /rules/precision (the `Precision` operationId).
 func (c *Client) Precision(ctx context.Context, params *PrecisionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2096,11 +3858,62 @@ func (c *Client) Precision(ctx context.Context, params *PrecisionParams, reqEdit
 
 // Proposals Thresholds that the last 14 days propose
 //
-// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher.
+// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /rules/proposals (the `Proposals` operationId).
-func (c *Client) Proposals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewProposalsRequest(c.Server)
+func (c *Client) Proposals(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProposalsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Search Find anything
+//
+// Hosts with their holders, customers, servers, incidents, exemptions, remote addresses with the tenants that they were seen with in the last hour; for the role abuse or higher complaints, too. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /search (the `Search` operationId).
+func (c *Client) Search(ctx context.Context, params *SearchParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Tenants Customers of the inventory
+//
+// With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Corresponds with GET /tenants (the `Tenants` operationId).
+func (c *Client) Tenants(ctx context.Context, params *TenantsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTenantsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Tenant One customer with history and standing
+//
+// What the customer holds and held, offences that count, incidents, exemptions, complaints. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
+func (c *Client) Tenant(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTenantRequest(c.Server, customer, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2357,8 +4170,792 @@ func NewAuditRequest(server string, params *AuditParams) (*http.Request, error) 
 	return req, nil
 }
 
+// NewReadsRequest constructs an http.Request for the Reads method
+func NewReadsRequest(server string, params *ReadsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/audit/reads")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Operation != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "operation", *params.Operation, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Target != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "target", *params.Target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewComplaintsRequest constructs an http.Request for the Complaints method
+func NewComplaintsRequest(server string, params *ComplaintsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/complaints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Tenant != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "tenant", *params.Tenant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Customer != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "customer", *params.Customer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Offset != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "offset", *params.Offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewComplaintRequest calls the generic Complaint builder with application/json body
+func NewComplaintRequest(server string, params *ComplaintParams, body ComplaintJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewComplaintRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewComplaintRequestWithTextBody calls the generic Complaint builder with text/plain body
+func NewComplaintRequestWithTextBody(server string, params *ComplaintParams, body ComplaintTextRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	if stringer, ok := interface{}(body).(fmt.Stringer); ok {
+		bodyReader = strings.NewReader(stringer.String())
+	} else {
+		bodyReader = strings.NewReader(fmt.Sprint(body))
+	}
+	return NewComplaintRequestWithBody(server, params, "text/plain", bodyReader)
+}
+
+// NewComplaintRequestWithBody constructs an http.Request for the Complaint method, with any body, and a specified content type
+func NewComplaintRequestWithBody(server string, params *ComplaintParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/complaints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Received != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "received", *params.Received, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Zone != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "zone", *params.Zone, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Target != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "target", *params.Target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Open != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "open", *params.Open, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.ContentType != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Content-Type", *params.ContentType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Content-Type", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewComplaintCaseRequest constructs an http.Request for the ComplaintCase method
+func NewComplaintCaseRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/complaints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewComplaintStatusRequest calls the generic ComplaintStatus builder with application/json body
+func NewComplaintStatusRequest(server string, id string, body ComplaintStatusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewComplaintStatusRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewComplaintStatusRequestWithBody constructs an http.Request for the ComplaintStatus method, with any body, and a specified content type
+func NewComplaintStatusRequestWithBody(server string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/complaints/%s/status", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEventsRequest constructs an http.Request for the Events method
+func NewEventsRequest(server string, params *EventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExemptionsRequest constructs an http.Request for the Exemptions method
+func NewExemptionsRequest(server string, params *ExemptionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/exemptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExemptRequest calls the generic Exempt builder with application/json body
+func NewExemptRequest(server string, body ExemptJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewExemptRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewExemptRequestWithBody constructs an http.Request for the Exempt method, with any body, and a specified content type
+func NewExemptRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/exemptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewExemptionRemoveRequest constructs an http.Request for the ExemptionRemove method
+func NewExemptionRemoveRequest(server string, id string, params *ExemptionRemoveParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/exemptions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExemptionRequest constructs an http.Request for the Exemption method
+func NewExemptionRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/exemptions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExemptionChangeRequest calls the generic ExemptionChange builder with application/json body
+func NewExemptionChangeRequest(server string, id string, params *ExemptionChangeParams, body ExemptionChangeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewExemptionChangeRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewExemptionChangeRequestWithBody constructs an http.Request for the ExemptionChange method, with any body, and a specified content type
+func NewExemptionChangeRequestWithBody(server string, id string, params *ExemptionChangeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/exemptions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewExportersRequest constructs an http.Request for the Exporters method
-func NewExportersRequest(server string) (*http.Request, error) {
+func NewExportersRequest(server string, params *ExportersParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -2381,11 +4978,263 @@ func NewExportersRequest(server string) (*http.Request, error) {
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewFlowSearchRequest constructs an http.Request for the FlowSearch method
+func NewFlowSearchRequest(server string, params *FlowSearchParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/flows")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Tenant != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "tenant", *params.Tenant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Customer != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "customer", *params.Customer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Vds != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "vds", *params.Vds, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Remote != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "remote", *params.Remote, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Port != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "port", params.Port, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Proto != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "proto", *params.Proto, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Dir != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "dir", *params.Dir, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Class != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "class", *params.Class, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Flags != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "flags", *params.Flags, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Order != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "order", *params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Accept != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Accept", *params.Accept, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Accept", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewFreezesRequest constructs an http.Request for the Freezes method
-func NewFreezesRequest(server string) (*http.Request, error) {
+func NewFreezesRequest(server string, params *FreezesParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -2406,6 +5255,21 @@ func NewFreezesRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -2697,7 +5561,7 @@ func NewFlowsRequest(server string, ip string, params *FlowsParams) (*http.Reque
 }
 
 // NewPolicyRequest constructs an http.Request for the Policy method
-func NewPolicyRequest(server string, ip string) (*http.Request, error) {
+func NewPolicyRequest(server string, ip string, params *PolicyParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2725,6 +5589,21 @@ func NewPolicyRequest(server string, ip string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -2853,11 +5732,26 @@ func NewIncidentsRequest(server string, params *IncidentsParams) (*http.Request,
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewIncidentRequest constructs an http.Request for the Incident method
-func NewIncidentRequest(server string, id string) (*http.Request, error) {
+func NewIncidentRequest(server string, id string, params *IncidentParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2885,6 +5779,21 @@ func NewIncidentRequest(server string, id string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3384,6 +6293,21 @@ func NewCasesRequest(server string, params *CasesParams) (*http.Request, error) 
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
@@ -3490,11 +6414,26 @@ func NewPrecisionRequest(server string, params *PrecisionParams) (*http.Request,
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewProposalsRequest constructs an http.Request for the Proposals method
-func NewProposalsRequest(server string) (*http.Request, error) {
+func NewProposalsRequest(server string, params *ProposalsParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -3515,6 +6454,225 @@ func NewProposalsRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSearchRequest constructs an http.Request for the Search method
+func NewSearchRequest(server string, params *SearchParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/search")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "q", params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewTenantsRequest constructs an http.Request for the Tenants method
+func NewTenantsRequest(server string, params *TenantsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/tenants")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Offset != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "offset", *params.Offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewTenantRequest constructs an http.Request for the Tenant method
+func NewTenantRequest(server string, customer string, params *TenantParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "customer", customer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/tenants/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3718,23 +6876,176 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /audit (the `Audit` operationId).
 	AuditWithResponse(ctx context.Context, params *AuditParams, reqEditors ...RequestEditorFn) (*AuditResponse, error)
 
+	// ReadsWithResponse Who looked at personal data
+	//
+	// Looks at incidents, hosts, flows, evidence, tenants and complaints, by token. The same look within a few seconds is one entry with a count. Kept for 400 days. Needs a token of the role admin or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /audit/reads (the `Reads` operationId).
+	ReadsWithResponse(ctx context.Context, params *ReadsParams, reqEditors ...RequestEditorFn) (*ReadsResponse, error)
+
+	// ComplaintsWithResponse Complaints that are kept, by server
+	//
+	// Those that POST with open=true opened or joined. Needs a token of the role abuse or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /complaints (the `Complaints` operationId).
+	ComplaintsWithResponse(ctx context.Context, params *ComplaintsParams, reqEditors ...RequestEditorFn) (*ComplaintsResponse, error)
+
+	// ComplaintWithBodyWithResponse Match a complaint with what was seen
+	//
+	// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /complaints (the `Complaint` operationId).
+	ComplaintWithBodyWithResponse(ctx context.Context, params *ComplaintParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ComplaintResponse, error)
+
+	// ComplaintWithResponse Match a complaint with what was seen
+	//
+	// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /complaints (the `Complaint` operationId).
+	ComplaintWithResponse(ctx context.Context, params *ComplaintParams, body ComplaintJSONRequestBody, reqEditors ...RequestEditorFn) (*ComplaintResponse, error)
+
+	// ComplaintWithTextBodyWithResponse Match a complaint with what was seen
+	//
+	// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+	//
+	// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /complaints (the `Complaint` operationId).
+	ComplaintWithTextBodyWithResponse(ctx context.Context, params *ComplaintParams, body ComplaintTextRequestBody, reqEditors ...RequestEditorFn) (*ComplaintResponse, error)
+
+	// ComplaintCaseWithResponse One case with its mails, its history and the draft of a reply
+	//
+	// The draft names no customer, the rest does. Needs a token of the role abuse or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /complaints/{id} (the `ComplaintCase` operationId).
+	ComplaintCaseWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*ComplaintCaseResponse, error)
+
+	// ComplaintStatusWithBodyWithResponse Say where a case stands
+	//
+	// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+	ComplaintStatusWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ComplaintStatusResponse, error)
+
+	// ComplaintStatusWithResponse Say where a case stands
+	//
+	// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+	ComplaintStatusWithResponse(ctx context.Context, id string, body ComplaintStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*ComplaintStatusResponse, error)
+
+	// EventsWithResponse What happens, as it happens
+	//
+	// A stream of server-sent events (text/event-stream): hello first, then incident and freeze events with ids that Last-Event-ID resumes from, and exporter events without ids. A comment comes every 15 seconds. A client that does not read for 10 seconds is cut off; it may resume. Read it with fetch: a token is needed, and EventSource can send none. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /events (the `Events` operationId).
+	EventsWithResponse(ctx context.Context, params *EventsParams, reqEditors ...RequestEditorFn) (*EventsResponse, error)
+
+	// ExemptionsWithResponse What is recorded and not acted on
+	//
+	// Exemptions of the configuration and those made here, with how often each was needed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /exemptions (the `Exemptions` operationId).
+	ExemptionsWithResponse(ctx context.Context, params *ExemptionsParams, reqEditors ...RequestEditorFn) (*ExemptionsResponse, error)
+
+	// ExemptWithBodyWithResponse Exempt a tenant
+	//
+	// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /exemptions (the `Exempt` operationId).
+	ExemptWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExemptResponse, error)
+
+	// ExemptWithResponse Exempt a tenant
+	//
+	// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /exemptions (the `Exempt` operationId).
+	ExemptWithResponse(ctx context.Context, body ExemptJSONRequestBody, reqEditors ...RequestEditorFn) (*ExemptResponse, error)
+
+	// ExemptionRemoveWithResponse End an exemption
+	//
+	// At once; what it covered is acted on when it is found again. It stays listed as removed. Needs a token of the role operator or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /exemptions/{id} (the `ExemptionRemove` operationId).
+	ExemptionRemoveWithResponse(ctx context.Context, id string, params *ExemptionRemoveParams, reqEditors ...RequestEditorFn) (*ExemptionRemoveResponse, error)
+
+	// ExemptionWithResponse One exemption
+	//
+	// Its ETag is what changing and removing it ask for. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /exemptions/{id} (the `Exemption` operationId).
+	ExemptionWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*ExemptionResponse, error)
+
+	// ExemptionChangeWithBodyWithResponse Change an exemption
+	//
+	// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+	ExemptionChangeWithBodyWithResponse(ctx context.Context, id string, params *ExemptionChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExemptionChangeResponse, error)
+
+	// ExemptionChangeWithResponse Change an exemption
+	//
+	// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+	ExemptionChangeWithResponse(ctx context.Context, id string, params *ExemptionChangeParams, body ExemptionChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*ExemptionChangeResponse, error)
+
 	// ExportersWithResponse The exporters and their health
 	//
-	// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher.
+	// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /exporters (the `Exporters` operationId).
-	ExportersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportersResponse, error)
+	ExportersWithResponse(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*ExportersResponse, error)
+
+	// FlowSearchWithResponse Stored flow records of any tenants, by any filter
+	//
+	// All filters hold together. With more matches than limit, next goes on where the page ended (in CSV and JSON lines: the header X-Flowcordon-Next). Without tenant, customer or vds the time is bounded to 24 hours. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /flows (the `FlowSearch` operationId).
+	FlowSearchWithResponse(ctx context.Context, params *FlowSearchParams, reqEditors ...RequestEditorFn) (*FlowSearchResponse, error)
 
 	// FreezesWithResponse Freezes that last
 	//
-	// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher.
+	// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /freezes (the `Freezes` operationId).
-	FreezesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*FreezesResponse, error)
+	FreezesWithResponse(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*FreezesResponse, error)
 
 	// UnfreezeWithBodyWithResponse Lift every freeze
 	//
@@ -3774,16 +7085,16 @@ type ClientWithResponsesInterface interface {
 
 	// PolicyWithResponse The policy that an address is judged by
 	//
-	// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher.
+	// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-	PolicyWithResponse(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*PolicyResponse, error)
+	PolicyWithResponse(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*PolicyResponse, error)
 
 	// IncidentsWithResponse Incidents, newest first
 	//
-	// A page of the incidents that match all filters. Needs a token of the role viewer or higher.
+	// A page of the incidents that match all filters. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3792,12 +7103,12 @@ type ClientWithResponsesInterface interface {
 
 	// IncidentWithResponse One incident with its timeline
 	//
-	// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher.
+	// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /incidents/{id} (the `Incident` operationId).
-	IncidentWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*IncidentResponse, error)
+	IncidentWithResponse(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*IncidentResponse, error)
 
 	// ApproveWithBodyWithResponse Approve the cut of an incident that waits for it
 	//
@@ -3918,7 +7229,7 @@ type ClientWithResponsesInterface interface {
 
 	// CasesWithResponse What each rule would have done
 	//
-	// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher.
+	// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3945,7 +7256,7 @@ type ClientWithResponsesInterface interface {
 
 	// PrecisionWithResponse How often each rule was right
 	//
-	// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher.
+	// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3954,12 +7265,39 @@ type ClientWithResponsesInterface interface {
 
 	// ProposalsWithResponse Thresholds that the last 14 days propose
 	//
-	// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher.
+	// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /rules/proposals (the `Proposals` operationId).
-	ProposalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ProposalsResponse, error)
+	ProposalsWithResponse(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*ProposalsResponse, error)
+
+	// SearchWithResponse Find anything
+	//
+	// Hosts with their holders, customers, servers, incidents, exemptions, remote addresses with the tenants that they were seen with in the last hour; for the role abuse or higher complaints, too. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /search (the `Search` operationId).
+	SearchWithResponse(ctx context.Context, params *SearchParams, reqEditors ...RequestEditorFn) (*SearchResponse, error)
+
+	// TenantsWithResponse Customers of the inventory
+	//
+	// With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /tenants (the `Tenants` operationId).
+	TenantsWithResponse(ctx context.Context, params *TenantsParams, reqEditors ...RequestEditorFn) (*TenantsResponse, error)
+
+	// TenantWithResponse One customer with history and standing
+	//
+	// What the customer holds and held, offences that count, incidents, exemptions, complaints. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
+	TenantWithResponse(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*TenantResponse, error)
 
 	// TopWithResponse The tenants with the most traffic
 	//
@@ -4009,6 +7347,8 @@ type AuditResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4033,6 +7373,11 @@ func (r AuditResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r AuditResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r AuditResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4074,6 +7419,1112 @@ func (r AuditResponse) ContentType() string {
 	return ""
 }
 
+type ReadsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ReadsOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReadsResponse) GetJSON200() *ReadsOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ReadsResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ReadsResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ReadsResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ReadsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ReadsResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ReadsResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ComplaintsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CasesListOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ComplaintsResponse) GetJSON200() *CasesListOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ComplaintsResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ComplaintsResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ComplaintsResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ComplaintsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ComplaintsResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ComplaintsResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ComplaintsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ComplaintsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ComplaintsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ComplaintsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ComplaintResponse200Headers the declared response headers of an HTTP 200 response for Complaint
+type ComplaintResponse200Headers struct {
+	ContentType *string
+}
+
+type ComplaintResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ComplaintResult
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *ErrorModel
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ErrorModel
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *ErrorModel
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
+	ApplicationProblemJSON504 *ErrorModel
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ComplaintResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ComplaintResponse) GetJSON200() *ComplaintResult {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON400() *ErrorModel {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON409() *ErrorModel {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON413() *ErrorModel {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON415() *ErrorModel {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
+func (r ComplaintResponse) GetApplicationProblemJSON504() *ErrorModel {
+	return r.ApplicationProblemJSON504
+}
+
+// GetBody returns the raw response body bytes
+func (r ComplaintResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ComplaintResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ComplaintResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ComplaintResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ComplaintCaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AbuseCase
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ComplaintCaseResponse) GetJSON200() *AbuseCase {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ComplaintCaseResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ComplaintCaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ComplaintCaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ComplaintCaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ComplaintCaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ComplaintStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AbuseCase
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *ErrorModel
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ComplaintStatusResponse) GetJSON200() *AbuseCase {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON400() *ErrorModel {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON409() *ErrorModel {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ComplaintStatusResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ComplaintStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ComplaintStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ComplaintStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ComplaintStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r EventsResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r EventsResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r EventsResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r EventsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r EventsResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r EventsResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r EventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ExemptionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ExemptionsOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExemptionsResponse) GetJSON200() *ExemptionsOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ExemptionsResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ExemptionsResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ExemptionsResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ExemptionsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ExemptionsResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ExemptionsResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExemptionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExemptionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExemptionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExemptionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExemptResponse201Headers the declared response headers of an HTTP 201 response for Exempt
+type ExemptResponse201Headers struct {
+	ETag     *string
+	Location *string
+}
+
+type ExemptResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Exemption
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *ErrorModel
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *ExemptResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r ExemptResponse) GetJSON201() *Exemption {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON400() *ErrorModel {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON409() *ErrorModel {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ExemptResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExemptResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExemptResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExemptResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExemptResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExemptionRemoveResponse200Headers the declared response headers of an HTTP 200 response for ExemptionRemove
+type ExemptionRemoveResponse200Headers struct {
+	ETag     *string
+	Location *string
+}
+
+type ExemptionRemoveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Exemption
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *ErrorModel
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ErrorModel
+	// ApplicationProblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationProblemJSON412 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON428 the response for an HTTP 428 `application/problem+json` response
+	ApplicationProblemJSON428 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExemptionRemoveResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExemptionRemoveResponse) GetJSON200() *Exemption {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON400() *ErrorModel {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON409() *ErrorModel {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON412() *ErrorModel {
+	return r.ApplicationProblemJSON412
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON428() *ErrorModel {
+	return r.ApplicationProblemJSON428
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ExemptionRemoveResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExemptionRemoveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExemptionRemoveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExemptionRemoveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExemptionRemoveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExemptionResponse200Headers the declared response headers of an HTTP 200 response for Exemption
+type ExemptionResponse200Headers struct {
+	ETag     *string
+	Location *string
+}
+
+type ExemptionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Exemption
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExemptionResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExemptionResponse) GetJSON200() *Exemption {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ExemptionResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExemptionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExemptionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExemptionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExemptionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExemptionChangeResponse200Headers the declared response headers of an HTTP 200 response for ExemptionChange
+type ExemptionChangeResponse200Headers struct {
+	ETag     *string
+	Location *string
+}
+
+type ExemptionChangeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Exemption
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *ErrorModel
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ErrorModel
+	// ApplicationProblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationProblemJSON412 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON428 the response for an HTTP 428 `application/problem+json` response
+	ApplicationProblemJSON428 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExemptionChangeResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExemptionChangeResponse) GetJSON200() *Exemption {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON400() *ErrorModel {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON409() *ErrorModel {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON412() *ErrorModel {
+	return r.ApplicationProblemJSON412
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON428() *ErrorModel {
+	return r.ApplicationProblemJSON428
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ExemptionChangeResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExemptionChangeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExemptionChangeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExemptionChangeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExemptionChangeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ExportersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4085,6 +8536,8 @@ type ExportersResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4109,6 +8562,11 @@ func (r ExportersResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r ExportersResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ExportersResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4150,6 +8608,104 @@ func (r ExportersResponse) ContentType() string {
 	return ""
 }
 
+// FlowSearchResponse200Headers the declared response headers of an HTTP 200 response for FlowSearch
+type FlowSearchResponse200Headers struct {
+	ContentType     *string
+	XFlowcordonNext *string
+}
+
+type FlowSearchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FlowPage
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *FlowSearchResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r FlowSearchResponse) GetJSON200() *FlowPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r FlowSearchResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r FlowSearchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FlowSearchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FlowSearchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FlowSearchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type FreezesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4161,6 +8717,8 @@ type FreezesResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4185,6 +8743,11 @@ func (r FreezesResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r FreezesResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r FreezesResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4243,6 +8806,8 @@ type UnfreezeResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4282,6 +8847,11 @@ func (r UnfreezeResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r UnfreezeResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UnfreezeResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4336,6 +8906,8 @@ type HostResponse struct {
 	ApplicationProblemJSON404 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4365,6 +8937,11 @@ func (r HostResponse) GetApplicationProblemJSON404() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r HostResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r HostResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4425,6 +9002,8 @@ type FlowsResponse struct {
 	ApplicationProblemJSON404 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4456,6 +9035,11 @@ func (r FlowsResponse) GetApplicationProblemJSON404() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r FlowsResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r FlowsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4508,6 +9092,8 @@ type PolicyResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4532,6 +9118,11 @@ func (r PolicyResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r PolicyResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r PolicyResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4584,6 +9175,8 @@ type IncidentsResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4608,6 +9201,11 @@ func (r IncidentsResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r IncidentsResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r IncidentsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4662,6 +9260,8 @@ type IncidentResponse struct {
 	ApplicationProblemJSON404 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4691,6 +9291,11 @@ func (r IncidentResponse) GetApplicationProblemJSON404() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r IncidentResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r IncidentResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4749,6 +9354,8 @@ type ApproveResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4788,6 +9395,11 @@ func (r ApproveResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r ApproveResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ApproveResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4846,6 +9458,8 @@ type BundleResponse struct {
 	ApplicationProblemJSON404 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4872,6 +9486,11 @@ func (r BundleResponse) GetApplicationProblemJSON404() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r BundleResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r BundleResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -4930,6 +9549,8 @@ type CloseResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -4969,6 +9590,11 @@ func (r CloseResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r CloseResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CloseResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5023,6 +9649,8 @@ type EvidenceResponse struct {
 	ApplicationProblemJSON404 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5052,6 +9680,11 @@ func (r EvidenceResponse) GetApplicationProblemJSON404() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r EvidenceResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r EvidenceResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5110,6 +9743,8 @@ type EvidenceFormResponse struct {
 	ApplicationProblemJSON404 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5136,6 +9771,11 @@ func (r EvidenceFormResponse) GetApplicationProblemJSON404() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r EvidenceFormResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r EvidenceFormResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5194,6 +9834,8 @@ type MistakeResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5233,6 +9875,11 @@ func (r MistakeResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r MistakeResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r MistakeResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5291,6 +9938,8 @@ type ReleaseResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5330,6 +9979,11 @@ func (r ReleaseResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r ReleaseResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ReleaseResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5388,6 +10042,8 @@ type RestrictResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5427,6 +10083,11 @@ func (r RestrictResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r RestrictResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r RestrictResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5481,6 +10142,8 @@ type CasesResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5507,6 +10170,11 @@ func (r CasesResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r CasesResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CasesResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5565,6 +10233,8 @@ type MarkResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5604,6 +10274,11 @@ func (r MarkResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r MarkResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r MarkResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5658,6 +10333,8 @@ type PrecisionResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5684,6 +10361,11 @@ func (r PrecisionResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r PrecisionResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r PrecisionResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5738,6 +10420,8 @@ type ProposalsResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5764,6 +10448,11 @@ func (r ProposalsResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r ProposalsResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ProposalsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5805,6 +10494,262 @@ func (r ProposalsResponse) ContentType() string {
 	return ""
 }
 
+type SearchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SearchOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SearchResponse) GetJSON200() *SearchOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SearchResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SearchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SearchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SearchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SearchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type TenantsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantsOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r TenantsResponse) GetJSON200() *TenantsOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r TenantsResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r TenantsResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r TenantsResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r TenantsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r TenantsResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r TenantsResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r TenantsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TenantsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TenantsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TenantsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type TenantResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r TenantResponse) GetJSON200() *TenantOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r TenantResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r TenantResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TenantResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TenantResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TenantResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type TopResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5816,6 +10761,8 @@ type TopResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5840,6 +10787,11 @@ func (r TopResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r TopResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r TopResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5898,6 +10850,8 @@ type UndoResponse struct {
 	ApplicationProblemJSON409 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -5937,6 +10891,11 @@ func (r UndoResponse) GetApplicationProblemJSON409() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r UndoResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UndoResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -5989,6 +10948,8 @@ type WhoamiResponse struct {
 	ApplicationProblemJSON403 *ErrorModel
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *ErrorModel
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -6013,6 +10974,11 @@ func (r WhoamiResponse) GetApplicationProblemJSON403() *ErrorModel {
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
 func (r WhoamiResponse) GetApplicationProblemJSON422() *ErrorModel {
 	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r WhoamiResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
@@ -6069,30 +11035,285 @@ func (c *ClientWithResponses) AuditWithResponse(ctx context.Context, params *Aud
 	return ParseAuditResponse(rsp)
 }
 
+// ReadsWithResponse Who looked at personal data
+//
+// Looks at incidents, hosts, flows, evidence, tenants and complaints, by token. The same look within a few seconds is one entry with a count. Kept for 400 days. Needs a token of the role admin or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /audit/reads (the `Reads` operationId).
+func (c *ClientWithResponses) ReadsWithResponse(ctx context.Context, params *ReadsParams, reqEditors ...RequestEditorFn) (*ReadsResponse, error) {
+	rsp, err := c.Reads(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadsResponse(rsp)
+}
+
+// ComplaintsWithResponse Complaints that are kept, by server
+//
+// Those that POST with open=true opened or joined. Needs a token of the role abuse or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /complaints (the `Complaints` operationId).
+func (c *ClientWithResponses) ComplaintsWithResponse(ctx context.Context, params *ComplaintsParams, reqEditors ...RequestEditorFn) (*ComplaintsResponse, error) {
+	rsp, err := c.Complaints(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintsResponse(rsp)
+}
+
+// ComplaintWithBodyWithResponse Match a complaint with what was seen
+//
+// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /complaints (the `Complaint` operationId).
+func (c *ClientWithResponses) ComplaintWithBodyWithResponse(ctx context.Context, params *ComplaintParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ComplaintResponse, error) {
+	rsp, err := c.ComplaintWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintResponse(rsp)
+}
+
+// ComplaintWithResponse Match a complaint with what was seen
+//
+// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /complaints (the `Complaint` operationId).
+func (c *ClientWithResponses) ComplaintWithResponse(ctx context.Context, params *ComplaintParams, body ComplaintJSONRequestBody, reqEditors ...RequestEditorFn) (*ComplaintResponse, error) {
+	rsp, err := c.Complaint(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintResponse(rsp)
+}
+
+// ComplaintWithTextBodyWithResponse Match a complaint with what was seen
+//
+// Reads log lines of many shapes, or a whole mail with its attachments (also ARF, X-ARF and XARF), and says for each line what the stored flows, the sampling rate and the inventory of that moment make of it. Nothing is stored unless open says so, nobody is written to; the draft of the reply names no customer, the rest of the answer does. Needs a token of the role abuse or higher.
+//
+// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /complaints (the `Complaint` operationId).
+func (c *ClientWithResponses) ComplaintWithTextBodyWithResponse(ctx context.Context, params *ComplaintParams, body ComplaintTextRequestBody, reqEditors ...RequestEditorFn) (*ComplaintResponse, error) {
+	rsp, err := c.ComplaintWithTextBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintResponse(rsp)
+}
+
+// ComplaintCaseWithResponse One case with its mails, its history and the draft of a reply
+//
+// The draft names no customer, the rest does. Needs a token of the role abuse or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /complaints/{id} (the `ComplaintCase` operationId).
+func (c *ClientWithResponses) ComplaintCaseWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*ComplaintCaseResponse, error) {
+	rsp, err := c.ComplaintCase(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintCaseResponse(rsp)
+}
+
+// ComplaintStatusWithBodyWithResponse Say where a case stands
+//
+// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+func (c *ClientWithResponses) ComplaintStatusWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ComplaintStatusResponse, error) {
+	rsp, err := c.ComplaintStatusWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintStatusResponse(rsp)
+}
+
+// ComplaintStatusWithResponse Say where a case stands
+//
+// Open, answered or closed, with a note for colleagues. Needs a token of the role abuse or higher.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /complaints/{id}/status (the `ComplaintStatus` operationId).
+func (c *ClientWithResponses) ComplaintStatusWithResponse(ctx context.Context, id string, body ComplaintStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*ComplaintStatusResponse, error) {
+	rsp, err := c.ComplaintStatus(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseComplaintStatusResponse(rsp)
+}
+
+// EventsWithResponse What happens, as it happens
+//
+// A stream of server-sent events (text/event-stream): hello first, then incident and freeze events with ids that Last-Event-ID resumes from, and exporter events without ids. A comment comes every 15 seconds. A client that does not read for 10 seconds is cut off; it may resume. Read it with fetch: a token is needed, and EventSource can send none. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /events (the `Events` operationId).
+func (c *ClientWithResponses) EventsWithResponse(ctx context.Context, params *EventsParams, reqEditors ...RequestEditorFn) (*EventsResponse, error) {
+	rsp, err := c.Events(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEventsResponse(rsp)
+}
+
+// ExemptionsWithResponse What is recorded and not acted on
+//
+// Exemptions of the configuration and those made here, with how often each was needed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /exemptions (the `Exemptions` operationId).
+func (c *ClientWithResponses) ExemptionsWithResponse(ctx context.Context, params *ExemptionsParams, reqEditors ...RequestEditorFn) (*ExemptionsResponse, error) {
+	rsp, err := c.Exemptions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptionsResponse(rsp)
+}
+
+// ExemptWithBodyWithResponse Exempt a tenant
+//
+// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /exemptions (the `Exempt` operationId).
+func (c *ClientWithResponses) ExemptWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExemptResponse, error) {
+	rsp, err := c.ExemptWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptResponse(rsp)
+}
+
+// ExemptWithResponse Exempt a tenant
+//
+// Findings that every given field fits are recorded and not acted on, from the next tick on until it expires. Needs a token of the role operator or higher.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /exemptions (the `Exempt` operationId).
+func (c *ClientWithResponses) ExemptWithResponse(ctx context.Context, body ExemptJSONRequestBody, reqEditors ...RequestEditorFn) (*ExemptResponse, error) {
+	rsp, err := c.Exempt(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptResponse(rsp)
+}
+
+// ExemptionRemoveWithResponse End an exemption
+//
+// At once; what it covered is acted on when it is found again. It stays listed as removed. Needs a token of the role operator or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /exemptions/{id} (the `ExemptionRemove` operationId).
+func (c *ClientWithResponses) ExemptionRemoveWithResponse(ctx context.Context, id string, params *ExemptionRemoveParams, reqEditors ...RequestEditorFn) (*ExemptionRemoveResponse, error) {
+	rsp, err := c.ExemptionRemove(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptionRemoveResponse(rsp)
+}
+
+// ExemptionWithResponse One exemption
+//
+// Its ETag is what changing and removing it ask for. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /exemptions/{id} (the `Exemption` operationId).
+func (c *ClientWithResponses) ExemptionWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*ExemptionResponse, error) {
+	rsp, err := c.Exemption(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptionResponse(rsp)
+}
+
+// ExemptionChangeWithBodyWithResponse Change an exemption
+//
+// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+func (c *ClientWithResponses) ExemptionChangeWithBodyWithResponse(ctx context.Context, id string, params *ExemptionChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExemptionChangeResponse, error) {
+	rsp, err := c.ExemptionChangeWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptionChangeResponse(rsp)
+}
+
+// ExemptionChangeWithResponse Change an exemption
+//
+// Replaces all of it. Those of the configuration are changed there. Needs a token of the role operator or higher.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /exemptions/{id} (the `ExemptionChange` operationId).
+func (c *ClientWithResponses) ExemptionChangeWithResponse(ctx context.Context, id string, params *ExemptionChangeParams, body ExemptionChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*ExemptionChangeResponse, error) {
+	rsp, err := c.ExemptionChange(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExemptionChangeResponse(rsp)
+}
+
 // ExportersWithResponse The exporters and their health
 //
-// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher.
+// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /exporters (the `Exporters` operationId).
-func (c *ClientWithResponses) ExportersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportersResponse, error) {
-	rsp, err := c.Exporters(ctx, reqEditors...)
+func (c *ClientWithResponses) ExportersWithResponse(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*ExportersResponse, error) {
+	rsp, err := c.Exporters(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseExportersResponse(rsp)
 }
 
+// FlowSearchWithResponse Stored flow records of any tenants, by any filter
+//
+// All filters hold together. With more matches than limit, next goes on where the page ended (in CSV and JSON lines: the header X-Flowcordon-Next). Without tenant, customer or vds the time is bounded to 24 hours. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /flows (the `FlowSearch` operationId).
+func (c *ClientWithResponses) FlowSearchWithResponse(ctx context.Context, params *FlowSearchParams, reqEditors ...RequestEditorFn) (*FlowSearchResponse, error) {
+	rsp, err := c.FlowSearch(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFlowSearchResponse(rsp)
+}
+
 // FreezesWithResponse Freezes that last
 //
-// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher.
+// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /freezes (the `Freezes` operationId).
-func (c *ClientWithResponses) FreezesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*FreezesResponse, error) {
-	rsp, err := c.Freezes(ctx, reqEditors...)
+func (c *ClientWithResponses) FreezesWithResponse(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*FreezesResponse, error) {
+	rsp, err := c.Freezes(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6161,13 +11382,13 @@ func (c *ClientWithResponses) FlowsWithResponse(ctx context.Context, ip string, 
 
 // PolicyWithResponse The policy that an address is judged by
 //
-// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher.
+// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-func (c *ClientWithResponses) PolicyWithResponse(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*PolicyResponse, error) {
-	rsp, err := c.Policy(ctx, ip, reqEditors...)
+func (c *ClientWithResponses) PolicyWithResponse(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*PolicyResponse, error) {
+	rsp, err := c.Policy(ctx, ip, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6176,7 +11397,7 @@ func (c *ClientWithResponses) PolicyWithResponse(ctx context.Context, ip string,
 
 // IncidentsWithResponse Incidents, newest first
 //
-// A page of the incidents that match all filters. Needs a token of the role viewer or higher.
+// A page of the incidents that match all filters. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6191,13 +11412,13 @@ func (c *ClientWithResponses) IncidentsWithResponse(ctx context.Context, params 
 
 // IncidentWithResponse One incident with its timeline
 //
-// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher.
+// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /incidents/{id} (the `Incident` operationId).
-func (c *ClientWithResponses) IncidentWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*IncidentResponse, error) {
-	rsp, err := c.Incident(ctx, id, reqEditors...)
+func (c *ClientWithResponses) IncidentWithResponse(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*IncidentResponse, error) {
+	rsp, err := c.Incident(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6401,7 +11622,7 @@ func (c *ClientWithResponses) RestrictWithResponse(ctx context.Context, id strin
 
 // CasesWithResponse What each rule would have done
 //
-// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher.
+// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6446,7 +11667,7 @@ func (c *ClientWithResponses) MarkWithResponse(ctx context.Context, body MarkJSO
 
 // PrecisionWithResponse How often each rule was right
 //
-// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher.
+// By the marks of staff, with the 95 % interval after Wilson. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6461,17 +11682,62 @@ func (c *ClientWithResponses) PrecisionWithResponse(ctx context.Context, params 
 
 // ProposalsWithResponse Thresholds that the last 14 days propose
 //
-// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher.
+// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /rules/proposals (the `Proposals` operationId).
-func (c *ClientWithResponses) ProposalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ProposalsResponse, error) {
-	rsp, err := c.Proposals(ctx, reqEditors...)
+func (c *ClientWithResponses) ProposalsWithResponse(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*ProposalsResponse, error) {
+	rsp, err := c.Proposals(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseProposalsResponse(rsp)
+}
+
+// SearchWithResponse Find anything
+//
+// Hosts with their holders, customers, servers, incidents, exemptions, remote addresses with the tenants that they were seen with in the last hour; for the role abuse or higher complaints, too. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /search (the `Search` operationId).
+func (c *ClientWithResponses) SearchWithResponse(ctx context.Context, params *SearchParams, reqEditors ...RequestEditorFn) (*SearchResponse, error) {
+	rsp, err := c.Search(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchResponse(rsp)
+}
+
+// TenantsWithResponse Customers of the inventory
+//
+// With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /tenants (the `Tenants` operationId).
+func (c *ClientWithResponses) TenantsWithResponse(ctx context.Context, params *TenantsParams, reqEditors ...RequestEditorFn) (*TenantsResponse, error) {
+	rsp, err := c.Tenants(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTenantsResponse(rsp)
+}
+
+// TenantWithResponse One customer with history and standing
+//
+// What the customer holds and held, offences that count, incidents, exemptions, complaints. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
+func (c *ClientWithResponses) TenantWithResponse(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*TenantResponse, error) {
+	rsp, err := c.Tenant(ctx, customer, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTenantResponse(rsp)
 }
 
 // TopWithResponse The tenants with the most traffic
@@ -6576,6 +11842,13 @@ func ParseAuditResponse(rsp *http.Response) (*AuditResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6590,6 +11863,1007 @@ func ParseAuditResponse(rsp *http.Response) (*AuditResponse, error) {
 		}
 		response.ApplicationProblemJSON503 = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseReadsResponse parses an HTTP response from a ReadsWithResponse call
+func ParseReadsResponse(rsp *http.Response) (*ReadsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ReadsOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseComplaintsResponse parses an HTTP response from a ComplaintsWithResponse call
+func ParseComplaintsResponse(rsp *http.Response) (*ComplaintsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ComplaintsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CasesListOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseComplaintResponse parses an HTTP response from a ComplaintWithResponse call
+func ParseComplaintResponse(rsp *http.Response) (*ComplaintResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ComplaintResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ComplaintResult
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON504 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ComplaintResponse200Headers
+		if values := rsp.Header.Values("Content-Type"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Type", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentType = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseComplaintCaseResponse parses an HTTP response from a ComplaintCaseWithResponse call
+func ParseComplaintCaseResponse(rsp *http.Response) (*ComplaintCaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ComplaintCaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AbuseCase
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseComplaintStatusResponse parses an HTTP response from a ComplaintStatusWithResponse call
+func ParseComplaintStatusResponse(rsp *http.Response) (*ComplaintStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ComplaintStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AbuseCase
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEventsResponse parses an HTTP response from a EventsWithResponse call
+func ParseEventsResponse(rsp *http.Response) (*EventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExemptionsResponse parses an HTTP response from a ExemptionsWithResponse call
+func ParseExemptionsResponse(rsp *http.Response) (*ExemptionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExemptionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ExemptionsOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExemptResponse parses an HTTP response from a ExemptWithResponse call
+func ParseExemptResponse(rsp *http.Response) (*ExemptResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExemptResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Exemption
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers ExemptResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExemptionRemoveResponse parses an HTTP response from a ExemptionRemoveWithResponse call
+func ParseExemptionRemoveResponse(rsp *http.Response) (*ExemptionRemoveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExemptionRemoveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Exemption
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON428 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExemptionRemoveResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExemptionResponse parses an HTTP response from a ExemptionWithResponse call
+func ParseExemptionResponse(rsp *http.Response) (*ExemptionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExemptionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Exemption
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExemptionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExemptionChangeResponse parses an HTTP response from a ExemptionChangeWithResponse call
+func ParseExemptionChangeResponse(rsp *http.Response) (*ExemptionChangeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExemptionChangeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Exemption
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON428 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExemptionChangeResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -6616,6 +12890,9 @@ func ParseExportersResponse(rsp *http.Response) (*ExportersResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6637,6 +12914,13 @@ func ParseExportersResponse(rsp *http.Response) (*ExportersResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6651,6 +12935,104 @@ func ParseExportersResponse(rsp *http.Response) (*ExportersResponse, error) {
 		}
 		response.ApplicationProblemJSON503 = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseFlowSearchResponse parses an HTTP response from a FlowSearchWithResponse call
+func ParseFlowSearchResponse(rsp *http.Response) (*FlowSearchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FlowSearchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FlowPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/csv) unsupported
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers FlowSearchResponse200Headers
+		if values := rsp.Header.Values("Content-Type"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Type", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentType = &value
+		}
+		if values := rsp.Header.Values("X-Flowcordon-Next"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Flowcordon-Next", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XFlowcordonNext = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -6677,6 +13059,9 @@ func ParseFreezesResponse(rsp *http.Response) (*FreezesResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6697,6 +13082,13 @@ func ParseFreezesResponse(rsp *http.Response) (*FreezesResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -6780,6 +13172,13 @@ func ParseUnfreezeResponse(rsp *http.Response) (*UnfreezeResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6847,6 +13246,13 @@ func ParseHostResponse(rsp *http.Response) (*HostResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -6916,6 +13322,13 @@ func ParseFlowsResponse(rsp *http.Response) (*FlowsResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6979,6 +13392,9 @@ func ParsePolicyResponse(rsp *http.Response) (*PolicyResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6999,6 +13415,13 @@ func ParsePolicyResponse(rsp *http.Response) (*PolicyResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7040,6 +13463,9 @@ func ParseIncidentsResponse(rsp *http.Response) (*IncidentsResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7060,6 +13486,13 @@ func ParseIncidentsResponse(rsp *http.Response) (*IncidentsResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7101,6 +13534,9 @@ func ParseIncidentResponse(rsp *http.Response) (*IncidentResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7128,6 +13564,13 @@ func ParseIncidentResponse(rsp *http.Response) (*IncidentResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7211,6 +13654,13 @@ func ParseApproveResponse(rsp *http.Response) (*ApproveResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7271,6 +13721,13 @@ func ParseBundleResponse(rsp *http.Response) (*BundleResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7374,6 +13831,13 @@ func ParseCloseResponse(rsp *http.Response) (*CloseResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7442,6 +13906,13 @@ func ParseEvidenceResponse(rsp *http.Response) (*EvidenceResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7502,6 +13973,13 @@ func ParseEvidenceFormResponse(rsp *http.Response) (*EvidenceFormResponse, error
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7605,6 +14083,13 @@ func ParseMistakeResponse(rsp *http.Response) (*MistakeResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7686,6 +14171,13 @@ func ParseReleaseResponse(rsp *http.Response) (*ReleaseResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7769,6 +14261,13 @@ func ParseRestrictResponse(rsp *http.Response) (*RestrictResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7811,6 +14310,9 @@ func ParseCasesResponse(rsp *http.Response) (*CasesResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7831,6 +14333,13 @@ func ParseCasesResponse(rsp *http.Response) (*CasesResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -7914,6 +14423,13 @@ func ParseMarkResponse(rsp *http.Response) (*MarkResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7956,6 +14472,9 @@ func ParsePrecisionResponse(rsp *http.Response) (*PrecisionResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7976,6 +14495,13 @@ func ParsePrecisionResponse(rsp *http.Response) (*PrecisionResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -8019,6 +14545,9 @@ func ParseProposalsResponse(rsp *http.Response) (*ProposalsResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -8039,6 +14568,230 @@ func ParseProposalsResponse(rsp *http.Response) (*ProposalsResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSearchResponse parses an HTTP response from a SearchWithResponse call
+func ParseSearchResponse(rsp *http.Response) (*SearchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SearchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SearchOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseTenantsResponse parses an HTTP response from a TenantsWithResponse call
+func ParseTenantsResponse(rsp *http.Response) (*TenantsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TenantsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantsOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseTenantResponse parses an HTTP response from a TenantWithResponse call
+func ParseTenantResponse(rsp *http.Response) (*TenantResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TenantResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -8100,6 +14853,13 @@ func ParseTopResponse(rsp *http.Response) (*TopResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
@@ -8183,6 +14943,13 @@ func ParseUndoResponse(rsp *http.Response) (*UndoResponse, error) {
 		}
 		response.ApplicationProblemJSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -8243,6 +15010,13 @@ func ParseWhoamiResponse(rsp *http.Response) (*WhoamiResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest ErrorModel

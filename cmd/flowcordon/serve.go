@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flowcordon/flowcordon/api"
+	"github.com/flowcordon/flowcordon/casebook"
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/collector"
 	"github.com/flowcordon/flowcordon/detect"
@@ -93,6 +94,7 @@ type service struct {
 	control   *respond.Controller
 	ledger    *ledger.Ledger
 	exempt    *exempt.Book
+	cases     *casebook.Book
 	api       *api.Handler
 	portal    *portal.Handler // nil: none
 	speakers  []*bgp.Adapter  // run before the controller, to keep what was announced
@@ -133,6 +135,7 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 		return nil, err
 	}
 	s.ledger = ledger.New(ledger.Config{}, s.store)
+	s.cases = casebook.New(s.store)
 	var err error
 	s.collector, err = collector.New(collectorConfig(cfg), collector.Deps{Sink: s.store, Log: log, Registerer: s.registry})
 	if err != nil {
@@ -235,7 +238,7 @@ func (s *service) prepare(ctx context.Context) error {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		err := s.store.Migrate(ctx)
 		if err == nil {
-			if err = errors.Join(s.exempt.Load(ctx), s.control.Load(ctx), s.ledger.Load(ctx, time.Now())); err == nil {
+			if err = errors.Join(s.exempt.Load(ctx), s.cases.Load(ctx), s.control.Load(ctx), s.ledger.Load(ctx, time.Now())); err == nil {
 				close(s.ready)
 				s.log.Info("database is ready; detection starts")
 				<-ctx.Done()

@@ -1,0 +1,19 @@
+package inventory
+
+import "github.com/flowcordon/flowcordon/flow"
+
+// Each calls yield with every entry, past ones too, until it returns false; the
+// order is that of the prefixes, and of one prefix that of time. The holders'
+// slices belong to the table.
+func (t *Table) Each(yield func(flow.Holder) bool) {
+	for _, es := range t.byPrefix.AllSorted() {
+		for _, e := range es {
+			if !yield(*e.h) {
+				return
+			}
+		}
+	}
+}
+
+// Each is Table.Each of the entries in force.
+func (i *Inventory) Each(yield func(flow.Holder) bool) { i.current.Load().table.Each(yield) }
