@@ -20,9 +20,10 @@ var tagged = map[string]bool{
 
 const tagDoc = " The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed."
 
+// withETag describes it. If-None-Match is HTTP's, not a parameter of the operation:
+// clients that are made from the document would ask for it at each call.
 func withETag(op huma.Operation) huma.Operation {
 	op.Description += tagDoc
-	op.Parameters = append(op.Parameters, &huma.Param{Name: "If-None-Match", In: "header", Description: "ETag of the answer that is there already", Schema: &huma.Schema{Type: huma.TypeString}})
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}

@@ -2232,9 +2232,6 @@ type ComplaintsParams struct {
 	Q      *string `form:"q,omitempty" json:"q,omitempty"`
 	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
 	Offset *int64  `form:"offset,omitempty" json:"offset,omitempty"`
-
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // ComplaintsParamsStatus defines parameters for Complaints.
@@ -2270,9 +2267,6 @@ type EventsParams struct {
 // ExemptionsParams defines parameters for Exemptions.
 type ExemptionsParams struct {
 	Status *ExemptionsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
-
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // ExemptionsParamsStatus defines parameters for Exemptions.
@@ -2291,12 +2285,6 @@ type ExemptionRemoveParams struct {
 type ExemptionChangeParams struct {
 	// IfMatch the ETag of the exemption as it was read; needed
 	IfMatch *string `json:"If-Match,omitempty"`
-}
-
-// ExportersParams defines parameters for Exporters.
-type ExportersParams struct {
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // FlowSearchParams defines parameters for FlowSearch.
@@ -2356,12 +2344,6 @@ type FlowSearchParamsOrder string
 // FlowSearchParamsFormat defines parameters for FlowSearch.
 type FlowSearchParamsFormat string
 
-// FreezesParams defines parameters for Freezes.
-type FreezesParams struct {
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
-}
-
 // HostParams defines parameters for Host.
 type HostParams struct {
 	// From RFC 3339, or relative such as -6h; default one hour before to
@@ -2408,12 +2390,6 @@ type FlowsParamsDir string
 // FlowsParamsFormat defines parameters for Flows.
 type FlowsParamsFormat string
 
-// PolicyParams defines parameters for Policy.
-type PolicyParams struct {
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
-}
-
 // IncidentsParams defines parameters for Incidents.
 type IncidentsParams struct {
 	// State states separated by commas; live stands for all that are not over
@@ -2430,15 +2406,6 @@ type IncidentsParams struct {
 	Until  *string `form:"until,omitempty" json:"until,omitempty"`
 	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
 	Offset *int64  `form:"offset,omitempty" json:"offset,omitempty"`
-
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
-}
-
-// IncidentParams defines parameters for Incident.
-type IncidentParams struct {
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // BundleParams defines parameters for Bundle.
@@ -2467,9 +2434,6 @@ type CasesParams struct {
 	Tier    *CasesParamsTier    `form:"tier,omitempty" json:"tier,omitempty"`
 	Verdict *CasesParamsVerdict `form:"verdict,omitempty" json:"verdict,omitempty"`
 	Limit   *int64              `form:"limit,omitempty" json:"limit,omitempty"`
-
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // CasesParamsTier defines parameters for Cases.
@@ -2485,15 +2449,6 @@ type PrecisionParams struct {
 
 	// To last day, UTC
 	To *string `form:"to,omitempty" json:"to,omitempty"`
-
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
-}
-
-// ProposalsParams defines parameters for Proposals.
-type ProposalsParams struct {
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // SearchParams defines parameters for Search.
@@ -2511,15 +2466,6 @@ type TenantsParams struct {
 	Q      *string `form:"q,omitempty" json:"q,omitempty"`
 	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
 	Offset *int64  `form:"offset,omitempty" json:"offset,omitempty"`
-
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
-}
-
-// TenantParams defines parameters for Tenant.
-type TenantParams struct {
-	// IfNoneMatch ETag of the answer that is there already
-	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // TopParams defines parameters for Top.
@@ -2789,7 +2735,7 @@ type ClientInterface interface {
 	// What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /exporters (the `Exporters` operationId).
-	Exporters(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Exporters(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// FlowSearch Stored flow records of any tenants, by any filter
 	//
@@ -2803,7 +2749,7 @@ type ClientInterface interface {
 	// While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /freezes (the `Freezes` operationId).
-	Freezes(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Freezes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UnfreezeWithBody Lift every freeze
 	//
@@ -2842,7 +2788,7 @@ type ClientInterface interface {
 	// Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-	Policy(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Policy(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Incidents Incidents, newest first
 	//
@@ -2856,7 +2802,7 @@ type ClientInterface interface {
 	// All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /incidents/{id} (the `Incident` operationId).
-	Incident(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Incident(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ApproveWithBody Approve the cut of an incident that waits for it
 	//
@@ -3006,7 +2952,7 @@ type ClientInterface interface {
 	// For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /rules/proposals (the `Proposals` operationId).
-	Proposals(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Proposals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Search Find anything
 	//
@@ -3027,7 +2973,7 @@ type ClientInterface interface {
 	// What the customer holds and held, offences that count, incidents, exemptions, complaints. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 	//
 	// Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
-	Tenant(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	Tenant(ctx context.Context, customer string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Top The tenants with the most traffic
 	//
@@ -3374,8 +3320,8 @@ func (c *Client) ExemptionChange(ctx context.Context, id string, params *Exempti
 // What came, what was dropped and why, sampling rates in force, and problems with what to do. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /exporters (the `Exporters` operationId).
-func (c *Client) Exporters(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewExportersRequest(c.Server, params)
+func (c *Client) Exporters(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportersRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3408,8 +3354,8 @@ func (c *Client) FlowSearch(ctx context.Context, params *FlowSearchParams, reqEd
 // While a rule is frozen nothing is done automatically on its findings. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /freezes (the `Freezes` operationId).
-func (c *Client) Freezes(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewFreezesRequest(c.Server, params)
+func (c *Client) Freezes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFreezesRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3497,8 +3443,8 @@ func (c *Client) Flows(ctx context.Context, ip string, params *FlowsParams, reqE
 // Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-func (c *Client) Policy(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPolicyRequest(c.Server, ip, params)
+func (c *Client) Policy(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPolicyRequest(c.Server, ip)
 	if err != nil {
 		return nil, err
 	}
@@ -3531,8 +3477,8 @@ func (c *Client) Incidents(ctx context.Context, params *IncidentsParams, reqEdit
 // All that is known of the incident, and each step that led to where it stands. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /incidents/{id} (the `Incident` operationId).
-func (c *Client) Incident(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewIncidentRequest(c.Server, id, params)
+func (c *Client) Incident(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewIncidentRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3861,8 +3807,8 @@ func (c *Client) Precision(ctx context.Context, params *PrecisionParams, reqEdit
 // For each rule the threshold at which no case marked wrong would have fired, and what it would have missed. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /rules/proposals (the `Proposals` operationId).
-func (c *Client) Proposals(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewProposalsRequest(c.Server, params)
+func (c *Client) Proposals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProposalsRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3912,8 +3858,8 @@ func (c *Client) Tenants(ctx context.Context, params *TenantsParams, reqEditors 
 // What the customer holds and held, offences that count, incidents, exemptions, complaints. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
 //
 // Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
-func (c *Client) Tenant(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewTenantRequest(c.Server, customer, params)
+func (c *Client) Tenant(ctx context.Context, customer string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTenantRequest(c.Server, customer)
 	if err != nil {
 		return nil, err
 	}
@@ -4407,21 +4353,6 @@ func NewComplaintsRequest(server string, params *ComplaintsParams) (*http.Reques
 		return nil, err
 	}
 
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
-	}
-
 	return req, nil
 }
 
@@ -4728,21 +4659,6 @@ func NewExemptionsRequest(server string, params *ExemptionsParams) (*http.Reques
 		return nil, err
 	}
 
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
-	}
-
 	return req, nil
 }
 
@@ -4955,7 +4871,7 @@ func NewExemptionChangeRequestWithBody(server string, id string, params *Exempti
 }
 
 // NewExportersRequest constructs an http.Request for the Exporters method
-func NewExportersRequest(server string, params *ExportersParams) (*http.Request, error) {
+func NewExportersRequest(server string) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -4976,21 +4892,6 @@ func NewExportersRequest(server string, params *ExportersParams) (*http.Request,
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -5234,7 +5135,7 @@ func NewFlowSearchRequest(server string, params *FlowSearchParams) (*http.Reques
 }
 
 // NewFreezesRequest constructs an http.Request for the Freezes method
-func NewFreezesRequest(server string, params *FreezesParams) (*http.Request, error) {
+func NewFreezesRequest(server string) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -5255,21 +5156,6 @@ func NewFreezesRequest(server string, params *FreezesParams) (*http.Request, err
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -5561,7 +5447,7 @@ func NewFlowsRequest(server string, ip string, params *FlowsParams) (*http.Reque
 }
 
 // NewPolicyRequest constructs an http.Request for the Policy method
-func NewPolicyRequest(server string, ip string, params *PolicyParams) (*http.Request, error) {
+func NewPolicyRequest(server string, ip string) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5589,21 +5475,6 @@ func NewPolicyRequest(server string, ip string, params *PolicyParams) (*http.Req
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -5732,26 +5603,11 @@ func NewIncidentsRequest(server string, params *IncidentsParams) (*http.Request,
 		return nil, err
 	}
 
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
-	}
-
 	return req, nil
 }
 
 // NewIncidentRequest constructs an http.Request for the Incident method
-func NewIncidentRequest(server string, id string, params *IncidentParams) (*http.Request, error) {
+func NewIncidentRequest(server string, id string) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5779,21 +5635,6 @@ func NewIncidentRequest(server string, id string, params *IncidentParams) (*http
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -6293,21 +6134,6 @@ func NewCasesRequest(server string, params *CasesParams) (*http.Request, error) 
 		return nil, err
 	}
 
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
-	}
-
 	return req, nil
 }
 
@@ -6414,26 +6240,11 @@ func NewPrecisionRequest(server string, params *PrecisionParams) (*http.Request,
 		return nil, err
 	}
 
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
-	}
-
 	return req, nil
 }
 
 // NewProposalsRequest constructs an http.Request for the Proposals method
-func NewProposalsRequest(server string, params *ProposalsParams) (*http.Request, error) {
+func NewProposalsRequest(server string) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -6454,21 +6265,6 @@ func NewProposalsRequest(server string, params *ProposalsParams) (*http.Request,
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -6611,26 +6407,11 @@ func NewTenantsRequest(server string, params *TenantsParams) (*http.Request, err
 		return nil, err
 	}
 
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
-	}
-
 	return req, nil
 }
 
 // NewTenantRequest constructs an http.Request for the Tenant method
-func NewTenantRequest(server string, customer string, params *TenantParams) (*http.Request, error) {
+func NewTenantRequest(server string, customer string) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6658,21 +6439,6 @@ func NewTenantRequest(server string, customer string, params *TenantParams) (*ht
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.IfNoneMatch != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("If-None-Match", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -7027,7 +6793,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /exporters (the `Exporters` operationId).
-	ExportersWithResponse(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*ExportersResponse, error)
+	ExportersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportersResponse, error)
 
 	// FlowSearchWithResponse Stored flow records of any tenants, by any filter
 	//
@@ -7045,7 +6811,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /freezes (the `Freezes` operationId).
-	FreezesWithResponse(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*FreezesResponse, error)
+	FreezesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*FreezesResponse, error)
 
 	// UnfreezeWithBodyWithResponse Lift every freeze
 	//
@@ -7090,7 +6856,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-	PolicyWithResponse(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*PolicyResponse, error)
+	PolicyWithResponse(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*PolicyResponse, error)
 
 	// IncidentsWithResponse Incidents, newest first
 	//
@@ -7108,7 +6874,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /incidents/{id} (the `Incident` operationId).
-	IncidentWithResponse(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*IncidentResponse, error)
+	IncidentWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*IncidentResponse, error)
 
 	// ApproveWithBodyWithResponse Approve the cut of an incident that waits for it
 	//
@@ -7270,7 +7036,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /rules/proposals (the `Proposals` operationId).
-	ProposalsWithResponse(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*ProposalsResponse, error)
+	ProposalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ProposalsResponse, error)
 
 	// SearchWithResponse Find anything
 	//
@@ -7297,7 +7063,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
-	TenantWithResponse(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*TenantResponse, error)
+	TenantWithResponse(ctx context.Context, customer string, reqEditors ...RequestEditorFn) (*TenantResponse, error)
 
 	// TopWithResponse The tenants with the most traffic
 	//
@@ -11282,8 +11048,8 @@ func (c *ClientWithResponses) ExemptionChangeWithResponse(ctx context.Context, i
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /exporters (the `Exporters` operationId).
-func (c *ClientWithResponses) ExportersWithResponse(ctx context.Context, params *ExportersParams, reqEditors ...RequestEditorFn) (*ExportersResponse, error) {
-	rsp, err := c.Exporters(ctx, params, reqEditors...)
+func (c *ClientWithResponses) ExportersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportersResponse, error) {
+	rsp, err := c.Exporters(ctx, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -11312,8 +11078,8 @@ func (c *ClientWithResponses) FlowSearchWithResponse(ctx context.Context, params
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /freezes (the `Freezes` operationId).
-func (c *ClientWithResponses) FreezesWithResponse(ctx context.Context, params *FreezesParams, reqEditors ...RequestEditorFn) (*FreezesResponse, error) {
-	rsp, err := c.Freezes(ctx, params, reqEditors...)
+func (c *ClientWithResponses) FreezesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*FreezesResponse, error) {
+	rsp, err := c.Freezes(ctx, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -11387,8 +11153,8 @@ func (c *ClientWithResponses) FlowsWithResponse(ctx context.Context, ip string, 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /hosts/{ip}/policy (the `Policy` operationId).
-func (c *ClientWithResponses) PolicyWithResponse(ctx context.Context, ip string, params *PolicyParams, reqEditors ...RequestEditorFn) (*PolicyResponse, error) {
-	rsp, err := c.Policy(ctx, ip, params, reqEditors...)
+func (c *ClientWithResponses) PolicyWithResponse(ctx context.Context, ip string, reqEditors ...RequestEditorFn) (*PolicyResponse, error) {
+	rsp, err := c.Policy(ctx, ip, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -11417,8 +11183,8 @@ func (c *ClientWithResponses) IncidentsWithResponse(ctx context.Context, params 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /incidents/{id} (the `Incident` operationId).
-func (c *ClientWithResponses) IncidentWithResponse(ctx context.Context, id string, params *IncidentParams, reqEditors ...RequestEditorFn) (*IncidentResponse, error) {
-	rsp, err := c.Incident(ctx, id, params, reqEditors...)
+func (c *ClientWithResponses) IncidentWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*IncidentResponse, error) {
+	rsp, err := c.Incident(ctx, id, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -11687,8 +11453,8 @@ func (c *ClientWithResponses) PrecisionWithResponse(ctx context.Context, params 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /rules/proposals (the `Proposals` operationId).
-func (c *ClientWithResponses) ProposalsWithResponse(ctx context.Context, params *ProposalsParams, reqEditors ...RequestEditorFn) (*ProposalsResponse, error) {
-	rsp, err := c.Proposals(ctx, params, reqEditors...)
+func (c *ClientWithResponses) ProposalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ProposalsResponse, error) {
+	rsp, err := c.Proposals(ctx, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -11732,8 +11498,8 @@ func (c *ClientWithResponses) TenantsWithResponse(ctx context.Context, params *T
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /tenants/{customer} (the `Tenant` operationId).
-func (c *ClientWithResponses) TenantWithResponse(ctx context.Context, customer string, params *TenantParams, reqEditors ...RequestEditorFn) (*TenantResponse, error) {
-	rsp, err := c.Tenant(ctx, customer, params, reqEditors...)
+func (c *ClientWithResponses) TenantWithResponse(ctx context.Context, customer string, reqEditors ...RequestEditorFn) (*TenantResponse, error) {
+	rsp, err := c.Tenant(ctx, customer, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
