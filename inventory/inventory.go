@@ -10,10 +10,12 @@ package inventory
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/gaissmai/bart"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -22,7 +24,13 @@ import (
 
 // Config says where the inventory comes from.
 type Config struct {
-	Path string // .yaml, .yml or .csv; empty: there is none, and nobody holds anything
+	Path string // .yaml, .yml or .csv; empty: there is none
+	// Sources are read beside it, in the order in which they complete each other.
+	Sources []SourceConfig
+	// Dir is where the sources' last good answers and who held what are kept
+	// over restarts; empty: nowhere.
+	Dir      string
+	ReadOnly bool // nothing is written there
 }
 
 // Deps is what the inventory needs from outside. All fields may be nil.
@@ -39,13 +47,18 @@ type Inventory struct {
 	now     func() time.Time
 	metrics metrics
 
-	mu      sync.Mutex // one Reload at a time
+	mu      sync.Mutex // one Reload or merge at a time
 	current atomic.Pointer[loaded]
+	sources []*source
+	history history // under mu
 }
 
 type loaded struct {
-	table *Table
-	at    time.Time
+	table   *Table
+	at      time.Time
+	view    *view // nil: nothing was discovered
+	found   *bart.Table[found]
+	servers int
 }
 
 // New gives an inventory without entries; Reload loads the file.
@@ -56,9 +69,23 @@ func New(cfg Config, deps Deps) *Inventory {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	i := &Inventory{cfg: cfg, log: deps.Log.Named("inventory"), now: deps.Now, metrics: newMetrics(deps.Registerer)}
+	i := &Inventory{cfg: cfg, log: deps.Log.Named("inventory"), now: deps.Now, metrics: newMetrics(deps.Registerer), history: history{}}
 	i.current.Store(&loaded{table: &Table{}})
+	for _, sc := range cfg.Sources {
+		i.sources = append(i.sources, &source{SourceConfig: sc})
+	}
+	i.metrics.watch(i)
 	return i
+}
+
+// Recall takes what was kept of the sources into force, before Run reads them
+// anew. An error tells what could not be read of it; the rest is in force.
+func (i *Inventory) Recall() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	err := i.recall()
+	i.merge()
+	return err
 }
 
 // Reload reads the file and puts it in force in one step. An entry without from:
@@ -77,8 +104,13 @@ func (i *Inventory) Reload() error {
 		return err
 	}
 	at := i.now().UTC()
-	t.follow(i.current.Load().table, at)
-	i.current.Store(&loaded{t, at})
+	was := i.current.Load()
+	t.follow(was.table, at)
+	t.followFound(was, at)
+	next := *was
+	next.table, next.at = t, at
+	i.current.Store(&next)
+	i.merge()
 	i.metrics.success.Set(1)
 	i.metrics.entries.Set(float64(t.Len()))
 	i.metrics.loaded.Set(float64(at.UnixNano()) / 1e9)
@@ -93,16 +125,60 @@ func (i *Inventory) Reload() error {
 	return nil
 }
 
-// Holder tells who held ip at the moment at; see Table.Holder.
+// Holder tells who held ip at the moment at. What the file says outweighs what
+// the sources do; where it leaves hypervisor or NICs open, a source that knows
+// the same server completes it. See Table.Holder and flow.Doubt.
 func (i *Inventory) Holder(ip netip.Addr, at time.Time) (flow.Holder, bool) {
-	return i.current.Load().table.Holder(ip, at)
+	l := i.current.Load()
+	h, ok := l.table.Holder(ip, at)
+	if l.view == nil || ok && h.Hypervisor != "" && len(h.NICs) > 0 {
+		return h, ok
+	}
+	ip = ip.Unmap().WithZone("")
+	if !ok {
+		return l.view.holder(ip, at, i.now())
+	}
+	return l.complete(h, ip, i.now()), true
 }
 
-// Len is the number of entries in force.
+// complete adds where the server of a file's entry runs, and its NIC, from what
+// was found of the same server at the same address.
+func (l *loaded) complete(h flow.Holder, ip netip.Addr, now time.Time) flow.Holder {
+	f, ok := l.found.Lookup(ip)
+	if !ok || f.doubt != "" || h.VDS == "" || !strings.EqualFold(f.h.VDS, h.VDS) ||
+		h.Hypervisor != "" && h.Hypervisor != f.h.Hypervisor {
+		return h
+	}
+	h.Hypervisor = f.h.Hypervisor
+	if len(h.NICs) == 0 {
+		h.NICs = f.h.NICs
+	}
+	h.Doubt, h.DoubtWhy = l.view.stalest(f.sources, now)
+	return h
+}
+
+// Age is how long ago what is in force was last known to be right: of file and
+// sources the one that is the oldest. It is for a bound over all of them; each
+// source has one of its own.
+func (i *Inventory) Age() time.Duration {
+	now, age := i.now(), time.Duration(0)
+	if i.cfg.Path != "" || len(i.sources) == 0 {
+		age = now.Sub(i.LoadedAt())
+	}
+	for _, s := range i.Sources() {
+		age = max(age, now.Sub(s.Seen))
+	}
+	return age
+}
+
+// Len is the number of entries of the file in force.
 func (i *Inventory) Len() int { return i.current.Load().table.Len() }
 
 // Servers is the number of different VDS in force.
-func (i *Inventory) Servers() int { return i.current.Load().table.Servers() }
+func (i *Inventory) Servers() int {
+	l := i.current.Load()
+	return max(l.table.Servers(), l.servers)
+}
 
 // Warnings are those of the file in force.
 func (i *Inventory) Warnings() []Issue { return i.current.Load().table.Warnings() }

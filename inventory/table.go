@@ -102,6 +102,27 @@ func (t *Table) follow(old *Table, at time.Time) {
 	}
 }
 
+// followFound is follow for what the sources said before the file said anything.
+func (t *Table) followFound(was *loaded, at time.Time) {
+	if was.view == nil {
+		return
+	}
+	for p, es := range t.byPrefix.All() {
+		h := valid(es, at)
+		if h == nil || !h.From.IsZero() {
+			continue
+		}
+		if _, told := was.table.Holder(p.Addr(), at); told {
+			continue
+		}
+		before, ok := was.view.holder(p.Addr(), at, at)
+		if ok && before.VDS != "" && (!strings.EqualFold(before.VDS, h.VDS) || before.Tenant != "" && before.Tenant != h.Tenant) {
+			t.since[p] = at
+			h.From = at
+		}
+	}
+}
+
 // Len is the number of entries.
 func (t *Table) Len() int { return t.entries }
 
