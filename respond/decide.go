@@ -240,9 +240,11 @@ func safety(cfg Config, in Input, auto bool, ts time.Time) Reason {
 		return ReasonProtected
 	case !in.Known:
 		return ReasonHolderUnknown
+	case unsure(in.Holder) || unsure(in.Before):
+		return ReasonHolderUnsure
 	case !in.KnownBefore || in.Before.VDS != in.Holder.VDS || in.Before.Tenant != in.Holder.Tenant:
 		return ReasonHolderChanged
-	case cfg.InventoryMaxAge > 0 && in.InventoryAge > cfg.InventoryMaxAge:
+	case cfg.InventoryMaxAge > 0 && in.InventoryAge > cfg.InventoryMaxAge, in.Holder.Doubt == flow.DoubtStale:
 		return ReasonInventoryOld
 	case !in.Adapter:
 		return ReasonNoAdapter
@@ -267,6 +269,10 @@ func safety(cfg Config, in Input, auto bool, ts time.Time) Reason {
 	}
 	return ""
 }
+
+// unsure reports whether the inventory cannot tell whose address it is. What is
+// only old is another matter: a person may know that it still holds.
+func unsure(h flow.Holder) bool { return h.Doubt != "" && h.Doubt != flow.DoubtStale }
 
 // overridable reports whether a human's approval may go past the reason.
 func overridable(r Reason) bool {

@@ -96,6 +96,12 @@ func TestDecide(t *testing.T) {
 			c.Protected.Prefixes = []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}
 		}), "", Input{Findings: []flow.Finding{tiered(flow.TierSuspend)}}, flow.StateHeld, ReasonProtected},
 		{"holder unknown", modes(flow.ModeEnforce), "", Input{Findings: []flow.Finding{tiered(flow.TierSuspend)}}, flow.StateHeld, ReasonHolderUnknown},
+		{"holder disputed", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Holder.Doubt = flow.DoubtDisputed }), flow.StateHeld, ReasonHolderUnsure},
+		{"holder known by its own word", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Holder.Doubt = flow.DoubtForgeable }), flow.StateHeld, ReasonHolderUnsure},
+		{"holder known by its own word, approve", modes(flow.ModeApprove), "", in(func(i *Input) { i.Holder.Doubt = flow.DoubtForgeable }), flow.StateHeld, ReasonHolderUnsure},
+		{"known by its own word when it began", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Before.Doubt = flow.DoubtForgeable }), flow.StateHeld, ReasonHolderUnsure},
+		{"source of the holder stale", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Holder.Doubt = flow.DoubtStale }), flow.StateHeld, ReasonInventoryOld},
+		{"source stale for what was before", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Before.Doubt = flow.DoubtStale }), flow.StateSuspending, ReasonEnforce},
 		{"holder unknown, approve", modes(flow.ModeApprove), "", Input{Findings: []flow.Finding{tiered(flow.TierSuspend)}}, flow.StateHeld, ReasonHolderUnknown},
 		{"holder unknown, notify tier", modes(flow.ModeEnforce), "", Input{Findings: []flow.Finding{tiered(flow.TierNotify)}}, flow.StateOpen, ReasonNotifyWait},
 		{"holder was another", modes(flow.ModeEnforce), "", in(func(i *Input) { i.Before.VDS = "vds-z" }), flow.StateHeld, ReasonHolderChanged},

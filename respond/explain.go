@@ -12,6 +12,7 @@ var sentences = map[Reason]string{
 	ReasonExempt:         "recorded only: an exemption covers it",
 	ReasonProtected:      "the address, tenant or tag is on the protected list",
 	ReasonHolderUnknown:  "the inventory does not say who holds the address",
+	ReasonHolderUnsure:   "the inventory is not sure whose address it is: its sources contradict each other, or only the server itself says so",
 	ReasonHolderChanged:  "the address changed hands since the first window counted",
 	ReasonNoAdapter:      "the inventory gives no NIC, or its hypervisor is not configured",
 	ReasonShared:         "many customers share the address",
@@ -41,7 +42,7 @@ var sentences = map[Reason]string{
 	ReasonCapFleet:       "the share respond.caps.fleet_share of all servers has a measure in force",
 	ReasonFreeze:         "automatic acts are frozen, check sampling rates and exporters before anything else",
 	ReasonUnfrozen:       "automatic acts are allowed again",
-	ReasonInventoryOld:   "the inventory is older than respond.inventory_max_age, so nobody knows who holds the address now",
+	ReasonInventoryOld:   "the inventory, or the source that knows the holder, is older than it may be, so nobody knows who holds the address now",
 	ReasonDryRun:         "dry run: nothing is called",
 	ReasonExpired:        "the time of the measure is over",
 	ReasonUndone:         "taken back by a human together with other automatic acts",
@@ -68,6 +69,10 @@ func explain(r Reason, b body) string {
 	if !ok {
 		s = string(r)
 	}
+	return withDetail(s, b)
+}
+
+func withDetail(s string, b body) string {
 	if b.Detail != "" {
 		s = fmt.Sprintf("%s: %s", s, b.Detail)
 	}

@@ -15,6 +15,7 @@ const (
 	ReasonExempt         Reason = "exempt"           // an exemption covers every finding that would be acted on
 	ReasonProtected      Reason = "protected"        // on the protected list; nothing overrides it
 	ReasonHolderUnknown  Reason = "holder_unknown"   // the inventory names no holder; what cannot be named is never cut
+	ReasonHolderUnsure   Reason = "holder_unsure"    // the inventory's sources contradict each other, or only the tenant itself says so
 	ReasonHolderChanged  Reason = "holder_changed"   // the address changed hands since the first window counted
 	ReasonNoAdapter      Reason = "no_adapter"       // the holder has no NIC, or its hypervisor is not configured
 	ReasonShared         Reason = "shared_address"   // many customers share the address
@@ -71,7 +72,7 @@ const (
 // Reasons is the closed list, in the order above.
 var Reasons = []Reason{
 	ReasonObserved, ReasonNotify, ReasonNotifyWait, ReasonEnforce, ReasonApprove, ReasonApproved, ReasonExempt, ReasonProtected,
-	ReasonHolderUnknown, ReasonHolderChanged, ReasonNoAdapter, ReasonShared, ReasonAlreadyCut, ReasonCooldown,
+	ReasonHolderUnknown, ReasonHolderUnsure, ReasonHolderChanged, ReasonNoAdapter, ReasonShared, ReasonAlreadyCut, ReasonCooldown,
 	ReasonCap, ReasonApprovalLate, ReasonActFailed, ReasonRestoreFailed, ReasonNothingNew, ReasonStale,
 	ReasonReadBack, ReasonSilent, ReasonFleetSilent, ReasonStillSending, ReasonReleased, ReasonNotOurs,
 	ReasonQuiet, ReasonClosedByPerson, ReasonNoMeasure, ReasonGoesOn, ReasonMorePorts, ReasonProbation, ReasonRefuse,
