@@ -36,8 +36,8 @@ type CaseOpened struct {
 	Duplicate bool   `json:"duplicate" doc:"the same mail was there; nothing was added"`
 }
 
-// caseRow is a case in a list.
-type caseRow struct {
+// CaseRow is what a list shows of a case.
+type CaseRow struct {
 	ID       string         `json:"id" example:"cc-0a1b2c3d4e5f"`
 	Status   string         `json:"status" enum:"open,answered,closed"`
 	Opened   time.Time      `json:"opened"`
@@ -58,7 +58,7 @@ type caseRow struct {
 
 // AbuseCase is one with its mails and history.
 type AbuseCase struct {
-	caseRow
+	CaseRow             // exported, or the document leaves its fields out
 	Received []CaseMail `json:"received" doc:"the complaints, oldest first"`
 	History  []CaseStep `json:"history" doc:"oldest first"`
 	Reply    CaseReply  `json:"reply" doc:"draft of an answer to the latest mail; it names no customer"`
@@ -91,15 +91,12 @@ type CaseReply struct {
 	RU      string `json:"ru"`
 }
 
-// CaseRow is what a list shows of a case.
-type CaseRow = caseRow
-
 // NewCase joins the parts of a case.
 func NewCase(row CaseRow, mails []CaseMail, history []CaseStep, reply CaseReply) AbuseCase {
-	return AbuseCase{caseRow: row, Received: notNil(mails), History: notNil(history), Reply: reply}
+	return AbuseCase{CaseRow: row, Received: notNil(mails), History: notNil(history), Reply: reply}
 }
 
-func rowOf(c *AbuseCase) caseRow { return c.caseRow }
+func rowOf(c *AbuseCase) CaseRow { return c.CaseRow }
 
 type casesListInput struct {
 	Status   string `query:"status" enum:"open,answered,closed,all" default:"open"`
@@ -113,7 +110,7 @@ type casesListInput struct {
 type casesListOutput struct {
 	Body struct {
 		Metadata   Metadata  `json:"_metadata"`
-		Complaints []caseRow `json:"complaints" doc:"latest change first"`
+		Complaints []CaseRow `json:"complaints" doc:"latest change first"`
 	}
 }
 
@@ -160,7 +157,7 @@ func (h *Handler) listCases(_ context.Context, in *casesListInput) (*casesListOu
 	}
 	list := h.deps.Cases.List(f)
 	out := &casesListOutput{}
-	out.Body.Metadata, out.Body.Complaints = Metadata{len(list), in.Limit, in.Offset}, []caseRow{}
+	out.Body.Metadata, out.Body.Complaints = Metadata{len(list), in.Limit, in.Offset}, []CaseRow{}
 	from := min(in.Offset, len(list))
 	for _, c := range list[from:min(from+in.Limit, len(list))] {
 		out.Body.Complaints = append(out.Body.Complaints, rowOf(&c))

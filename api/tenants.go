@@ -53,7 +53,7 @@ type tenantOutput struct {
 		Standing   []Standing      `json:"standing" doc:"by server held now"`
 		Incidents  []flow.Incident `json:"incidents" doc:"newest first; at most 200"`
 		Exemptions []Exemption     `json:"exemptions" doc:"that are active and name the customer or one of the addresses"`
-		Complaints []caseRow       `json:"complaints" doc:"latest change first; for the role abuse or higher"`
+		Complaints []CaseRow       `json:"complaints" doc:"latest change first; for the role abuse or higher"`
 	}
 }
 
@@ -141,7 +141,7 @@ func holds(who *flow.Holder, at time.Time) bool {
 func (h *Handler) tenant(ctx context.Context, in *tenantInput) (*tenantOutput, error) {
 	out := &tenantOutput{}
 	b := &out.Body
-	b.Customer, b.Standing, b.Exemptions, b.Complaints = in.Customer, []Standing{}, []Exemption{}, []caseRow{}
+	b.Customer, b.Standing, b.Exemptions, b.Complaints = in.Customer, []Standing{}, []Exemption{}, []CaseRow{}
 	now := h.deps.Now()
 	for who := range h.holders() {
 		if who.Tenant == in.Customer {

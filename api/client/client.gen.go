@@ -17,6 +17,27 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AbuseCaseStatus.
+const (
+	AbuseCaseStatusAnswered AbuseCaseStatus = "answered"
+	AbuseCaseStatusClosed   AbuseCaseStatus = "closed"
+	AbuseCaseStatusOpen     AbuseCaseStatus = "open"
+)
+
+// Valid indicates whether the value is a known member of the AbuseCaseStatus enum.
+func (e AbuseCaseStatus) Valid() bool {
+	switch e {
+	case AbuseCaseStatusAnswered:
+		return true
+	case AbuseCaseStatusClosed:
+		return true
+	case AbuseCaseStatusOpen:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CaseRowStatus.
 const (
 	CaseRowStatusAnswered CaseRowStatus = "answered"
@@ -865,15 +886,52 @@ func (e TopParamsBy) Valid() bool {
 
 // AbuseCase defines model for AbuseCase.
 type AbuseCase struct {
+	// By token that opened it
+	By string `json:"by"`
+
+	// Customer who held the address then
+	Customer *string `json:"customer,omitempty"`
+
+	// First that a line is about
+	First time.Time `json:"first"`
+
 	// History oldest first
 	History []CaseStep `json:"history"`
+	Host    string     `json:"host"`
+
+	// ID Examples: cc-0a1b2c3d4e5f
+	ID string `json:"id"`
+
+	// Incident ours about the same holder at that time
+	Incident *string   `json:"incident,omitempty"`
+	Last     time.Time `json:"last"`
+	Mails    int64     `json:"mails"`
+	Opened   time.Time `json:"opened"`
 
 	// Received the complaints, oldest first
 	Received []CaseMail `json:"received"`
 
 	// Reply draft of an answer to the latest mail; it names no customer
 	Reply CaseReply `json:"reply"`
+
+	// Reporter of the latest mail
+	Reporter *string         `json:"reporter,omitempty"`
+	Status   AbuseCaseStatus `json:"status"`
+
+	// Subject of the latest mail
+	Subject *string `json:"subject,omitempty"`
+
+	// Tenant the address that its traffic is stored under
+	Tenant  string    `json:"tenant"`
+	Updated time.Time `json:"updated"`
+	Vds     *string   `json:"vds,omitempty"`
+
+	// Verdicts lines by the verdict of the flows
+	Verdicts map[string]int64 `json:"verdicts"`
 }
+
+// AbuseCaseStatus defines model for AbuseCase.Status.
+type AbuseCaseStatus string
 
 // Action defines model for Action.
 type Action struct {
