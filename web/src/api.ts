@@ -35,13 +35,34 @@ export interface ComplaintLine {
   line: number; raw: string; time?: string; verdict: string; text: string; text_ru: string; host?: string; remote?: string; notes: Note[];
 }
 export interface Complaint {
-  subject?: string; from?: string; counts: Record<string, number>; lines: ComplaintLine[]; unread: { line: number; raw: string; reason: string }[]; unread_count: number;
+  subject?: string; from?: string; counts: Record<string, number>; lines: ComplaintLine[]; unread: { line: number; raw: string; detail: string }[]; unread_count: number;
   skew?: { name: string; explained: number; of: number; at_zero: number };
+  opened?: { id: string; joined: boolean }[];
   cases: { host: string; holder?: Holder; shared: boolean; first: string; last: string; lines: number; counts: Record<string, number>; incident?: { id: string; state: string }; notes: Note[] }[];
   notes: string[]; draft: { subject: string; en: string; ru: string };
 }
 export interface Page { totalCount: number; limit: number; offset: number }
-export interface Me { name: string; role: string; time: string }
+export interface Me { name: string; role: string; time: string; expires?: string }
+
+export interface Precision { rule: string; tier: string; cases: number; right: number; wrong: number; unmarked: number; precision: number; low: number; high: number }
+export interface Proposal {
+  rule: string; tier: string; key: string; now: number; proposed: number; cases: number; right: number; wrong: number; missed_right: number; missed_unmarked: number;
+  wrong_tenants: string[]; advice: string;
+}
+export interface Case { id: string; day: string; tenant: string; rule: string; tier: string; findings: number; first: string; last: string; best: Finding; mark?: { verdict: string; by: string; reason: string; time: string } }
+export interface Policy {
+  address: string; holder?: string; tags?: string[]; overrides?: string[];
+  rules: { rule: string; mode: string; mode_from: string; version: number; held?: string[]; needs?: string[]; values: { key: string; value: string; from: string }[] }[];
+}
+export interface Exemption {
+  id: string; source: string; version: number; status: string; tenant?: string; customer?: string; remote?: string; remote_as?: number; port?: number; ip_proto?: number; rule?: string;
+  owner: string; reason: string; expires?: string; created?: string; created_by?: string; hits?: { findings: number; tenant_days: number; last?: string }; warning?: string;
+}
+export interface Hit { type: string; id: string; title: string; text?: string; href?: string; time?: string }
+export interface ComplaintCase {
+  id: string; status: string; opened: string; updated: string; reporter?: string; subject?: string; tenant?: string; customer?: string; vds?: string; verdicts: Record<string, number>;
+  incident?: string; mails: number; by: string; history?: { time: string; actor: string; kind: string; note?: string }[]; reply?: { en: string; ru: string };
+}
 
 const KEY = 'flowcordon-token';
 
@@ -55,10 +76,12 @@ export const token = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
+export const authorization = () => 'Bearer ' + token.get();
+
 async function send(path: string, init: RequestInit): Promise<Response> {
   let res: Response;
   try {
-    res = await fetch('/api/v1' + path, { ...init, headers: { Authorization: 'Bearer ' + token.get(), Accept: 'application/json', ...init.headers } });
+    res = await fetch('/api/v1' + path, { ...init, headers: { Authorization: authorization(), Accept: 'application/json', ...init.headers } });
   } catch (e) {
     if (e instanceof DOMException && e.name === 'AbortError') throw e;
     throw new Problem(0, 'offline');
@@ -78,4 +101,19 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
 
 export async function postText<T>(path: string, type: string, body: string): Promise<T> {
   return await (await send(path, { method: 'POST', body, headers: { 'Content-Type': type } })).json() as T;
+}
+
+// remove ends what still is of the version that was shown.
+export async function remove(path: string, version: number): Promise<void> {
+  await send(path, { method: 'DELETE', headers: { 'If-Match': `"${version}"` } });
+}
+
+// save gives the answer to the user as a file: a plain link could not carry the token.
+export async function save(path: string, accept: string, name: string): Promise<void> {
+  const url = URL.createObjectURL(await (await send(path, { headers: { Accept: accept } })).blob());
+  const a = document.createElement('a');
+  a.href = url;
+  a.download = name;
+  a.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

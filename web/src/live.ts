@@ -1,24 +1,39 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { Problem } from './api';
+import { feedState, watchNews, watchState } from './feed';
+import type { News } from './feed';
 
 const EVERY = 3000;
+const CALM = 30_000; // between questions whose answers the feed tells of
+const GATHER = 250; // events that come together are one question
 
-export interface Live<T> { data?: T; error?: Problem; refresh: () => void }
+export interface Live<T> {
+  data?: T;
+  error?: Problem;
+  old?: boolean; // data is the answer to an earlier question
+  refresh: () => void;
+}
+export interface Pace {
+  every?: number; // ms; 0: ask once
+  about?: (n: News) => boolean; // events upon which the answer changes
+}
 
-// useLive asks again and again while the page is seen. What was shown stays
-// while the service is away; a wrong address is not asked again.
-export function useLive<T>(ask: (signal: AbortSignal) => Promise<T>, on: unknown[], every = EVERY): Live<T> {
-  const [state, set] = useState<{ data?: T; error?: Problem }>({});
+// useLive asks again and again while the page is seen: when an event says so, or
+// every few seconds where no feed is. What was shown stays while the service is
+// away; a wrong address is not asked again.
+export function useLive<T>(ask: (signal: AbortSignal) => Promise<T>, on: unknown[], { every = EVERY, about }: Pace = {}): Live<T> {
+  const [state, set] = useState<Omit<Live<T>, 'refresh'>>({});
   const again = useRef<() => void>(() => {});
   useEffect(() => {
     const ctl = new AbortController();
-    let timer = 0, busy = false;
-    set({});
+    let timer = 0, soon = 0, busy = false, more = false, stop = false;
+    set(s => ({ data: s.data, old: s.data !== undefined }));
+    const pause = () => every > 0 && about && feedState() === 'live' ? Math.max(every, CALM) : every;
     const run = async () => {
       clearTimeout(timer);
-      if (busy) return;
+      more = busy;
+      if (busy || ctl.signal.aborted) return;
       busy = true;
-      let stop = false;
       if (!document.hidden) {
         try {
           const data = await ask(ctl.signal);
@@ -27,21 +42,33 @@ export function useLive<T>(ask: (signal: AbortSignal) => Promise<T>, on: unknown
           if (ctl.signal.aborted) return;
           const error = e instanceof Problem ? e : new Problem(0, String(e));
           stop = error.status === 404 || error.status === 422;
-          set(s => ({ data: s.data, error }));
+          set(s => ({ data: s.old ? undefined : s.data, error }));
           told(error);
         }
       }
       busy = false;
-      if (!stop && every > 0) timer = window.setTimeout(run, every);
+      if (more) void run(); else if (!stop && pause() > 0) timer = window.setTimeout(run, pause());
     };
-    again.current = run;
-    const seen = () => { if (!document.hidden) void run(); };
+    again.current = () => { stop = false; void run(); };
+    const seen = () => { if (!document.hidden && every > 0 && !stop) void run(); };
+    const off = watchNews(n => {
+      if (!about || stop || !(n.name === 'hello' || about(n))) return;
+      soon ||= window.setTimeout(() => { soon = 0; void run(); }, GATHER);
+    });
+    const offState = watchState(s => { if (s === 'polling' && about && !stop) void run(); });
     document.addEventListener('visibilitychange', seen);
     void run();
-    return () => { ctl.abort(); clearTimeout(timer); document.removeEventListener('visibilitychange', seen); };
+    return () => { ctl.abort(); clearTimeout(timer); clearTimeout(soon); off(); offState(); document.removeEventListener('visibilitychange', seen); };
   }, on);
   return { ...state, refresh: () => again.current() };
 }
+
+// What events change what.
+export const aboutIncidents = (n: News) => n.name === 'incident' || n.name === 'freeze';
+export const aboutIncident = (id: string) => (n: News) => n.name === 'incident' && n.data.incident === id;
+export const aboutTenant = (ip: string) => (n: News) => n.name === 'incident' && n.data.tenant === ip;
+export const aboutExporters = (n: News) => n.name === 'exporter';
+export const aboutFreezes = (n: News) => n.name === 'freeze';
 
 // listeners hear how the last question went: the header says so.
 const listeners = new Set<(e?: Problem) => void>();

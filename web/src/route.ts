@@ -26,7 +26,7 @@ export const useQuery = (key: string): string => useRoute().query.get(key) ?? ''
 // go changes the address; keys without a value are left out.
 export function go(path: string, query: Record<string, string> = {}) {
   const q = new URLSearchParams(read().query);
-  if (!location.hash.slice(1).startsWith(path)) [...q.keys()].forEach(k => q.delete(k));
+  if (location.hash.slice(1).split('?')[0] !== path) [...q.keys()].forEach(k => q.delete(k));
   for (const [k, v] of Object.entries(query)) if (v) q.set(k, v); else q.delete(k);
   const s = q.toString();
   location.hash = '#' + path + (s ? '?' + s : '');

@@ -1,46 +1,56 @@
 import { useMemo } from 'preact/hooks';
+import type { ComponentChildren } from 'preact';
 import { get } from '../api';
-import type { Flow, Host } from '../api';
+import type { Host, Me } from '../api';
 import { Chart } from '../chart';
-import { num, proto, stamp, who, whole } from '../format';
+import { num, who } from '../format';
 import { w } from '../i18n';
-import { useLive } from '../live';
+import { aboutTenant, useLive } from '../live';
+import { CopyLink, iso, RangePick, useRange } from '../range';
 import { go, useQuery } from '../route';
-import { Choice, Empty, Facts, Failed, Section, Table } from '../ui';
+import { Empty, Facts, Failed, Section } from '../ui';
+import { Flows } from './flows';
 import { Incidents } from './lists';
+import { Peers } from './peers';
+import { PolicyView } from './policy';
 import { ScanPicture } from './scan';
 
-const MINUTE = 60_000;
+const TABS = ['traffic', 'peers', 'flows', 'policy'] as const;
 
-export function HostPage({ ip }: { ip: string }) {
-  const back = useQuery('back') || '1h';
+export function HostPage({ ip, me }: { ip: string; me: Me }) {
+  const range = useRange();
+  const tab = useQuery('tab') || 'traffic';
   const at = '/hosts/' + encodeURIComponent(ip);
-  const host = useLive(s => get<Host>(`${at}?from=-${back}`, s), [ip, back], 5000);
-  const flows = useLive(s => get<{ flows: Flow[] }>(`${at}/flows?limit=200&from=-${back}`, s), [ip, back], 15000);
-  const minute = Math.floor(Date.now() / MINUTE);
-  const shown = useMemo(() => ({ from: (minute - 15) * MINUTE, to: (minute + 1) * MINUTE }), [minute, ip]);
-  const pick = <Choice label={w.range} value={back} set={v => go('/hosts/' + encodeURIComponent(ip), { back: v })} of={[['1h', w.lastHour], ['6h', w.last6h], ['24h', w.lastDay], ['168h', w.lastWeek]]} />;
+  const host = useLive(s => get<Host>(`${at}?${range.query}`, s), [ip, range.query], { every: range.fixed ? 30_000 : 5000 });
+  const incidents = useLive(s => get<{ incidents: Host['incidents'] }>(`/incidents?limit=20&tenant=${encodeURIComponent(ip)}`, s), [ip], { about: aboutTenant(host.data?.tenant ?? ip) });
   if (host.error && !host.data && host.error.status) return <><p><a href="#/">{w.back}</a></p><h1 tabIndex={-1}>{w.nothing}</h1><Failed error={host.error} /></>;
   const h = host.data;
+  const link = (t: string) => { const q = new URLSearchParams(location.hash.split('?')[1]); q.set('tab', t); return `#${at}?${q}`; };
   return <>
-    <p><a href="#/">{w.back}</a></p>
-    <h1 tabIndex={-1} class="mono">{ip}</h1>
-    {h && <Facts of={[[w.holder, who(h.holder)], [w.contact, h.holder?.contact], [w.hypervisor, h.holder?.hypervisor], [w.tenant, h.tenant !== ip ? h.tenant : ''], ['', h.holder?.tags?.join(', ')]]} />}
-    {h && h.incidents.length > 0 && <Section title={w.openIncidents}><Incidents list={h.incidents} empty={w.noIncidents} /></Section>}
-    <Section title={w.traffic} extra={pick}>{h ? <Series h={h} /> : <Empty>{w.loading}</Empty>}</Section>
-    <ScanPicture ip={ip} from={shown.from} to={shown.to} />
-    <Section title={w.flows}>
-      <Failed error={flows.error} />
-      {flows.data ? <Table caption={w.flows} rows={flows.data.flows.slice().reverse()} empty={w.noFlows} keyOf={(f, i) => f.time + f.remote + f.remote_port + i} columns={[
-        { head: w.time, cell: f => stamp(f.time) }, { head: w.dir, cell: f => f.dir === 'out' ? w.out : w.in }, { head: w.proto, cell: f => proto(f.ip_proto) },
-        { head: w.remote, cell: f => <span class="mono">{f.remote}</span> }, { head: w.port, right: true, cell: f => f.svc_port || '–' }, { head: w.what, cell: f => f.class },
-        { head: w.packets, right: true, cell: f => whole(f.packets * f.sampling_rate) }, { head: w.bytes, right: true, cell: f => num(f.bytes * f.sampling_rate, 'B') },
-      ]} /> : <Empty>{w.loading}</Empty>}
-    </Section>
+    <div class="title"><h1 tabIndex={-1} class="mono">{ip}</h1><CopyLink range={range} /></div>
+    {h && <Facts of={[[w.holder, who(h.holder)], [w.contact, h.holder?.contact], [w.hypervisor, h.holder?.hypervisor], [w.storedUnder, h.tenant !== ip ? h.tenant : ''], [w.tags, h.holder?.tags?.join(', ')]]} />}
+    <nav class="tabs" aria-label={w.views}>{TABS.map(t => <a key={t} href={link(t)} aria-current={t === tab ? 'true' : undefined}>{w.tabs[t]}</a>)}</nav>
+    {tab !== 'policy' && <div class="tools"><RangePick range={range} path={at} /></div>}
+    {tab === 'traffic' && <Traffic h={h} old={host.old} at={at}>
+      <ScanPicture ip={ip} from={range.from} to={range.to} />
+      <Section title={w.incidents} extra={<a href={'#/incidents?state=all&tenant=' + encodeURIComponent(ip)}>{w.allOfThem}</a>}>
+        {incidents.data ? <Incidents list={incidents.data.incidents} empty={w.noIncidentsHost} /> : <Empty>{w.loading}</Empty>}
+      </Section>
+    </Traffic>}
+    {tab === 'peers' && <Peers ip={ip} range={range} />}
+    {tab === 'flows' && <Flows ip={ip} range={range} />}
+    {tab === 'policy' && <PolicyView ip={ip} me={me} />}
   </>;
 }
 
-function Series({ h }: { h: Host }) {
+function Traffic({ h, old, at, children }: { h?: Host; old?: boolean; at: string; children: ComponentChildren }) {
+  return <>
+    <Section title={w.traffic} busy={old}>{h ? <Series h={h} zoom={(from, to) => go(at, { back: '', from: iso(from), to: iso(to) })} /> : <Empty>{w.loading}</Empty>}</Section>
+    {children}
+  </>;
+}
+
+function Series({ h, zoom }: { h: Host; zoom: (from: number, to: number) => void }) {
   const s = useMemo(() => {
     const step = h.step_s * 1000, first = Math.floor(Date.parse(h.from) / step) * step, n = Math.max(1, Math.ceil((Date.parse(h.to) - first) / step));
     const time = Array.from({ length: n }, (_, i) => (first + i * step) / 1000);
@@ -57,9 +67,22 @@ function Series({ h }: { h: Host }) {
     return { time, ...v };
   }, [h]);
   if (!h.series.length) return <Empty>{w.noSeries}</Empty>;
-  const peak = (a: number[], unit: string) => num(Math.max(0, ...a), unit);
   return <>
-    <Chart time={s.time} out={s.outBits} into={s.inBits} unit={w.bitsPerS} label={`${w.traffic}: ${w.out} ${peak(s.outBits, w.bitsPerS)}, ${w.in} ${peak(s.inBits, w.bitsPerS)}`} />
-    <Chart time={s.time} out={s.outPackets} into={s.inPackets} unit={w.packetsPerS} label={`${w.packets}: ${w.out} ${peak(s.outPackets, w.packetsPerS)}, ${w.in} ${peak(s.inPackets, w.packetsPerS)}`} />
+    <div class="charts">
+      <Plotted title={w.bits} unit={w.bitsPerS} time={s.time} out={s.outBits} into={s.inBits} zoom={zoom} />
+      <Plotted title={w.packets} unit={w.packetsPerS} time={s.time} out={s.outPackets} into={s.inPackets} zoom={zoom} />
+    </div>
+    <p class="note">{w.zoomHint}</p>
   </>;
+}
+
+function Plotted({ title, unit, time, out, into, zoom }: { title: string; unit: string; time: number[]; out: number[]; into: number[]; zoom: (from: number, to: number) => void }) {
+  const peak = (a: number[]) => num(a.reduce((x, y) => Math.max(x, y), 0), unit), mean = (a: number[]) => num(a.reduce((x, y) => x + y, 0) / a.length, unit);
+  return <figure>
+    <figcaption><strong>{title}</strong>
+      <span class="key">{w.out}: {w.peak} {peak(out)}, {w.mean} {mean(out)}</span>
+      <span class="key in">{w.in}: {w.peak} {peak(into)}, {w.mean} {mean(into)}</span>
+    </figcaption>
+    <Chart time={time} out={out} into={into} unit={unit} zoom={zoom} label={`${title}: ${w.out} ${w.peak} ${peak(out)}, ${w.in} ${w.peak} ${peak(into)}`} />
+  </figure>;
 }

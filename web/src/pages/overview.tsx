@@ -2,57 +2,66 @@ import { get } from '../api';
 import type { Exporter, Freeze, Incident, Me, Page, TopRow } from '../api';
 import { num, stamp, whole } from '../format';
 import { fill, named, w } from '../i18n';
-import { useLive } from '../live';
+import { aboutExporters, aboutFreezes, aboutIncidents, useLive } from '../live';
 import { go, useQuery } from '../route';
 import { Choice, Empty, Failed, Order, Section } from '../ui';
-import { Exporters, Incidents, Top } from './lists';
+import { Exporters, Incidents, lossOf, SILENT, Top } from './lists';
 
-const WINDOW = 300;
+const WINDOW = 300, SHOWN = 50, WHOLE = 1000;
 const DOING = ['suspending', 'suspended', 'verified', 'unverified', 'releasing'];
 
 export function Overview({ me }: { me: Me }) {
   const by = useQuery('by') || 'out_bytes';
-  const inc = useLive(s => get<{ incidents: Incident[]; _metadata: Page }>('/incidents?state=live&limit=100', s), []);
-  const cut = useLive(s => get<{ _metadata: Page }>('/incidents?limit=1&state=' + DOING.join(','), s), []);
-  const top = useLive(s => get<{ top: TopRow[] }>(`/top?window=5m&limit=15&by=${by}`, s), [by]);
-  const all = useLive(s => get<{ top: TopRow[] }>('/top?window=5m&limit=1000&by=out_bytes', s), [], 15000);
-  const exp = useLive(s => get<{ exporters: Exporter[] }>('/exporters', s), []);
-  const frozen = useLive(s => get<{ freezes: Freeze[] }>('/freezes', s), [], 10000);
-  const total = (k: 'est_out_bytes' | 'est_in_bytes') => all.data ? num(all.data.top.reduce((a, t) => a + t[k], 0) * 8 / WINDOW, w.bitsPerS) : '…';
-  const alive = exp.data?.exporters.filter(e => Date.now() - Date.parse(e.last_seen) < 60_000).length;
-  const lost = exp.data?.exporters.reduce((a, e) => a + e.lost, 0);
+  const inc = useLive(s => get<{ incidents: Incident[]; _metadata: Page }>('/incidents?state=live&limit=' + SHOWN, s), [], { about: aboutIncidents });
+  const cut = useLive(s => get<{ _metadata: Page }>('/incidents?limit=1&state=' + DOING.join(','), s), [], { about: aboutIncidents });
+  const top = useLive(s => get<{ top: TopRow[] }>(`/top?window=5m&limit=15&by=${by}`, s), [by], { every: 5000 });
+  const all = useLive(s => get<{ top: TopRow[] }>(`/top?window=5m&limit=${WHOLE}&by=out_bytes`, s), [], { every: 15000 });
+  const exp = useLive(s => get<{ exporters: Exporter[] }>('/exporters', s), [], { about: aboutExporters, every: 5000 });
+  const frozen = useLive(s => get<{ freezes: Freeze[] }>('/freezes', s), [], { every: 10000, about: aboutFreezes });
   return <>
     <h1 class="vh" tabIndex={-1}>{w.overview}</h1>
-    {frozen.data?.freezes.map(f => <section class="freeze" key={f.rule ?? ''} role="alert">
-      <p>{fill(w.frozen, f.rule ? named(w.rules, f.rule) : w.frozenAll, stamp(f.since), f.tenants)}</p>
-      <Order me={me} role="operator" label={w.lift} hint={w.liftHint} field="reason" path="/freezes/lift" done={() => { frozen.refresh(); }} />
-    </section>)}
-    <ul class="tiles">
-      <Tile name={w.trafficOut} value={total('est_out_bytes')} />
-      <Tile name={w.trafficIn} value={total('est_in_bytes')} />
-      <Tile name={w.openIncidents} value={inc.data ? whole(inc.data._metadata.totalCount) : '…'} href="#/incidents?state=live" tone={inc.data?._metadata.totalCount ? 'warn' : 'ok'} />
-      <Tile name={w.cutNow} value={cut.data ? whole(cut.data._metadata.totalCount) : '…'} tone={cut.data?._metadata.totalCount ? 'cut' : 'ok'} />
-      <Tile name={w.exportersLive} value={exp.data ? `${alive} / ${exp.data.exporters.length}` : '…'} href="#/exporters" tone={alive === exp.data?.exporters.length ? 'ok' : 'bad'} />
-      <Tile name={w.lossNow} value={lost === undefined ? '…' : whole(lost)} tone={lost ? 'bad' : 'ok'} href="#/exporters" />
-    </ul>
-    <Section title={w.openIncidents}>
+    {frozen.data?.freezes.map(f => <Frozen key={f.rule ?? ''} f={f} me={me} done={frozen.refresh} />)}
+    <Tiles all={all.data?.top} incidents={inc.data?._metadata.totalCount} cut={cut.data?._metadata.totalCount} exporters={exp.data?.exporters} />
+    <Section title={w.openIncidents} extra={<a href="#/incidents">{w.allOfThem}</a>}>
       <Failed error={inc.error} />
       {inc.data ? <><Incidents list={inc.data.incidents} empty={w.noIncidents} />
-        {inc.data._metadata.totalCount > 100 && <p class="note">{fill(w.more, 100, whole(inc.data._metadata.totalCount))}</p>}</> : <Empty>{w.loading}</Empty>}
+        {inc.data._metadata.totalCount > SHOWN && <p class="note">{fill(w.more, SHOWN, whole(inc.data._metadata.totalCount))}</p>}</> : <Empty>{inc.error ? '' : w.loading}</Empty>}
     </Section>
-    <Section title={w.topTalkers} extra={<Choice label={w.by} value={by} set={v => go('/', { by: v })} of={[
+    <Section title={w.topTalkers} busy={top.old} extra={<Choice label={w.by} value={by} set={v => go('/', { by: v })} of={[
       ['out_bytes', w.byOutBytes], ['out_packets', w.byOutPackets], ['in_bytes', w.byInBytes], ['in_packets', w.byInPackets], ['syn', w.bySYN]]} />}>
       <Failed error={top.error} />
-      {top.data ? <Top list={top.data.top} windowS={WINDOW} /> : <Empty>{w.loading}</Empty>}
+      {top.data ? <Top list={top.data.top} windowS={WINDOW} by={by} /> : <Empty>{top.error ? '' : w.loading}</Empty>}
     </Section>
     <Section title={w.exporters}>
       <Failed error={exp.error} />
-      {exp.data ? <Exporters list={exp.data.exporters} /> : <Empty>{w.loading}</Empty>}
+      {exp.data ? <Exporters list={exp.data.exporters} /> : <Empty>{exp.error ? '' : w.loading}</Empty>}
     </Section>
   </>;
 }
 
-function Tile({ name, value, href, tone }: { name: string; value: string; href?: string; tone?: string }) {
-  const inside = <><span class="tile-name">{name}</span><span class={'tile-value ' + (tone ?? '')}>{value}</span></>;
+function Frozen({ f, me, done }: { f: Freeze; me: Me; done: () => void }) {
+  return <section class="freeze" role="alert">
+    <p>{fill(w.frozen, f.rule ? named(w.rules, f.rule) : w.frozenAll, stamp(f.since), f.tenants)}</p>
+    <details><summary>{w.lift}…</summary><Order me={me} role="operator" label={w.lift} hint={w.liftHint} field="reason" path="/freezes/lift" done={done} /></details>
+  </section>;
+}
+
+function Tiles({ all, incidents, cut, exporters }: { all?: TopRow[]; incidents?: number; cut?: number; exporters?: Exporter[] }) {
+  const total = (k: 'est_out_bytes' | 'est_in_bytes') => all ? num(all.reduce((a, t) => a + t[k], 0) * 8 / WINDOW, w.bitsPerS) : '…';
+  const alive = exporters?.filter(e => Date.now() - Date.parse(e.last_seen) < SILENT).length;
+  const lost = exporters?.reduce((a, e) => a + e.lost, 0) ?? 0, records = exporters?.reduce((a, e) => a + e.records, 0) ?? 0;
+  const of = all && all.length >= WHOLE ? fill(w.ofTop, whole(WHOLE)) : w.mean5;
+  return <ul class="tiles">
+    <Tile name={w.trafficOut} value={total('est_out_bytes')} note={of} />
+    <Tile name={w.trafficIn} value={total('est_in_bytes')} note={of} />
+    <Tile name={w.openIncidents} value={incidents === undefined ? '…' : whole(incidents)} href="#/incidents?state=live" tone={incidents ? 'warn' : 'ok'} />
+    <Tile name={w.cutNow} value={cut === undefined ? '…' : whole(cut)} tone={cut ? 'cut' : 'ok'} note={w.tenants} href={'#/incidents?state=' + DOING.join(',')} />
+    <Tile name={w.exportersLive} value={exporters ? fill(w.ofAll, alive!, exporters.length) : '…'} href="#/exporters" tone={alive === exporters?.length ? 'ok' : 'bad'} note={w.lastMinute} />
+    <Tile name={w.lossNow} value={exporters ? lossOf(lost, records) : '…'} tone={lost ? 'bad' : 'ok'} href="#/exporters" note={fill(w.lostRecords, whole(lost))} />
+  </ul>;
+}
+
+function Tile({ name, value, note, href, tone }: { name: string; value: string; note?: string; href?: string; tone?: string }) {
+  const inside = <><span class="tile-name">{name}</span><span class={'tile-value ' + (tone ?? '')}>{value}</span><span class="tile-name">{note ?? ''}</span></>;
   return <li>{href ? <a class="tile" href={href}>{inside}</a> : <div class="tile">{inside}</div>}</li>;
 }

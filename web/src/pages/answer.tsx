@@ -1,0 +1,56 @@
+import { useState } from 'preact/hooks';
+import type { Complaint, Note } from '../api';
+import { stamp, who, whole } from '../format';
+import { fill, lang, named, w } from '../i18n';
+import { Badge, copyText, Empty, HostLink, IncidentLink, Section, Table } from '../ui';
+
+const said = (n: Note) => lang === 'ru' ? n.ru : n.en;
+const MOST = 500; // lines that are shown
+
+// Answer is what the matcher makes of a complaint.
+export function Answer({ c }: { c: Complaint }) {
+  const total = Object.entries(c.counts ?? {}).filter(([, n]) => n);
+  return <div role="status">
+    <p class="sums"><strong>{fill(w.readLines, whole(c.lines.length))}</strong> {total.map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {whole(n)} </span>)}
+      {c.unread_count > 0 && <span class="warn-text">{fill(w.unread, whole(c.unread_count))}</span>}</p>
+    {c.opened?.map(o => <p class="ok-text" key={o.id}>{fill(o.joined ? w.caseJoined : w.caseOpened, '')}<a href={'#/complaints/' + encodeURIComponent(o.id)}>{o.id}</a></p>)}
+    {c.skew && <p class="warn-text">{fill(w.skew, c.skew.name, c.skew.explained, c.skew.of, c.skew.at_zero)}</p>}
+    <About c={c} />
+    <Lines c={c} />
+    <Draft subject={c.draft.subject} text={lang === 'ru' ? c.draft.ru : c.draft.en} />
+  </div>;
+}
+
+function About({ c }: { c: Complaint }) {
+  return <Section title={w.cases}>
+    <Table caption={w.cases} rows={c.cases} empty={w.noLines} keyOf={k => k.host + k.first} columns={[
+      { head: w.address, cell: k => <HostLink ip={k.host} /> },
+      { head: w.holderThen, cell: k => <>{who(k.holder)}{k.shared && <p class="warn-text tight">{w.shared}</p>}</> },
+      { head: w.time, cell: k => stamp(k.first) + (k.first === k.last ? '' : ' … ' + stamp(k.last)) },
+      { head: w.lines, right: true, cell: k => whole(k.lines) },
+      { head: w.verdict, cell: k => Object.entries(k.counts).filter(([, n]) => n).map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {n} </span>) },
+      { head: w.incident, cell: k => k.incident ? <IncidentLink id={k.incident.id}>{named(w.states, k.incident.state)}</IncidentLink> : '–' },
+    ]} />
+    {[...new Map(c.cases.flatMap(k => k.notes).map(n => [n.code, n])).values()].map(n => <p class="note" key={n.code}>{said(n)}</p>)}
+  </Section>;
+}
+
+function Lines({ c }: { c: Complaint }) {
+  return <Section title={w.lines}>
+    <Table caption={w.lines} rows={c.lines.slice(0, MOST)} empty={w.noLines} keyOf={(l, i) => l.line + '/' + i} columns={[
+      { head: '№', right: true, cell: l => l.line }, { head: w.verdict, cell: l => <Badge of={l.verdict} words={w.verdicts} /> },
+      { head: w.time, cell: l => <span class="when">{stamp(l.time)}</span> },
+      { head: w.line, cell: l => <><span class="mono raw">{l.raw}</span><br />{lang === 'ru' ? l.text_ru : l.text}{l.notes.map(n => <span class="note" key={n.code}> {said(n)}</span>)}</> },
+    ]} />
+    {c.lines.length > MOST && <p class="note">{fill(w.firstOnly, whole(MOST), whole(c.lines.length))}</p>}
+    {c.unread_count > 0 && <details open={!c.lines.length}><summary>{fill(w.unread, whole(c.unread_count))}</summary>
+      <ul>{c.unread.map((u, i) => <li key={i}><span class="mono raw">{u.line}: {u.raw}</span> <span class="note">{u.detail}</span></li>)}</ul></details>}
+  </Section>;
+}
+
+export function Draft({ subject, text }: { subject: string; text: string }) {
+  const [copied, setCopied] = useState(false);
+  return <Section title={w.draft} extra={text && <button type="button" onClick={async () => setCopied(await copyText(text))}>{copied ? w.copied : w.copy}</button>}>
+    {text ? <pre tabIndex={0} aria-label={w.draft} class="letter">{(subject ? subject + '\n\n' : '') + text}</pre> : <Empty>{w.none}</Empty>}
+  </Section>;
+}
