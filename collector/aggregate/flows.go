@@ -24,7 +24,7 @@ func (a *Aggregator) addFlow(it *Item) {
 	}
 	a.chunk.batch.Flows = append(a.chunk.batch.Flows, flow.FlowRow{
 		Time: it.end, Start: it.start, End: it.end,
-		Exporter: it.exporter.addr(), Tenant: it.host.tenant(a.mask).addr(), Host: it.host.addr(), Remote: it.remote.addr(),
+		Exporter: it.exporter.addr(), Tenant: it.tenant(a.mask).addr(), Host: it.host.addr(), Remote: it.remote.addr(),
 		HostPort: it.hostPort, RemotePort: it.remotePort, SvcPort: it.svc,
 		Dir: dir, IPProto: it.proto, Role: it.role, Class: it.class,
 		TCPFlags: it.tcpFlags, ICMPType: it.icmpType, ICMPCode: it.icmpCode,

@@ -21,6 +21,7 @@ type Front struct {
 	lastIP ip
 
 	exporters map[netip.Addr]*ExporterStats
+	forgeries forgeries
 }
 
 // NewFront returns a Front for that many shards. It panics if cfg does not
@@ -69,9 +70,13 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 	}
 	src, dst := ipOf(r.Src), ipOf(r.Dst)
 	srcPlace, dstPlace := f.nets.place(r.Src, src), f.nets.place(r.Dst, dst)
+	forged := srcPlace == 0 && f.isForged(r, src)
 	if (srcPlace|dstPlace)&placeInternal == 0 {
-		f.dropped[dropNotInternal]++
-		return
+		f.transit(r, dst)
+		if !forged {
+			f.dropped[dropNotInternal]++
+			return
+		}
 	}
 	t := checkTimes(r)
 	if t.ahead {
@@ -88,13 +93,18 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 	var k kind
 	k.classify(r)
 	set := k.set | itemPrimary
+	if forged {
+		f.forge(r, &k, t, src, dst, blocks, dstPlace&placeInternal == 0)
+	}
 	if srcPlace&placeInternal != 0 {
 		it := f.item(src, r.SamplingRate, blocks)
 		it.fill(r, &k, t)
 		it.exporter, it.remote, it.hostPort, it.remotePort = f.lastIP, dst, r.SrcPort, r.DstPort
 		it.dir, it.role, it.counter = out, k.sender, counterOf[k.class]
 		it.set = set
-		if k.isAttempt() {
+		if ownAmplifier(r, r.SrcPort, it) {
+			it.role = flow.RoleServer
+		} else if k.isAttempt() {
 			it.set |= itemAttempt
 		}
 		if k.class == flow.ClassSYN {
@@ -115,6 +125,9 @@ func (f *Front) route(r *flow.Record, blocks []*Block) {
 		it.dir, it.role, it.counter = in, opposite(k.sender), counterOf[k.class]
 		if it.counter < cIn {
 			it.counter += cIn
+		}
+		if ownAmplifier(r, r.DstPort, it) {
+			it.role = flow.RoleServer
 		}
 		it.set = set
 		if srcPlace&placeBogon != 0 {

@@ -51,6 +51,7 @@ const (
 	itemSYN                  // all packets are SYNs
 	itemHalfSYN              // half of the packets, rounded up, are SYNs
 	itemPort                 // remotePort is the port of an outgoing SYN
+	itemForged               // came in from a tenant with a source that is not internal: counts for nobody
 )
 
 // next returns the next free item of b, to be filled.
@@ -74,6 +75,15 @@ func ipOf(a netip.Addr) ip {
 	}
 	b := a.As16()
 	return ip{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// tenant is the tenant that the item counts for. Sources that are not ours have
+// one in common, the unspecified address: each by itself would be a host.
+func (it *Item) tenant(mask ip) ip {
+	if it.set&itemForged != 0 {
+		return ip{}
+	}
+	return it.host.tenant(mask)
 }
 
 const v4Prefix = 0xffff << 32 // the low word's upper half of a mapped v4 address

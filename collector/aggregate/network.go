@@ -14,8 +14,10 @@ type networks struct {
 	internal bart.Lite
 	bogons   bart.Lite
 	external map[Interface]struct{}
-	v6Bits   int
-	mask     ip // of v6 tenants
+	// outerKnown are the exporters of which an external interface is known.
+	outerKnown map[netip.Addr]bool
+	v6Bits     int
+	mask       ip // of v6 tenants
 
 	v4   [1 << 16]place            // by the upper 16 bits
 	fine map[uint16]*[1 << 8]place // by the next 8, where v4 says mixed
@@ -54,6 +56,7 @@ func newNetworks(c Config) *networks {
 	for _, i := range c.External {
 		n.external[i] = struct{}{}
 	}
+	n.outerKnown = outerKnown(c.External)
 	n.compile(append(append([]netip.Prefix(nil), c.Internal...), c.Bogons...))
 	return n
 }

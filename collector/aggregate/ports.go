@@ -20,6 +20,24 @@ var (
 	})
 )
 
+// amplifiers are the UDP ports of services that answer much to little
+// (detection.md §4). No system gives them to clients.
+var amplifiers = portSet(17, 17, []uint16{
+	19, 53, 69, 111, 123, 137, 161, 389, 427, 520, 1434, 1900, 3283, 3478, 3702, 5353, 10001, 11211, 27015,
+})
+
+// ownAmplifier reports whether the host of it is the server on a port of its
+// own, whatever the port of the other side. Forged questions come from the port
+// that is to be hit, 80 or 443, and byPorts takes the lower for the service.
+// Only a host's own port tells so much: strangers behind a NAT ask from any.
+func ownAmplifier(r *flow.Record, own uint16, it *Item) bool {
+	if r.IPProto != flow.ProtoUDP || r.SrcPort == r.DstPort || !amplifiers.has(own) || !hasPorts(r) {
+		return false
+	}
+	it.svc = own
+	return true
+}
+
 type ports [1024]uint64
 
 func portSet(from, to uint16, more []uint16) *ports {

@@ -94,7 +94,7 @@ func (a *Aggregator) add(it *Item, c *contribution) bool {
 // host returns the row of the item's tenant and rate, made if need be, or nil if
 // there is no room.
 func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
-	tenant := it.host.tenant(a.mask)
+	tenant := it.tenant(a.mask)
 	if c.host != noRow {
 		if h := a.hosts.rows.at(c.host); h.isOf(tenant, it.rate) && h.win == c.window.handle {
 			return c.host, h
