@@ -19,5 +19,22 @@ func (t *Table) At(at time.Time) iter.Seq[*flow.Holder] {
 	}
 }
 
-// At is Table.At of the file in force.
-func (i *Inventory) At(at time.Time) iter.Seq[*flow.Holder] { return i.current.Load().table.At(at) }
+// At is Table.At of the file in force, and of what was discovered.
+func (i *Inventory) At(at time.Time) iter.Seq[*flow.Holder] {
+	l, now := i.current.Load(), i.now()
+	return func(yield func(*flow.Holder) bool) {
+		for h := range l.table.At(at) {
+			if !yield(h) {
+				return
+			}
+		}
+		if l.view == nil {
+			return
+		}
+		for p := range l.view.byPrefix.All() {
+			if h, ok := l.view.holder(p.Addr(), at, now); ok && h.Prefix == p && !yield(&h) {
+				return
+			}
+		}
+	}
+}

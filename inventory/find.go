@@ -15,5 +15,20 @@ func (t *Table) Each(yield func(flow.Holder) bool) {
 	}
 }
 
-// Each is Table.Each of the entries in force.
-func (i *Inventory) Each(yield func(flow.Holder) bool) { i.current.Load().table.Each(yield) }
+// Each is Table.Each of the entries in force, and then what was discovered, in
+// the same way.
+func (i *Inventory) Each(yield func(flow.Holder) bool) {
+	l, now := i.current.Load(), i.now()
+	on := true
+	l.table.Each(func(h flow.Holder) bool { on = yield(h); return on })
+	if !on || l.view == nil {
+		return
+	}
+	for _, ivs := range l.view.byPrefix.AllSorted() {
+		for _, iv := range ivs {
+			if !yield(l.view.judge(iv, now, now)) {
+				return
+			}
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
 // Table is one checked inventory file. It does not change and may be read by
@@ -296,4 +297,26 @@ func span(h *flow.Holder) string {
 		to = h.To.Format(time.RFC3339)
 	}
 	return from + " to " + to
+}
+
+// Entries are the table's, one for each NIC of each; source is what they are
+// called by.
+func (t *Table) Entries(source string) []discover.Entry {
+	var out []discover.Entry
+	for p, es := range t.byPrefix.AllSorted() {
+		for _, x := range es {
+			e := discover.Entry{
+				Prefixes: []netip.Prefix{p}, Tenant: x.h.Tenant, VDS: x.h.VDS, Hypervisor: x.h.Hypervisor, Contact: x.h.Contact,
+				Language: x.h.Language, Tags: x.h.Tags, ValidFrom: x.h.From, ValidTo: x.h.To, Source: fmt.Sprintf("%s line %d", source, x.line),
+			}
+			for _, mac := range x.h.NICs {
+				e.MAC = mac
+				out = append(out, e)
+			}
+			if len(x.h.NICs) == 0 {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
 }

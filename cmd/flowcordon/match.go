@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flowcordon/flowcordon/api"
+	apiclient "github.com/flowcordon/flowcordon/api/client"
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/complaint"
 	"github.com/flowcordon/flowcordon/complaint/parse"
@@ -51,6 +51,7 @@ type matchRun struct {
 	remote
 	received, zone, target string
 	parse, offline, json   bool
+	open                   bool
 	reply                  string
 	file                   string
 	stdin                  io.Reader
@@ -74,6 +75,7 @@ func matchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	fs.StringVar(&m.reply, "reply", "", "print only the draft of the reply, `en or ru`")
 	fs.BoolVar(&m.parse, "parse", false, "only show how the lines were read; nothing is asked")
 	fs.BoolVar(&m.offline, "offline", false, "ask the database itself; an embedded one only while the service does not run")
+	fs.BoolVar(&m.open, "open", false, "keep it: a case is opened for each server that it is about, or the one that is there is joined")
 	fs.BoolVar(&m.json, "json", false, "the answer as JSON")
 	args, err := parseMixed(fs, args)
 	if err != nil {
@@ -82,7 +84,7 @@ func matchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		}
 		return 2
 	}
-	if len(args) != 1 || m.reply != "" && m.reply != "en" && m.reply != "ru" || m.parse && (m.offline || m.reply != "") {
+	if len(args) != 1 || m.reply != "" && m.reply != "en" && m.reply != "ru" || m.parse && (m.offline || m.reply != "" || m.open) || m.offline && m.open {
 		fs.Usage()
 		return 2
 	}
@@ -224,24 +226,14 @@ func (m *matchRun) askService(ctx context.Context, data []byte, typ string) (*co
 	if err != nil {
 		return nil, err
 	}
-	q := url.Values{}
-	for name, v := range map[string]string{"received": m.received, "zone": m.zone, "target": m.target} {
-		if v != "" {
-			q.Set(name, v)
-		}
-	}
 	d := &desk{end: end, timeout: matchTimeout, out: m.stdout, errs: m.stderr, now: time.Now}
 	end.warnPlain(m.stderr)
+	c, err := end.client()
+	if err != nil {
+		return nil, err
+	}
 	out, _, err := get[complaint.Result](ctx, d, "matching", func(ctx context.Context) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, end.base+api.Prefix+"/complaints?"+q.Encode(), bytes.NewReader(data))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", typ)
-		if err := end.authorize(ctx, req); err != nil {
-			return nil, err
-		}
-		return end.http.Do(req)
+		return c.ComplaintWithBody(ctx, &apiclient.ComplaintParams{Received: opt(m.received), Zone: opt(m.zone), Target: opt(m.target), Open: opt(m.open)}, typ, bytes.NewReader(data))
 	})
 	if exitCode(err) == exitAway {
 		err = failf(exitAway, "%w; --offline asks the database", err)
@@ -261,9 +253,8 @@ func (m *matchRun) local(ctx context.Context, data []byte, typ string) (*complai
 	}
 	s := &service{path: m.config, cfg: cfg, log: zap.NewNop(), registry: prometheus.NewRegistry()}
 	s.networks.Store(&cfg.Networks)
-	s.inventory = inventory.New(inventory.Config{Path: cfg.Inventory.File}, inventory.Deps{})
-	if err := s.inventory.Reload(); err != nil {
-		return nil, fmt.Errorf("inventory: %w", err)
+	if s.inventory, err = openInventory(cfg, inventory.Deps{}, true); err != nil {
+		return nil, err
 	}
 	if err := s.wireStore(); err != nil {
 		return nil, err

@@ -107,9 +107,9 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 			modes[rule] = flow.ModeOff
 		}
 	}
-	inv := inventory.New(inventory.Config{Path: cfg.Inventory.File}, inventory.Deps{})
-	if err := inv.Reload(); err != nil {
-		return nil, fmt.Errorf("inventory: %w", err)
+	inv, err := openInventory(cfg, inventory.Deps{}, true)
+	if err != nil {
+		return nil, err
 	}
 	lib, err := embedded.FindLib(cfg.ClickHouse.EngineLib)
 	if err != nil {

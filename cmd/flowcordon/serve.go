@@ -118,14 +118,14 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	s.registry.MustRegister(s.reloaded)
 	s.networks.Store(&cfg.Networks)
 
-	s.inventory = inventory.New(inventory.Config{Path: cfg.Inventory.File}, inventory.Deps{Log: log, Registerer: s.registry})
-	if err := s.inventory.Reload(); err != nil {
-		return nil, fmt.Errorf("inventory: %w", err)
+	var err error
+	if s.inventory, err = openInventory(cfg, inventory.Deps{Log: log, Registerer: s.registry}, false); err != nil {
+		return nil, err
 	}
 	if err := checkInventory(cfg, s.inventory); err != nil {
 		return nil, err
 	}
-	if w := finerThanTenants(cfg, s.inventory); w != "" {
+	if w := inventoryWarning(cfg, s.inventory); w != "" {
 		log.Warn("inventory: " + w)
 	}
 	if err := s.wireStore(); err != nil {
@@ -136,7 +136,6 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	}
 	s.ledger = ledger.New(ledger.Config{}, s.store)
 	s.cases = casebook.New(s.store)
-	var err error
 	s.collector, err = collector.New(collectorConfig(cfg), collector.Deps{Sink: s.store, Log: log, Registerer: s.registry})
 	if err != nil {
 		return nil, err
@@ -218,9 +217,11 @@ func (s *service) Run(ctx context.Context) error {
 		stage{"store", s.store.Run, 20 * time.Second},
 		stage{"reads", s.afterReady(s.api.Run), 5 * time.Second},
 		stage{"exemptions", s.afterReady(s.exempt.Run), 5 * time.Second},
+		stage{"inventory", s.inventory.Run, 5 * time.Second},
 		stage{"http", s.runHTTP, 6 * time.Second},
 		stage{"database", s.prepare, time.Second},
 		stage{"rollups", s.afterReady(s.store.RunRollups), 5 * time.Second},
+		stage{"disk", s.afterReady(s.store.RunDisk), 5 * time.Second},
 		stage{"controller", s.afterReady(s.control.Run), 15 * time.Second},
 		stage{"detector", s.afterReady(s.detector.Run), 10 * time.Second},
 		stage{"collector", s.collector.Run, 15 * time.Second},

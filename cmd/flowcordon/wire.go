@@ -102,11 +102,11 @@ func aggregateConfig(c config.Config) aggregate.Config {
 // checkReferences looks at the files that a configuration names. The warning
 // is for people; it stops nothing.
 func checkReferences(file string, c config.Config) (warning string, err error) {
-	inv := inventory.New(inventory.Config{Path: c.Inventory.File}, inventory.Deps{})
-	if err := inv.Reload(); err != nil {
-		return "", fmt.Errorf("%s: inventory.file: %w", file, err)
+	inv, err := openInventory(c, inventory.Deps{}, true)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
 	}
-	return finerThanTenants(c, inv), errors.Join(checkInventory(c, inv), checkSuspenders(file, c))
+	return inventoryWarning(c, inv), errors.Join(checkInventory(c, inv), checkSuspenders(file, c))
 }
 
 // checkInventory makes sure that every hypervisor of the inventory can be

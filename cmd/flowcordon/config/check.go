@@ -20,6 +20,7 @@ func (c *Config) check(d *decoder) {
 	c.checkStore(d)
 	c.checkDetect(d)
 	c.checkRespond(d)
+	c.checkInventory(d)
 	c.checkAPI(d)
 	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	d.oneOf("log.format", c.Log.Format, "", "json", "console")

@@ -189,11 +189,6 @@ type Exemption struct {
 	Expires time.Time `yaml:"expires"`
 }
 
-// Inventory is the file that says who holds an address.
-type Inventory struct {
-	File string `yaml:"file"`
-}
-
 // Log is how much is said and in which form.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
