@@ -134,6 +134,9 @@ func applyIntent(r *record, ev flow.Event, b body, enter func(flow.State)) {
 			r.inc.Statement = b.Statement
 		}
 		enter(flow.StateReleasing)
+		if r.why == ReasonReleased {
+			r.inc.Reason = "the network is being given back"
+		}
 		return
 	}
 	if old := r.inc.Action; old != nil && !old.Called.IsZero() {
@@ -168,6 +171,10 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		act.Receipts = keepReceipt(act.Receipts, rc)
 	}
 	current := r.current() != nil && r.current().Key == b.Key
+	became := func(s flow.State) {
+		enter(s)
+		r.inc.Reason = explainAct(Reason(ev.Reason), act, b)
+	}
 	switch ev.Kind {
 	case EventCalled:
 		act.Called, act.Attempts = ev.Time, b.Attempt
@@ -203,23 +210,23 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 			act.Until = act.Expires()
 		}
 		if current {
-			enter(flow.StateSuspended)
+			became(flow.StateSuspended)
 		}
 	case EventWaiting:
-		r.inc.Reason, r.reason = explain(Reason(ev.Reason), b), Reason(ev.Reason)
+		r.inc.Reason, r.reason = explainAct(Reason(ev.Reason), act, b), Reason(ev.Reason)
 	case EventVerified:
 		act.Verified = ev.Time
 		if current {
-			enter(flow.StateVerified)
+			became(flow.StateVerified)
 		}
 	case EventUnverified:
 		if current {
-			enter(flow.StateUnverified)
+			became(flow.StateUnverified)
 		}
 	case EventFailed:
 		act.Error = b.Error
 		if current {
-			enter(flow.StateFailed)
+			became(flow.StateFailed)
 		}
 	case EventReleased:
 		act.Done, act.Error = ev.Time, ""

@@ -15,11 +15,16 @@ const hangGrace = 250 * time.Millisecond
 // it, whether fn does or not. A call that does not return is left behind and
 // counted against its server until it does.
 func call[T any](ctx context.Context, c *Controller, server, kind string, fn func(context.Context) (T, error)) (T, error) {
+	return callFor(ctx, c, c.cfg.CallTimeout, server, kind, fn)
+}
+
+// callFor is call with another deadline.
+func callFor[T any](ctx context.Context, c *Controller, limit time.Duration, server, kind string, fn func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		v   T
 		err error
 	}
-	cctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
+	cctx, cancel := context.WithTimeout(ctx, limit)
 	done := make(chan answer, 1)
 	c.sched.callStarted(server, kind)
 	go func() {
@@ -45,7 +50,7 @@ func call[T any](ctx context.Context, c *Controller, server, kind string, fn fun
 		c.kick()
 	}()
 	var zero T
-	return zero, &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("no answer to %s within %s, and the call does not end", kind, c.cfg.CallTimeout)}
+	return zero, &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("no answer to %s within %s, and the call does not end", kind, limit)}
 }
 
 func (s *scheduler) callStarted(server, kind string) {

@@ -70,7 +70,8 @@ type Watcher interface {
 }
 
 // Lister lists every NIC that carries a mark of ours, whether or not an
-// incident says so.
+// incident says so. A list that came to an end early is returned with the error
+// that ended it.
 type Lister interface {
 	Marked(ctx context.Context) ([]flow.MarkedNIC, error)
 }
@@ -164,6 +165,7 @@ type Config struct {
 	FallbackAfter time.Duration // 2 min of attempts before it does
 
 	CallTimeout time.Duration // 10 s for each call to a hypervisor
+	ListTimeout time.Duration // 2 min for the list of all marks, which may read thousands of servers
 	MaxAttempts int           // 10
 	MaxActTime  time.Duration // 15 min of attempts
 	RetryMin    time.Duration // 1 s; doubles
@@ -234,6 +236,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.ApprovalTimeout, 24*time.Hour)
 	orDefault(&c.CloseAfter, 24*time.Hour)
 	orDefault(&c.CallTimeout, 10*time.Second)
+	orDefault(&c.ListTimeout, 2*time.Minute)
 	orDefault(&c.MaxAttempts, 10)
 	orDefault(&c.MaxActTime, 15*time.Minute)
 	orDefault(&c.RetryMin, time.Second)

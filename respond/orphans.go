@@ -74,10 +74,17 @@ func (c *Controller) marks(st flow.NICStatus) map[flow.MeasureKind]flow.Mark {
 
 // sweep lists what an adapter's NICs carry of ours and keeps what no incident
 // holds. A listing is older than what was done while it was made, so an orphan
-// is one that two listings show.
+// is one that two listings show. One that came to an end halfway is used as far
+// as it goes: what it does not show may be there all the same.
 func (c *Controller) sweep(ctx context.Context, name string, l Lister) time.Duration {
 	now := c.now()
-	list, err := call(ctx, c, "orphans@"+name, "list", l.Marked)
+	list, err := callFor(ctx, c, c.cfg.ListTimeout, "orphans@"+name, "list", func(ctx context.Context) (marksRead, error) {
+		list, err := l.Marked(ctx)
+		return marksRead{list, err}, nil // a list is kept with the error that ended it
+	})
+	if err == nil {
+		err = list.err
+	}
 	var ae *flow.ActError
 	if errors.As(err, &ae) && ae.Class == flow.ErrUnsupported {
 		c.log.Debug("a hypervisor's marks cannot be listed", zap.String("adapter", name), zap.Error(err))
@@ -85,14 +92,16 @@ func (c *Controller) sweep(ctx context.Context, name string, l Lister) time.Dura
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			c.log.Warn("the marks of a hypervisor cannot be listed", zap.String("adapter", name), zap.Error(err))
+			c.log.Warn("the marks of a hypervisor cannot be listed", zap.String("adapter", name), zap.Int("listed", len(list.nics)), zap.Error(err))
 		}
-		return c.cfg.Reassert
+		if ctx.Err() != nil || len(list.nics) == 0 {
+			return c.cfg.Reassert
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
-	for _, m := range list {
+	for _, m := range list.nics {
 		for kind, mark := range c.marks(m.Status) {
 			if c.st.recs[mark.Incident].holdsOn(name, m.NIC, kind) {
 				continue
@@ -107,6 +116,9 @@ func (c *Controller) sweep(ctx context.Context, name string, l Lister) time.Dura
 			c.strays[k] = o
 		}
 	}
+	if err != nil {
+		return c.cfg.Reassert
+	}
 	for k, o := range c.strays {
 		if o.adapter == name && o.seen.Before(now) {
 			delete(c.strays, k)
@@ -114,6 +126,12 @@ func (c *Controller) sweep(ctx context.Context, name string, l Lister) time.Dura
 	}
 	c.m.orphans.WithLabelValues(name).Set(float64(n))
 	return c.cfg.Reassert
+}
+
+// marksRead is a listing, as far as it came.
+type marksRead struct {
+	nics []flow.MarkedNIC
+	err  error
 }
 
 // adopt stores an orphan, tells staff, and gives it back if the policy says so.

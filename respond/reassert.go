@@ -199,7 +199,7 @@ func (c *Controller) end(ctx context.Context, id, key string) {
 func (c *Controller) nudge(adapter, vds string) {
 	c.mu.Lock()
 	for id := range c.st.active {
-		if r := c.st.recs[id]; r.inForce() != nil && r.inc.Action.Adapter == adapter && (vds == "" || r.inc.Holder.VDS == vds) {
+		if r := c.st.recs[id]; (r.inForce() != nil || len(r.upheld()) > 0) && r.inc.Action.Adapter == adapter && (vds == "" || r.inc.Holder.VDS == vds) {
 			c.nudged[id] = true
 		}
 	}

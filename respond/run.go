@@ -196,15 +196,32 @@ func (c *Controller) measureJobs(out []job, id string, r record, now time.Time) 
 	for _, a := range r.replaced() {
 		out = append(out, job{id + "/lift/" + a.Key, server, c.sched.slots, func(ctx context.Context) time.Duration { return c.lift(ctx, id, a.Key) }})
 	}
-	if a := r.inForce(); a != nil && c.cfg.Reassert > 0 && (c.nudged[id] || !now.Before(a.Done.Add(c.cfg.Reassert))) {
-		key := id + "/reassert"
+	out = c.readBackJobs(out, id, r, now)
+	if r.owesCalls() {
+		out = append(out, job{id + "/describe", server, c.sched.slots, func(ctx context.Context) time.Duration { return c.describe(ctx, id) }})
+	}
+	return out
+}
+
+// readBackJobs read back what must be in force, when it is time or somebody
+// changed the server. The caller holds mu.
+func (c *Controller) readBackJobs(out []job, id string, r record, now time.Time) []job {
+	if c.cfg.Reassert <= 0 {
+		return out
+	}
+	add := func(key string, done time.Time, run func(context.Context) time.Duration) {
 		if c.nudged[id] {
 			c.sched.hurry(key)
 		}
-		out = append(out, job{key, server, c.sched.slots, func(ctx context.Context) time.Duration { return c.reassert(ctx, id) }})
+		if c.nudged[id] || !now.Before(done.Add(c.cfg.Reassert)) {
+			out = append(out, job{key, serverKey(r.inc.Holder), c.sched.slots, run})
+		}
 	}
-	if r.owesCalls() {
-		out = append(out, job{id + "/describe", server, c.sched.slots, func(ctx context.Context) time.Duration { return c.describe(ctx, id) }})
+	for _, a := range r.upheld() {
+		add(id+"/uphold/"+a.Key, a.Done, func(ctx context.Context) time.Duration { return c.uphold(ctx, id, a.Key) })
+	}
+	if a := r.inForce(); a != nil {
+		add(id+"/reassert", a.Done, func(ctx context.Context) time.Duration { return c.reassert(ctx, id) })
 	}
 	return out
 }

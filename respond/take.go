@@ -132,6 +132,17 @@ func (c *Controller) take(ctx context.Context, s Suspender, server string, r rec
 	if err := c.called(ctx, id, a.Key, attempt, seen); err != nil {
 		return nil, "", err
 	}
+	receipts, err := c.takeCalls(ctx, s, server, r, a)
+	if err != nil {
+		return receipts, "", err
+	}
+	return receipts, resultDone, nil
+}
+
+// takeCalls calls for a measure on each NIC and reads it back. Receipts are
+// returned with an error too, as far as it came.
+func (c *Controller) takeCalls(ctx context.Context, s Suspender, server string, r record, a flow.Action) ([]flow.Receipt, error) {
+	id := r.inc.ID
 	m := flow.Mark{Incident: id, Key: a.Key, By: c.cfg.MarkBy, Reason: markReason(r.inc), At: a.Intent}
 	var receipts []flow.Receipt
 	for _, nic := range a.NICs {
@@ -146,20 +157,20 @@ func (c *Controller) take(ctx context.Context, s Suspender, server string, r rec
 			return rs.Restrict(ctx, nic, a.Measure, m)
 		})
 		if err != nil {
-			return receipts, "", fmt.Errorf("%s %s of %s: %w", a.Taken(), nic.MAC, nic.VDS, err)
+			return receipts, fmt.Errorf("%s %s of %s: %w", a.Taken(), nic.MAC, nic.VDS, err)
 		}
 		rc.NIC = nic
 		receipts = append(receipts, rc)
 	}
 	after, err := c.look(ctx, s, server, a)
 	if err != nil {
-		return receipts, "", err
+		return receipts, err
 	}
 	for i, st := range after {
 		if !effective(st, a) {
-			return receipts, "", &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("%s after %s", readsAs(a.NICs[i], st), a.Taken())}
+			return receipts, &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("%s after %s", readsAs(a.NICs[i], st), a.Taken())}
 		}
 		receipts[i].After = st
 	}
-	return receipts, resultDone, nil
+	return receipts, nil
 }

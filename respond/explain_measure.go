@@ -1,0 +1,54 @@
+package respond
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// milder are the sentences of a measure that is no cut; %s is what it is about.
+var milder = map[flow.MeasureKind]map[Reason]string{
+	flow.MeasureBlockPort: {
+		ReasonReadBack:     "the hypervisor reads back as blocking outgoing connections to %s, waiting for them to stop",
+		ReasonSilent:       "blocked, and no outgoing connections to %s are seen",
+		ReasonFleetSilent:  "outgoing connections to %s are blocked; no flow data from any tenant arrives, so silence proves nothing yet",
+		ReasonStillSending: "the hypervisor reads back as blocking, but outgoing packets to %s are still seen",
+		ReasonActFailed:    "outgoing connections to %s could not be blocked",
+	},
+	flow.MeasureLimit: {
+		ReasonReadBack:     "the hypervisor reads back as limiting outgoing traffic to %s, waiting for it to fall",
+		ReasonSilent:       "limited to %s, and no outgoing packets are seen",
+		ReasonFleetSilent:  "limited to %s; no flow data from any tenant arrives, so nothing is proved yet",
+		ReasonStillSending: "the hypervisor reads back as limiting to %s, but more is still sent",
+		ReasonActFailed:    "outgoing traffic could not be limited to %s",
+	},
+}
+
+// explainAct is explain for what became of an action.
+func explainAct(reason Reason, a flow.Action, b body) string {
+	form, ok := milder[a.Taken()][reason]
+	if !ok || a.Kind == kindRestore {
+		return explain(reason, b)
+	}
+	what := fmt.Sprintf("%d kbit/s", a.Measure.KbitS)
+	if a.Taken() == flow.MeasureBlockPort {
+		what = portsOf(a.Measure.Ports)
+	}
+	return withDetail(fmt.Sprintf(form, what), b)
+}
+
+// portsOf names ports for people.
+func portsOf(ports []flow.PortRule) string {
+	names := make([]string, len(ports))
+	for i, p := range ports {
+		proto := map[uint8]string{flow.ProtoTCP: "TCP", flow.ProtoUDP: "UDP"}[p.Proto]
+		if proto == "" {
+			proto = fmt.Sprintf("IP protocol %d", p.Proto)
+		}
+		if names[i] = proto; p.Port != 0 {
+			names[i] = fmt.Sprintf("%s port %d", proto, p.Port)
+		}
+	}
+	return strings.Join(names, ", ")
+}
