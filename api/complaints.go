@@ -91,7 +91,7 @@ func (h *Handler) registerComplaints(c Complaints) {
 	for name, s := range own.Map() {
 		schemas.Map()[name] = s
 	}
-	if s := schemas.Map()["ComplaintAnswer"]; s != nil {
+	if s := own.SchemaFromRef(answer.Ref); s != nil {
 		s.Properties["opened"] = schemas.Schema(reflect.TypeFor[[]CaseOpened](), true, "CaseOpened")
 		s.Properties["opened"].Description = "cases that were opened or joined; only with open=true"
 	}

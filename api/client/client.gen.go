@@ -995,6 +995,16 @@ type CaseMail struct {
 	Verdicts  map[string]int64 `json:"verdicts"`
 }
 
+// CaseOpened defines model for CaseOpened.
+type CaseOpened struct {
+	// Duplicate the same mail was there; nothing was added
+	Duplicate bool   `json:"duplicate"`
+	ID        string `json:"id"`
+
+	// Joined a case about the same server and time was there
+	Joined bool `json:"joined"`
+}
+
 // CaseReply defines model for CaseReply.
 type CaseReply struct {
 	En      string `json:"en"`
@@ -1264,9 +1274,12 @@ type ComplaintResult struct {
 	Lines     []ComplaintLine `json:"lines"`
 	MessageID *string         `json:"message_id,omitempty"`
 	Notes     []string        `json:"notes"`
-	Parts     []ComplaintPart `json:"parts"`
-	Received  time.Time       `json:"received"`
-	ReportID  *string         `json:"report_id,omitempty"`
+
+	// Opened cases that were opened or joined; only with open=true
+	Opened   []CaseOpened    `json:"opened,omitempty"`
+	Parts    []ComplaintPart `json:"parts"`
+	Received time.Time       `json:"received"`
+	ReportID *string         `json:"report_id,omitempty"`
 
 	// Skew an offset of the clock that would explain the complaint better; it is not applied
 	Skew    *ComplaintSkew `json:"skew,omitempty"`
