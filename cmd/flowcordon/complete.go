@@ -177,8 +177,8 @@ func candidates(ctx context.Context, before []string, word string) []string {
 	switch {
 	case len(args) == 0 && c.argument != "":
 		out = append(out, f.ask(ctx, fs, rest, c.argument)...)
-	case len(args) == 1 && c.argument == "case":
-		out = append(out, "right", "wrong", "unsure")
+	case len(args) == 1:
+		out = append(out, secondArgument[c.name]...)
 	}
 	return out
 }
@@ -239,20 +239,30 @@ func flagValues(ctx context.Context, f *deskFlags, fs *flag.FlagSet, name string
 		return f.ask(ctx, fs, words, "incident")
 	case "rule":
 		return f.ask(ctx, fs, words, "rule")
+	case "customer":
+		return f.ask(ctx, fs, words, "customer")
 	case "tenant":
 		return f.ask(ctx, fs, words, "host")
 	case "state":
 		return incidentStates
+	case "status":
+		return statusValues[fs.Name()]
 	}
 	return closedValues[name]
 }
+
+var secondArgument = map[string][]string{"rules mark": {"right", "wrong", "unsure"}, "cases status": {"open", "answered", "closed"}}
 
 var closedValues = map[string][]string{
 	"by": {"out_bytes", "out_packets", "in_bytes", "in_packets", "syn"}, "dir": {"out", "in"}, "proto": {"tcp", "udp", "icmp", "icmpv6"},
 	"format": {"table", "csv", "jsonl", "json"}, "form": {"netscan", "summary", "packets"}, "for": {"staff", "outside"},
 	"tier": {"log", "notify", "block_port", "suspend"}, "verdict": {"right", "wrong", "unmarked"},
 	"since": {"-1h", "-24h", "-168h"}, "from": {"-15m", "-1h", "-24h"}, "window": {"5m", "1h", "24h"}, "watch": {"2s", "10s", "1m"}, "block": {"tcp/22", "tcp/25", "udp/53"},
+	"reply": {"en", "ru"}, "expires": {"+24h", "+72h", "+720h"}, "order": {"newest", "oldest"}, "flags": {"SYN", "SYN,ACK", "RST"},
+	"class": {"other", "syn", "synack", "rst", "est", "udp", "echo", "icmp_err", "noflags"},
 }
+
+var statusValues = map[string][]string{"cases": {"open", "answered", "closed", "all"}, "exemptions": {"active", "expired", "removed", "all"}}
 
 var incidentStates = []string{"live\tall that are not over", "all\tevery one", "open", "notified", "held", "awaiting_approval", "suspending", "suspended", "verified",
 	"unverified", "failed", "releasing", "released", "closed"}
@@ -316,6 +326,47 @@ var asked = map[string]func(ctx context.Context, d *desk) []string{
 				who = holderName(*e.Holder)
 			}
 			out = append(out, e.Tenant+"\t"+who)
+		}
+		return out
+	},
+	"customer": func(ctx context.Context, d *desk) []string {
+		limit := int64(500)
+		l, _, err := get[apiclient.TenantsOutputBody](ctx, d, "", func(ctx context.Context) (*http.Response, error) {
+			return d.api.Tenants(ctx, &apiclient.TenantsParams{Limit: &limit})
+		})
+		if err != nil {
+			return nil
+		}
+		var out []string
+		for _, r := range l.Tenants {
+			out = append(out, r.Customer+"\t"+strings.Join(r.Vds, " "))
+		}
+		return out
+	},
+	"complaint": func(ctx context.Context, d *desk) []string {
+		all := apiclient.ComplaintsParamsStatusAll
+		l, _, err := get[apiclient.CasesListOutputBody](ctx, d, "", func(ctx context.Context) (*http.Response, error) {
+			return d.api.Complaints(ctx, &apiclient.ComplaintsParams{Status: &all})
+		})
+		if err != nil {
+			return nil
+		}
+		var out []string
+		for i := range l.Complaints {
+			out = append(out, fmt.Sprintf("%s\t%s, %s", l.Complaints[i].ID, l.Complaints[i].Host, l.Complaints[i].Status))
+		}
+		return out
+	},
+	"exemption": func(ctx context.Context, d *desk) []string {
+		l, _, err := get[apiclient.ExemptionsOutputBody](ctx, d, "", func(ctx context.Context) (*http.Response, error) {
+			return d.api.Exemptions(ctx, &apiclient.ExemptionsParams{})
+		})
+		if err != nil {
+			return nil
+		}
+		var out []string
+		for i := range l.Exemptions {
+			out = append(out, l.Exemptions[i].ID+"\t"+exempts(&l.Exemptions[i]))
 		}
 		return out
 	},

@@ -128,7 +128,7 @@ func (d *desk) printAudit(o *apiclient.AuditOutputBody) error {
 func setupWhoami(*flag.FlagSet) action {
 	return func(ctx context.Context, d *desk, _ []string) error {
 		return show(ctx, d, "asking", func(ctx context.Context) (*http.Response, error) { return d.api.Whoami(ctx) }, func(w *apiclient.WhoamiOutputBody) error {
-			return pairs{{"service", d.end.base}, {"token", w.Name}, {"role", string(w.Role)}, {"its clock", stamp(w.Time) + " UTC"}}.write(d.out, d.term)
+			return pairs{{"service", d.end.base}, {"token", w.Name}, {"role", string(w.Role)}, {"expires", d.until(w.Expires)}, {"its clock", stamp(w.Time) + " UTC"}}.write(d.out, d.term)
 		})
 	}
 }

@@ -40,7 +40,7 @@ type action func(ctx context.Context, d *desk, args []string) error
 
 // deskCommands are all of them, in the order of the usage.
 func deskCommands() []deskCommand {
-	return slices.Concat(incidentCommands(), actCommands(), explainCommands(), hostCommands(), ruleCommands(), controlCommands())
+	return slices.Concat(incidentCommands(), actCommands(), explainCommands(), hostCommands(), tenantCommands(), exemptionCommands(), ruleCommands(), controlCommands())
 }
 
 // topCommands are those of the usage of flowcordon itself: the first words.
@@ -269,7 +269,7 @@ func (d *desk) connect(r *remote, role api.Role) error {
 	}
 	d.end = end
 	end.warnPlain(d.errs)
-	d.api, err = apiclient.NewClient(end.base+api.Prefix, apiclient.WithHTTPClient(end.http), apiclient.WithRequestEditorFn(end.authorize))
+	d.api, err = end.client()
 	return err
 }
 

@@ -34,7 +34,7 @@ func setupExplain(fs *flag.FlagSet) action {
 						return failf(exitUsage, "--rule: there is no rule %q; there are %s", r, strings.Join(ruleNames(e), ", "))
 					}
 				}
-				return d.printExplanation(e, only, *changed)
+				return d.printExplanation(ctx, e, only, *changed)
 			})
 	}
 }
@@ -47,7 +47,7 @@ func ruleNames(e *apiclient.Explanation) []string {
 	return out
 }
 
-func (d *desk) printExplanation(e *apiclient.Explanation, only []string, changed bool) error {
+func (d *desk) printExplanation(ctx context.Context, e *apiclient.Explanation, only []string, changed bool) error {
 	wanted := func(rule string) bool { return len(only) == 0 || slices.Contains(only, rule) }
 	head := pairs{
 		{"address", e.Address},
@@ -55,6 +55,11 @@ func (d *desk) printExplanation(e *apiclient.Explanation, only []string, changed
 		{"tags", strings.Join(e.Tags, " ")},
 		{"overrides", first(strings.Join(e.Overrides, "; then "), "none matches")},
 	}
+	more, err := d.standingOf(ctx, e)
+	if err != nil {
+		return err
+	}
+	head = append(head, more...)
 	if err := head.write(d.out, d.term); err != nil {
 		return err
 	}
@@ -96,6 +101,36 @@ func (d *desk) printExplanation(e *apiclient.Explanation, only []string, changed
 		}
 	}
 	return d.printFloors(e, wanted)
+}
+
+// standingOf says what exempts the address, and how its holder stands.
+func (d *desk) standingOf(ctx context.Context, e *apiclient.Explanation) (pairs, error) {
+	list, _, err := get[apiclient.ExemptionsOutputBody](ctx, d, "asking for the exemptions", func(ctx context.Context) (*http.Response, error) {
+		return d.api.Exemptions(ctx, &apiclient.ExemptionsParams{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out pairs
+	for i := range list.Exemptions {
+		if x := &list.Exemptions[i]; covers(x, e.Address, val(e.Holder)) {
+			out = append(out, [3]string{"exempt", fmt.Sprintf("%s: %s, until %s; %s (%s)", x.ID, exempts(x), first(d.until(x.Expires), "it is removed"), x.Reason, x.Owner), yellow})
+		}
+	}
+	if out == nil {
+		out = pairs{{"exempt", "no"}}
+	}
+	if val(e.Holder) == "" {
+		return out, nil
+	}
+	who, _, err := get[apiclient.TenantOutputBody](ctx, d, "asking for the holder", func(ctx context.Context) (*http.Response, error) { return d.api.Tenant(ctx, *e.Holder) })
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range who.Standing {
+		out = append(out, standingPair(&s))
+	}
+	return out, nil
 }
 
 func modeCell(mode string) cell {

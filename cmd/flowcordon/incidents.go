@@ -58,10 +58,7 @@ func (d *desk) printIncidents(l *apiclient.ListOutputBody, states []string) erro
 	if err := d.incidentTable(l.Incidents).write(d.out, d.term); err != nil {
 		return err
 	}
-	if m := l.UnderscoreMetadata; m.Offset+int64(len(l.Incidents)) < m.TotalCount || m.Offset > 0 {
-		return d.sayf("%d to %d of %d; --offset %d gives the next", m.Offset+1, m.Offset+int64(len(l.Incidents)), m.TotalCount, m.Offset+m.Limit)
-	}
-	return nil
+	return d.page(&l.UnderscoreMetadata, len(l.Incidents))
 }
 
 func (d *desk) incidentTable(list []apiclient.Incident) *table {

@@ -54,6 +54,8 @@ type matchRun struct {
 	open                   bool
 	reply                  string
 	file                   string
+	body                   []byte                 // of the service's answer
+	opened                 []apiclient.CaseOpened // by --open
 	stdin                  io.Reader
 	stdout, stderr         io.Writer
 }
@@ -121,10 +123,15 @@ func (m *matchRun) run(ctx context.Context) error {
 		_, err = io.WriteString(m.stdout, res.Draft.RU)
 	case m.reply == "en":
 		_, err = io.WriteString(m.stdout, res.Draft.EN)
+	case m.json && m.body != nil:
+		err = (&desk{out: m.stdout}).writeJSON(m.body)
 	case m.json:
 		err = m.encode(res)
 	default:
 		err = printMatch(m.stdout, res)
+	}
+	for _, c := range m.opened {
+		fmt.Fprintln(m.stderr, openedText(c))
 	}
 	return err
 }
@@ -232,13 +239,33 @@ func (m *matchRun) askService(ctx context.Context, data []byte, typ string) (*co
 	if err != nil {
 		return nil, err
 	}
-	out, _, err := get[complaint.Result](ctx, d, "matching", func(ctx context.Context) (*http.Response, error) {
+	out, body, err := get[complaint.Result](ctx, d, "matching", func(ctx context.Context) (*http.Response, error) {
 		return c.ComplaintWithBody(ctx, &apiclient.ComplaintParams{Received: opt(m.received), Zone: opt(m.zone), Target: opt(m.target), Open: opt(m.open)}, typ, bytes.NewReader(data))
 	})
 	if exitCode(err) == exitAway {
-		err = failf(exitAway, "%w; --offline asks the database", err)
+		return nil, failf(exitAway, "%w; --offline asks the database", err)
 	}
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	var o struct {
+		Opened []apiclient.CaseOpened `json:"opened"`
+	}
+	if err := json.Unmarshal(body, &o); err != nil {
+		return nil, err
+	}
+	m.body, m.opened = body, o.Opened
+	return out, nil
+}
+
+func openedText(c apiclient.CaseOpened) string {
+	switch {
+	case c.Duplicate:
+		return "the same mail was in case " + c.ID + " already"
+	case c.Joined:
+		return "joined case " + c.ID
+	}
+	return "opened case " + c.ID
 }
 
 // local asks the database itself, with the event log as it stands there.

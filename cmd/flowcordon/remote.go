@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/api"
+	apiclient "github.com/flowcordon/flowcordon/api/client"
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 )
 
@@ -175,6 +176,11 @@ func (r *remote) client() (*http.Client, error) {
 	}
 	// A redirect would carry the token elsewhere.
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+}
+
+// client is the generated client of the service.
+func (e *serviceAt) client() (*apiclient.Client, error) {
+	return apiclient.NewClient(e.base+api.Prefix, apiclient.WithHTTPClient(e.http), apiclient.WithRequestEditorFn(e.authorize))
 }
 
 // authorize says with each request who asks.

@@ -18,8 +18,8 @@ func hostCommands() []deskCommand {
 	return []deskCommand{
 		{name: "top", what: "the tenants with the most traffic", role: api.RoleViewer, watch: true, setup: setupTop},
 		{name: "hosts", args: "IP", what: "who holds an address, its traffic over time, its incidents", role: api.RoleViewer, argument: "host", watch: true, setup: setupHost},
-		{name: "flows", args: "IP", what: "stored flow records of an address", role: api.RoleViewer, argument: "host", setup: setupFlows,
-			more: "Prints stored flow records of an address, newest last. Which are stored, and for how long, is store.flow_policy\nand store.flow_ttl of the configuration."},
+		{name: "flows", args: "[IP]", what: "stored flow records, by any filter", role: api.RoleViewer, argument: "host", setup: setupFlows,
+			more: "Prints stored flow records of an address or a prefix, or of all. Which are stored, and for how long, is\nstore.flow_policy and store.flow_ttl of the configuration."},
 		{name: "exporters", args: "[IP]", what: "the exporters and their health, or all of one", role: api.RoleViewer, argument: "exporter", watch: true, setup: setupExporters},
 	}
 }
