@@ -68,9 +68,9 @@ type Deps struct {
 	Standing func(addr netip.Addr, h flow.Holder) Standing
 	// Reads keeps who looked at personal data; Handler.Run hands it over. Without
 	// it each look is a line of the log.
-	Reads      Reads
-	Inventory  Inventory
-	Exporters  func() []flow.ExporterHealth
+	Reads     Reads
+	Inventory Inventory
+	Exporters func() []flow.ExporterHealth
 	// TenantKey maps any address to the one its windows are stored under, and
 	// to the zero Addr when it is none of ours. nil: IPv6 by /64, all is ours.
 	TenantKey func(netip.Addr) netip.Addr

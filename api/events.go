@@ -275,9 +275,18 @@ func (s *stream) freezes() []flow.Frozen {
 	return notNil(s.h.deps.Control.Freezes())
 }
 
-// exporters sends those whose status or problems changed since the last look; the
-// first look only remembers.
+// exporters sends those whose status or problems changed since the last look.
 func (s *stream) exporters() error {
+	for _, e := range s.exporterNews() {
+		if err := s.send("exporter", 0, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exporterNews are those that changed; the first look only remembers.
+func (s *stream) exporterNews() []exporterEvent {
 	if s.h.deps.Exporters == nil || s.known != nil && time.Since(s.at) < exporterEvery/2 {
 		return nil
 	}
@@ -300,12 +309,7 @@ func (s *stream) exporters() error {
 	}
 	s.known = seen
 	slices.SortFunc(news, func(a, b exporterEvent) int { return a.Exporter.Compare(b.Exporter) })
-	for i := range news {
-		if err := s.send("exporter", 0, news[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return news
 }
 
 // exporterStatus in one word.
