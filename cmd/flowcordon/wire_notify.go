@@ -51,7 +51,7 @@ func notifiers(rc config.Respond, links *portal.Links, log *zap.Logger, records 
 // not as it was.
 func details(rc config.Respond, links *portal.Links) func(flow.Notice) notice.Details {
 	return func(n flow.Notice) notice.Details {
-		d := notice.Details{Outcome: n.Outcome, Mistake: n.Mistake}
+		var d notice.Details
 		if links != nil && n.Incident.State.Live() {
 			d.Link, d.LinkUntil = links.Statement(n.Incident, n.At), n.At.Add(links.TTL())
 		}

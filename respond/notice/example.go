@@ -114,7 +114,7 @@ func variants(kind string) []flow.Notice {
 // exampleDetails are Details with every field.
 func exampleDetails(to Audience) Details {
 	at := time.Date(2026, 11, 29, 6, 53, 16, 0, time.UTC)
-	d := Details{LinkUntil: at, Deadline: at.Add(-48 * time.Hour), Probation: at.Add(240 * time.Hour), Outcome: "queued"}
+	d := Details{LinkUntil: at, Deadline: at.Add(-48 * time.Hour), Probation: at.Add(240 * time.Hour)}
 	if to == Customer {
 		d.Link = "https://abuse.example.org/case/AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
 	}

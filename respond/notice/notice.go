@@ -62,8 +62,6 @@ type Details struct {
 	LinkUntil time.Time
 	Deadline  time.Time // by when an answer is asked for
 	Probation time.Time // until when the holder is on probation after a release
-	Outcome   string    // of a statement: released, queued or refused
-	Mistake   bool      // of a release: the measure should not have been taken
 }
 
 // Kind is one kind of notice and who has a text for it.
@@ -239,10 +237,13 @@ func (w *Writer) try(lang string) error {
 func (w *Writer) tryOne(lang, name, kind string, to Audience) error {
 	for _, n := range variants(kind) {
 		v := w.view(n, to)
-		for _, d := range []Details{v.Details, {}, exampleDetails(to), {Mistake: true}} {
+		for _, d := range []Details{v.Details, {}, exampleDetails(to)} {
 			v.Details = d
-			if _, err := w.write(lang, name, v); err != nil {
-				return err
+			for _, v.Outcome = range []string{"", "released", "queued", "refused"} {
+				v.Mistake = !v.Mistake
+				if _, err := w.write(lang, name, v); err != nil {
+					return err
+				}
 			}
 		}
 	}
