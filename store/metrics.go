@@ -26,10 +26,12 @@ type metrics struct {
 	rollupSec    prometheus.Histogram
 	rollupErrors prometheus.Counter
 	rollupBehind prometheus.Gauge
+	disk         *diskMetrics
 }
 
 func newMetrics() *metrics {
 	m := &metrics{
+		disk: newDiskMetrics(),
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flowcordon_store_rows_total", Help: "Rows that ClickHouse has acknowledged.",
 		}, []string{"table"}),
@@ -73,6 +75,7 @@ func newMetrics() *metrics {
 // register makes the metrics known to reg, with those that are looked up in the
 // spool.
 func (m *metrics) register(reg prometheus.Registerer, s *spool) {
+	reg.MustRegister(m.disk.all()...)
 	reg.MustRegister(m.rows, m.spoolBytes, m.insertErrors, m.dropped, m.repaired, m.insertSec, m.sentBytes,
 		m.rollupSec, m.rollupErrors, m.rollupBehind,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

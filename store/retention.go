@@ -49,6 +49,21 @@ var leveledTables = []leveled{
 	{"fleet_1m", "start", LevelHours},
 }
 
+// Table is a table with rows of a level.
+type Table struct {
+	Name  string
+	Level Level
+}
+
+// Tables are those that have a level.
+func Tables() []Table {
+	out := make([]Table, len(leveledTables))
+	for i, t := range leveledTables {
+		out[i] = Table{t.table, t.level}
+	}
+	return out
+}
+
 // ttl of a level; negative: for ever.
 func (c *Config) ttl(l Level) time.Duration {
 	switch l {
