@@ -197,7 +197,7 @@ func (s *totals) add(c *cell) {
 		}
 	}
 	s.found += in
-	if asked {
+	if asked && len(c.rs) > 0 {
 		s.asked++
 		if 20*in >= 19*len(c.rs) {
 			s.inTime++

@@ -248,8 +248,10 @@ func (t *tickState) blameForeign(rows []flow.SourceStat) []flow.Finding {
 			sums[rows[i].Attachment] = s
 			order = append(order, rows[i].Attachment)
 		}
-		// Findings of one tenant may share rows: the most that one of them has.
-		s.Records, s.Packets = max(s.Records, rows[i].Records), max(s.Packets, rows[i].Packets)
+		// Findings of one tenant may share rows: the most that one of them has. A
+		// flow record is as many samples as it has packets: a flood of one flow is
+		// a record a minute.
+		s.Records, s.Packets = max(s.Records, rows[i].Packets), max(s.Packets, rows[i].Packets)
 		s.Sources, s.Rate = 1, max(s.Rate, float64(rows[i].MaxRate))
 	}
 	var out []flow.Finding

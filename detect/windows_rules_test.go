@@ -29,6 +29,9 @@ func (m *memWindows) addFlows(rows []flow.FlowRow) {
 	asked := append(d.Reflector.ports(), d.Bruteforce.Ports...)
 	for i := range rows {
 		r := &rows[i]
+		if r.Spoofed && r.Dir == flow.Out {
+			m.forged = append(m.forged, *r)
+		}
 		if r.Bogon || r.Spoofed || r.SvcPort != portSMTP && !slices.Contains(asked, r.SvcPort) {
 			continue
 		}
@@ -74,18 +77,50 @@ func (m *memWindows) Peers(_ context.Context, q flow.PeerQuery) (flow.Peers, err
 	return p, nil
 }
 
-func (m *memWindows) SpoofStats(_ context.Context, _ flow.Range, minRecords uint64) ([]flow.SpoofStat, error) {
+func (m *memWindows) SpoofStats(_ context.Context, r flow.Range, minRecords uint64) ([]flow.SpoofStat, error) {
 	m.queries++
 	if m.err != nil {
 		return nil, m.err
 	}
-	var out []flow.SpoofStat
+	out := m.forgedStats(r, minRecords)
 	for _, s := range m.spoofs {
 		if s.Records >= minRecords {
 			out = append(out, s)
 		}
 	}
 	return out, nil
+}
+
+// forgedStats sums the rows with forged sources by attachment.
+func (m *memWindows) forgedStats(r flow.Range, minRecords uint64) []flow.SpoofStat {
+	type sum struct {
+		stat             flow.SpoofStat
+		sources, remotes map[netip.Addr]struct{}
+	}
+	sums := map[flow.Attachment]*sum{}
+	for i := range m.forged {
+		f := &m.forged[i]
+		if f.Time < r.From.UnixNano() || f.Time >= r.To.UnixNano() {
+			continue
+		}
+		at := flow.Attachment{Exporter: f.Exporter, InIf: f.InIf, SrcMAC: f.SrcMAC, VLAN: f.VLAN}
+		s := sums[at]
+		if s == nil {
+			s = &sum{flow.SpoofStat{Attachment: at}, map[netip.Addr]struct{}{}, map[netip.Addr]struct{}{}}
+			sums[at] = s
+		}
+		s.stat.Records, s.stat.Packets, s.stat.Rate = s.stat.Records+1, s.stat.Packets+f.Packets, max(s.stat.Rate, float64(f.Rate))
+		s.sources[f.Host], s.remotes[destinationOf(f.Remote)] = struct{}{}, struct{}{}
+	}
+	var out []flow.SpoofStat
+	for _, s := range sums {
+		if s.stat.Records >= minRecords {
+			s.stat.Sources, s.stat.Remotes = uint64(len(s.sources)), uint64(len(s.remotes))
+			out = append(out, s.stat)
+		}
+	}
+	slices.SortFunc(out, func(a, b flow.SpoofStat) int { return cmp.Compare(b.Records, a.Records) })
+	return out
 }
 
 func (m *memWindows) AttemptStats(_ context.Context, r flow.Range, proto uint8, minAttempts, minScaled uint64) ([]flow.AttemptStat, error) {

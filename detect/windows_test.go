@@ -18,7 +18,8 @@ type memWindows struct {
 	hosts      map[int64][]flow.HostWindow
 	flows      []memFlow        // of the ports that peers are asked for
 	seen       []memSeen        // what the guards look at
-	spoofs     []flow.SpoofStat // the answer to SpoofStats
+	spoofs     []flow.SpoofStat // the answer to SpoofStats, beside what forged says
+	forged     []flow.FlowRow   // with forged sources
 	peersErr   error            // of Peers
 	guardErr   error            // of the queries of the guards but SharedFlows
 	sharedErr  error            // of SharedFlows
