@@ -203,7 +203,7 @@ type reader struct{ now time.Time }
 func (reader) Shape() any { return complaint.Result{} }
 
 func (m reader) Match(_ context.Context, req ComplaintRequest) (any, error) {
-	out := complaint.Result{Subject: hostile, From: hostile, Received: m.now, Counts: map[complaint.Verdict]int{}, Lines: []complaint.Line{}, Unread: []parse.Unread{}, Notes: []string{hostile},
+	out := &complaint.Result{Subject: hostile, From: hostile, Received: m.now, Counts: map[complaint.Verdict]int{}, Lines: []complaint.Line{}, Unread: []parse.Unread{}, Notes: []string{hostile},
 		Draft: complaint.Draft{Subject: "Re: " + hostile, EN: "Thank you for your report. Our flows confirm it.\n> " + hostile, RU: "Спасибо за сообщение. Наши данные его подтверждают.\n> " + hostile}}
 	note := complaint.Note{Code: "n", EN: hostile, RU: hostile}
 	holder := &flow.Holder{Tenant: "c-42", VDS: hostile}
@@ -220,7 +220,7 @@ func (m reader) Match(_ context.Context, req ComplaintRequest) (any, error) {
 	}
 	out.UnreadCount = len(out.Unread)
 	if n := len(out.Lines); n > 0 {
-		out.Cases = append(out.Cases, complaint.Case{Host: attacker, Tenant: attacker, Holder: holder, Shared: true, First: out.Lines[0].Time, Last: out.Lines[n-1].Time, Lines: n, Counts: out.Counts,
+		out.Cases = append(out.Cases, complaint.Case{Ports: []uint16{22}, Targets: 1, Host: attacker, Tenant: attacker, Holder: holder, Shared: true, First: out.Lines[0].Time, Last: out.Lines[n-1].Time, Lines: n, Counts: out.Counts,
 			Incident: &complaint.IncidentRef{ID: "inc-1", State: flow.StateVerified}, Notes: []complaint.Note{note}})
 	}
 	return out, nil
@@ -266,6 +266,7 @@ func newGallery(t *testing.T) *bench {
 		deps.Control = scribe{&board{frozen: []flow.Frozen{{Rule: flow.RuleNetscan, Since: now.Add(-time.Minute), Tenants: 12, Incident: "inc-3"}}}, now}
 		deps.Exemptions = galleryExemptions(t, now)
 		deps.Inventory = galleryBook{book: deps.Inventory.(book)}
+		deps.Standing = func(netip.Addr, flow.Holder) Standing { return Standing{Offences: 1, Probation: true} }
 		mux := http.NewServeMux()
 		mux.HandleFunc("POST /test/open", func(w http.ResponseWriter, r *http.Request) {
 			opened++ // one browser asks, one thing at a time

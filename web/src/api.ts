@@ -53,15 +53,21 @@ export interface Case { id: string; day: string; tenant: string; rule: string; t
 export interface Policy {
   address: string; holder?: string; tags?: string[]; overrides?: string[];
   rules: { rule: string; mode: string; mode_from: string; version: number; held?: string[]; needs?: string[]; values: { key: string; value: string; from: string }[] }[];
+  exporters?: { exporter: string; rate: number; floors: { rule: string; what: string; unit: string; tier: string; notify: number[] | null; act: number[] | null }[] }[];
 }
 export interface Exemption {
   id: string; source: string; version: number; status: string; tenant?: string; customer?: string; remote?: string; remote_as?: number; port?: number; ip_proto?: number; rule?: string;
   owner: string; reason: string; expires?: string; created?: string; created_by?: string; hits?: { findings: number; tenant_days: number; last?: string }; warning?: string;
 }
+export interface Tenant {
+  customer: string; holdings: (Holder & { from?: string; to?: string })[]; standing: { vds?: string; offences: number; probation: boolean }[]; incidents: Incident[];
+  exemptions: Exemption[]; complaints: ComplaintCase[];
+}
 export interface Hit { type: string; id: string; title: string; text?: string; href?: string; time?: string }
 export interface ComplaintCase {
   id: string; status: string; opened: string; updated: string; reporter?: string; subject?: string; tenant?: string; customer?: string; vds?: string; verdicts: Record<string, number>;
-  incident?: string; mails: number; by: string; history?: { time: string; actor: string; kind: string; note?: string }[]; reply?: { en: string; ru: string };
+  host: string; first: string; last: string; incident?: string; mails: number; by: string; history?: { time: string; actor: string; kind: string; note?: string }[];
+  reply?: { subject: string; en: string; ru: string }; received?: { time: string; reporter?: string; subject?: string; lines: number; verdicts: Record<string, number> }[];
 }
 
 const KEY = 'flowcordon-token';

@@ -19,6 +19,7 @@ import { IncidentList } from './pages/incidents';
 import { Overview } from './pages/overview';
 import { RulesPage } from './pages/rules';
 import { Search } from './pages/search';
+import { TenantPage } from './pages/tenant';
 import { Footer, Freshness, Help, Login, setTheme, theme, Toasts } from './shell';
 import './style.css';
 
@@ -36,7 +37,8 @@ function Page({ r, me }: { r: Route; me: Me }) {
     case 'complaints': return r.arg ? <CasePage key={r.arg} id={r.arg} me={me} /> : <Complaints me={me} />;
     case 'exporters': return <ExporterList />;
     case 'rules': return <RulesPage me={me} />;
-    case 'exemptions': return <Exemptions key={r.query.get('tenant') ?? ''} me={me} />;
+    case 'exemptions': return <Exemptions key={r.query.get('tenant') ?? r.query.get('customer') ?? ''} me={me} />;
+    case 'tenants': return r.arg ? <TenantPage key={r.arg} id={r.arg} me={me} /> : <Overview me={me} />;
     case 'search': return <Search />;
     case 'audit': return <Audit me={me} />;
   }

@@ -36,10 +36,14 @@ export async function hostile() {
   await paste(page);
   await page.locator('summary').filter({ hasText: 'not understood' }).click();
   await clean('complaint');
+  await page.goto(url + '/#/complaints?status=all');
+  await page.locator('a[href^="#/complaints/cc-"]').first().click();
+  await page.locator('pre.letter').waitFor();
+  await clean('case');
   for (const where of ['overview', 'incidents', 'incident', 'policy', 'rules', 'exemptions', 'exporters', 'audit', 'host of others', 'hostile incident', 'complaint']) check(seen[where], `${where}: the hostile text is not shown, so nothing was tried there`);
   // What stands in the address is another's choice, too: a link may come by mail.
   for (const bad of ['javascript:alert(1)', HOSTILE, '%', '..%2f..%2f', '__proto__']) {
-    for (const at of [`/hosts/${bad}`, `/incidents/${bad}`, `/incidents?state=${bad}&rule=${bad}&tenant=${bad}`, `/hosts/198.18.0.7?tab=${bad}&back=${bad}&from=${bad}`, `/search?q=${bad}`, `/complaints/${bad}`, `/exemptions?status=${bad}&tenant=${bad}`, `/rules?days=${bad}&rule=${bad}`, `/audit?actor=${bad}&before=${bad}`, `/${bad}`]) {
+    for (const at of [`/hosts/${bad}`, `/incidents/${bad}`, `/incidents?state=${bad}&rule=${bad}&tenant=${bad}`, `/hosts/198.18.0.7?tab=${bad}&back=${bad}&from=${bad}`, `/search?q=${bad}`, `/complaints/${bad}`, `/tenants/${bad}`, `/exemptions?status=${bad}&tenant=${bad}`, `/rules?days=${bad}&rule=${bad}`, `/audit?actor=${bad}&before=${bad}`, `/${bad}`]) {
       await page.goto(url + '/#' + at);
       await page.locator('main h1').first().waitFor({ state: 'attached' });
       await clean(at);

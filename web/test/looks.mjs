@@ -31,6 +31,10 @@ export async function looks() {
     await page.goto(url + '/#/complaints');
     await paste(page);
     await look(page, kind, 'complaint');
+    await page.goto(url + '/#/complaints?status=all');
+    await page.locator('a[href^="#/complaints/cc-"]').first().click();
+    await page.locator('pre.letter').waitFor();
+    await look(page, kind, 'case');
     await page.context().close();
   }
 }

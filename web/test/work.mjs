@@ -52,7 +52,7 @@ export async function live() {
 async function keys(page) {
   await page.locator('body').press('g');
   await page.keyboard.press('i');
-  await page.getByRole('heading', { name: 'Incidents' }).waitFor();
+  await page.getByRole('heading', { name: 'Incidents', level: 1 }).waitFor();
   await page.keyboard.press('?');
   await page.getByRole('dialog').waitFor();
   await page.keyboard.press('Escape');
@@ -108,14 +108,30 @@ async function release(page) {
   await page.getByText('being done').first().waitFor();
 }
 
+async function find(page) {
+  await page.locator('body').press('/');
+  await page.keyboard.type('c-42');
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Search: c-42' }).waitFor();
+  await page.getByRole('link', { name: 'c-42', exact: true }).click();
+  await page.getByRole('heading', { name: 'Tenant c-42' }).waitFor();
+  await page.getByRole('cell', { name: '198.18.0.7/32' }).or(page.getByRole('cell', { name: '198.18.0.7', exact: true })).first().waitFor();
+}
+
 async function complain(page) {
   await visit(page, '/complaints', 'Paste what arrived');
+  await page.getByLabel('open a case').check();
   await paste(page);
   await page.getByText('Lines read: 2.').waitFor();
   await page.getByText('Lines not understood: 1').first().waitFor();
   await page.getByRole('button', { name: 'Copy', exact: true }).click();
   await page.getByRole('button', { name: 'Copied.' }).waitFor();
   check((await page.evaluate(() => navigator.clipboard.readText())).startsWith('Thank you for your report.'), 'the draft is not what was copied');
+  await page.getByText(/A case was opened|It was added to the case/).getByRole('link').click();
+  const act = page.locator('form.act').filter({ has: page.getByRole('button', { name: 'Answered' }) });
+  await act.getByLabel('Note for colleagues').fill('told the reporter');
+  await act.getByRole('button', { name: 'Answered' }).click();
+  await page.getByRole('row').filter({ hasText: 'told the reporter' }).waitFor();
 }
 
 async function exempt(page) {
@@ -159,6 +175,7 @@ export async function work() {
   await keys(page);
   await scanPicture(page);
   await links(page);
+  await find(page);
   await release(page);
   await complain(page);
   await exempt(page);

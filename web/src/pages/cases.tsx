@@ -4,7 +4,7 @@ import { ago, stamp, whole } from '../format';
 import { fill, lang, named, w } from '../i18n';
 import { useLive } from '../live';
 import { go, useRoute } from '../route';
-import { Badge, Choice, Empty, Facts, Failed, HostLink, IncidentLink, may, Order, Section, Table } from '../ui';
+import { Badge, Choice, Empty, Facts, Failed, HostLink, IncidentLink, may, Order, Section, Table, TenantLink } from '../ui';
 import { Draft } from './answer';
 
 const LIMIT = 50, STATES = ['open', 'answered', 'closed'];
@@ -19,18 +19,22 @@ export function CaseList({ news }: { news: number }) {
   const total = got.data?._metadata.totalCount ?? 0;
   return <Section title={w.caseList} busy={got.old} extra={<Choice label={w.state} value={status} set={v => go('/complaints', { status: v, offset: '' })} of={[...STATES, 'all'].map(s => [s, w.caseStates[s]])} />}>
     <Failed error={got.error} />
-    {got.data ? <Table caption={w.caseList} rows={got.data.complaints} empty={w.noCaseList} keyOf={c => c.id} columns={[
-      { head: w.case, cell: c => <a href={'#/complaints/' + encodeURIComponent(c.id)}>{c.subject || c.id}</a> },
-      { head: w.state, cell: c => <Badge of={'case_' + c.status} words={{ ['case_' + c.status]: named(w.caseStates, c.status) }} /> },
-      { head: w.reporter, cell: c => c.reporter ?? '–' },
-      { head: w.address, cell: c => c.tenant ? <HostLink ip={c.tenant} /> : '–' },
-      { head: w.tenant, cell: c => [c.customer, c.vds].filter(Boolean).join(' · ') || '–' },
-      { head: w.verdict, cell: c => Object.entries(c.verdicts ?? {}).filter(([, n]) => n).map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {n} </span>) },
-      { head: w.mails, right: true, cell: c => whole(c.mails) },
-      { head: w.changed, cell: c => <span title={stamp(c.updated)}>{ago(c.updated)}</span> },
-    ]} /> : <Empty>{got.error ? '' : w.loading}</Empty>}
+    {got.data ? <CaseTable list={got.data.complaints} empty={w.noCaseList} /> : <Empty>{got.error ? '' : w.loading}</Empty>}
     {total > offset + LIMIT && <p><button type="button" onClick={() => go('/complaints', { offset: String(offset + LIMIT) })}>{w.next}</button> <span class="note">{fill(w.more, Math.min(total, offset + LIMIT), whole(total))}</span></p>}
   </Section>;
+}
+
+export function CaseTable({ list, empty }: { list: ComplaintCase[]; empty: string }) {
+  return <Table caption={w.caseList} rows={list} empty={empty} keyOf={c => c.id} columns={[
+    { head: w.case, cell: c => <a href={'#/complaints/' + encodeURIComponent(c.id)}>{c.subject || c.id}</a> },
+    { head: w.state, cell: c => <Badge of={'case_' + c.status} words={{ ['case_' + c.status]: named(w.caseStates, c.status) }} /> },
+    { head: w.reporter, cell: c => c.reporter ?? '–' },
+    { head: w.address, cell: c => <HostLink ip={c.host} /> },
+    { head: w.tenant, cell: c => [c.customer, c.vds].filter(Boolean).join(' · ') || '–' },
+    { head: w.verdict, cell: c => <Verdicts of={c.verdicts} /> },
+    { head: w.mails, right: true, cell: c => whole(c.mails) },
+    { head: w.changed, cell: c => <span title={stamp(c.updated)}>{ago(c.updated)}</span> },
+  ]} />;
 }
 
 export function CasePage({ id, me }: { id: string; me: Me }) {
@@ -41,14 +45,21 @@ export function CasePage({ id, me }: { id: string; me: Me }) {
   return <>
     <p><a href="#/complaints">← {w.complaints}</a></p>
     <h1 tabIndex={-1}>{c.subject || c.id} <Badge of={'case_' + c.status} words={{ ['case_' + c.status]: named(w.caseStates, c.status) }} /></h1>
-    <Facts of={[[w.reporter, c.reporter], [w.address, c.tenant && <HostLink ip={c.tenant} />], [w.tenant, [c.customer, c.vds].filter(Boolean).join(' · ')], [w.incident, c.incident && <IncidentLink id={c.incident} />],
+    <Facts of={[[w.reporter, c.reporter], [w.address, <HostLink ip={c.host} />], [w.tenant, c.customer && <TenantLink customer={c.customer}>{[c.customer, c.vds].filter(Boolean).join(' · ')}</TenantLink>], [w.incident, c.incident && <IncidentLink id={c.incident} />],
       [w.opened, `${stamp(c.opened)} (${ago(c.opened)})`], [w.mails, whole(c.mails)], [w.actor, c.by], [w.id, <span class="mono">{c.id}</span>],
-      [w.verdict, Object.entries(c.verdicts ?? {}).filter(([, n]) => n).map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {n} </span>)]]} />
+      [w.verdict, <Verdicts of={c.verdicts} />]]} />
     {may(me, 'abuse') && <div class="orders">{STATES.filter(s => s !== c.status).map(s => <Order key={s} me={me} role="abuse" label={w.caseActs[s]} hint={w.caseNote} field="note" path={path + '/status'} more={() => ({ status: s })} done={() => got.refresh()} />)}</div>}
-    <Draft subject="" text={(lang === 'ru' ? c.reply?.ru : c.reply?.en) ?? ''} />
+    <Draft subject={c.reply?.subject ?? ''} text={(lang === 'ru' ? c.reply?.ru : c.reply?.en) ?? ''} />
+    <Section title={w.mailsTitle}>
+      <Table caption={w.mailsTitle} rows={c.received ?? []} empty={w.none} keyOf={(_, i) => i} columns={[
+        { head: w.time, cell: m => <span class="when">{stamp(m.time)}</span> }, { head: w.reporter, cell: m => m.reporter ?? '–' }, { head: w.subject, cell: m => m.subject ?? '–' }, { head: w.lines, right: true, cell: m => whole(m.lines) },
+        { head: w.verdict, cell: m => <Verdicts of={m.verdicts} /> }]} />
+    </Section>
     <Section title={w.timeline}>
       <Table caption={w.timeline} rows={c.history ?? []} empty={w.none} keyOf={(_, i) => i} columns={[
         { head: w.time, cell: e => <span class="when">{stamp(e.time)}</span> }, { head: w.step, cell: e => named(w.caseStates, e.kind) }, { head: w.actor, cell: e => e.actor }, { head: w.reason, cell: e => e.note ?? '–' }]} />
     </Section>
   </>;
 }
+
+const Verdicts = ({ of }: { of?: Record<string, number> }) => <>{Object.entries(of ?? {}).filter(([, n]) => n).map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {n} </span>)}</>;

@@ -15,11 +15,11 @@ export function Exemptions({ me }: { me: Me }) {
   return <>
     <h1 tabIndex={-1}>{w.exemptions}</h1>
     <p class="note lead">{w.exemptText}</p>
-    {may(me, 'operator') ? <Add tenant={query.get('tenant') ?? ''} me={me} done={id => { tell(fill(w.exemptAdded, id)); got.refresh(); }} /> : <p class="note">{fill(w.needsRole, w.exemptAdd, 'operator', me.role)}</p>}
+    {may(me, 'operator') ? <Add tenant={query.get('tenant') ?? ''} customer={query.get('customer') ?? ''} me={me} done={id => { tell(fill(w.exemptAdded, id)); got.refresh(); }} /> : <p class="note">{fill(w.needsRole, w.exemptAdd, 'operator', me.role)}</p>}
     <p role="status" class="ok-text">{told}</p>
     <Section title={w.exemptions} busy={got.old} extra={<Choice label={w.state} value={status} set={v => go('/exemptions', { status: v })} of={['active', 'expired', 'removed', 'all'].map(s => [s, w.exemptStates[s]])} />}>
       <Failed error={got.error} />
-      {got.data ? <List list={got.data.exemptions} me={me} mine={query.get('id') ?? ''} done={id => { tell(fill(w.exemptEnded, id)); got.refresh(); }} /> : <Empty>{got.error ? '' : w.loading}</Empty>}
+      {got.data ? <ExemptionTable list={got.data.exemptions} me={me} mine={query.get('id') ?? ''} done={id => { tell(fill(w.exemptEnded, id)); got.refresh(); }} /> : <Empty>{got.error ? '' : w.loading}</Empty>}
     </Section>
   </>;
 }
@@ -30,7 +30,7 @@ export const scope = (e: Exemption): [string, string][] => ([
   [w.remote, e.remote], [w.remoteAS, e.remote_as && 'AS' + e.remote_as],
 ] as [string, string | undefined][]).filter((x): x is [string, string] => !!x[1]);
 
-function List({ list, me, mine, done }: { list: Exemption[]; me: Me; mine: string; done: (id: string) => void }) {
+export function ExemptionTable({ list, me, mine, done }: { list: Exemption[]; me: Me; mine: string; done: (id: string) => void }) {
   return <Table caption={w.exemptions} rows={list} empty={w.noExemptions} keyOf={e => e.id} mark={e => e.id === mine} columns={[
     { head: w.whatOf, cell: e => <ul class="plain">{scope(e).map(([k, v]) => <li key={k}><span class="note">{k}:</span> <span class="mono">{v}</span></li>)}</ul> },
     { head: w.reason, cell: e => <>{e.reason}<br /><span class="note">{fill(w.answersFor, e.owner)}{e.created_by && ', ' + fill(w.addedBy, e.created_by, stamp(e.created))}</span></> },
@@ -60,8 +60,8 @@ function End({ e, done }: { e: Exemption; done: (id: string) => void }) {
 
 const LASTS: [string, string][] = [['+24h', '1'], ['+72h', '3'], ['+168h', '7'], ['+720h', '30'], ['+2160h', '90']];
 
-function Add({ tenant, me, done }: { tenant: string; me: Me; done: (id: string) => void }) {
-  const [open, setOpen] = useState(!!tenant);
+function Add({ tenant, customer, me, done }: { tenant: string; customer: string; me: Me; done: (id: string) => void }) {
+  const [open, setOpen] = useState(!!tenant || !!customer);
   const [error, setError] = useState('');
   const [busy, setBusy] = useState(false);
   if (!open) return <p><button type="button" class="primary" onClick={() => setOpen(true)}>{w.exemptAdd}</button></p>;
@@ -80,7 +80,7 @@ function Add({ tenant, me, done }: { tenant: string; me: Me; done: (id: string) 
     <h2>{w.exemptAdd}</h2>
     <div class="fields">
       <label>{w.exemptTenant} <input name="tenant" defaultValue={tenant} placeholder="198.18.0.7" class="mono" /></label>
-      <label>{w.exemptCustomer} <input name="customer" placeholder="c-42" /></label>
+      <label>{w.exemptCustomer} <input name="customer" defaultValue={customer} placeholder="c-42" /></label>
       <label>{w.rule} <select name="rule"><option value="">{w.any}</option>{Object.entries(w.rules).map(([k, v]) => <option key={k} value={k}>{v}</option>)}</select></label>
       <label>{w.proto} <select name="ip_proto"><option value="">{w.any}</option><option value="6">tcp</option><option value="17">udp</option><option value="1">icmp</option><option value="58">icmpv6</option></select></label>
       <label>{w.port} <input name="port" type="number" min="1" max="65535" placeholder={w.any} /></label>

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { get } from '../api';
 import type { Me, Policy } from '../api';
+import { num, whole } from '../format';
 import { fill, named, w } from '../i18n';
 import { useLive } from '../live';
 import { Badge, Empty, Facts, Failed, may, Section, Table } from '../ui';
@@ -11,7 +12,7 @@ export function PolicyView({ ip, me }: { ip: string; me: Me }) {
   const [all, setAll] = useState(false);
   const p = got.data;
   if (!p) return <Section title={w.tabs.policy}><Failed error={got.error} /><Empty>{got.error ? '' : w.loading}</Empty></Section>;
-  return <Section title={w.tabs.policy} extra={<>
+  return <><Section title={w.tabs.policy} extra={<>
     <label><input type="checkbox" checked={all} onChange={e => setAll(e.currentTarget.checked)} /> {w.allValues}</label>
     {may(me, 'operator') && <a href={'#/exemptions?tenant=' + encodeURIComponent(ip)}>{w.exemptThis}</a>}</>}>
     <p class="note">{w.policyText}</p>
@@ -22,7 +23,15 @@ export function PolicyView({ ip, me }: { ip: string; me: Me }) {
       { head: w.thresholds, cell: r => <Values of={r.values} all={all} /> },
       { head: w.limitsOf, cell: r => [...r.held ?? [], ...r.needs ?? []].map(t => <p class="note tight" key={t}>{t}</p>) },
     ]} />
-  </Section>;
+  </Section>
+  {p.exporters?.map(e => <Section key={e.exporter + e.rate} title={`${w.floors}: ${e.exporter}, 1:${whole(e.rate)}`}>
+    <p class="note">{w.floorsText}</p>
+    <Table caption={w.floors} rows={e.floors ?? []} empty={w.none} keyOf={(_, i) => i} columns={[
+      { head: w.rule, cell: f => named(w.rules, f.rule) }, { head: w.what, cell: f => f.what || '–' },
+      { head: w.within, cell: f => (f.notify ?? []).map(x => x ? num(x, '') : '–').join(' / ') + ' ' + f.unit },
+      { head: w.tier, cell: f => <Badge of={'tier_' + f.tier} words={w.tiers} /> },
+    ]} />
+  </Section>)}</>;
 }
 
 const origin = (from: string) => named(w.origins, from);
