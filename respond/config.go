@@ -204,6 +204,10 @@ type Deps struct {
 	// InventoryAge is how long ago the inventory was last known to be right. It
 	// may be nil, and must not block.
 	InventoryAge func() time.Duration
+	// PrivateNICs are the MACs of the holder's server that a cut takes as well as
+	// the NIC that holds the address; nil: none. It is called under the writer's
+	// lock and must not block.
+	PrivateNICs func(h flow.Holder) []string
 	// Exempt tells of exemptions beside those of Config. It may be nil, is called
 	// under the writer's lock and must not block.
 	Exempt Exempter

@@ -238,6 +238,11 @@ func (c *Controller) intent(r record, actor string, reason Reason, ts time.Time,
 	if a.Measure.Kind == "" {
 		a.Measure.Kind = flow.MeasureCut
 	}
+	if a.Measure.Kind == flow.MeasureCut && c.deps.PrivateNICs != nil {
+		h.NICs = append(slices.Clone(h.NICs), c.deps.PrivateNICs(h)...)
+		a.NICs = nicsOf(h, r.inc.Tenant)
+		h.NICs = in.Holder.NICs
+	}
 	b := body{Holder: &h, Action: a}
 	if in.refused(c.cfg) && !r.inc.Refuse && a.Measure.Kind == flow.MeasureCut {
 		a.HoldS, b.Refuse = 0, true
