@@ -59,6 +59,7 @@ type loaded struct {
 	view    *view // nil: nothing was discovered
 	found   *bart.Table[found]
 	servers int
+	nics    map[server]nics
 }
 
 // New gives an inventory without entries; Reload loads the file.
@@ -109,6 +110,7 @@ func (i *Inventory) Reload() error {
 	t.followFound(was, at)
 	next := *was
 	next.table, next.at = t, at
+	next.nics = i.nicsOf(&next)
 	i.current.Store(&next)
 	i.merge()
 	i.metrics.success.Set(1)

@@ -277,6 +277,7 @@ func (i *Inventory) merge() {
 		}
 	}
 	next.servers = len(servers)
+	next.nics = i.nicsOf(&next)
 	i.current.Store(&next)
 	i.tellDoubts(now, was)
 }

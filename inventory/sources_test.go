@@ -448,3 +448,28 @@ func TestKeptFilesThatAreBroken(t *testing.T) {
 		t.Errorf("read again: %+v", h)
 	}
 }
+
+// Of the server that holds an address, the NICs of which no public address is
+// known; never another server's, and none that is public by any account.
+func TestPrivateNICs(t *testing.T) {
+	s := newStand(t, "- {ip: 11.1.0.9, tenant: c-1, vds: V1, hypervisor: pve1, macs: ['52:54:00:00:00:aa']}\n- {ip: 10.0.0.9, tenant: c-1, vds: v1, hypervisor: pve1, macs: ['52:54:00:00:00:ab']}\n")
+	nic := func(vds, mac, ip string) discover.Entry {
+		e := discover.Entry{VDS: vds, Hypervisor: "pve1", MAC: "52:54:00:00:00:" + mac, Source: "x"}
+		if ip != "" {
+			e.Prefixes = []netip.Prefix{netip.MustParsePrefix(ip)}
+		}
+		return e
+	}
+	s.a.say(nic("v1", "01", ip1+"/32"), nic("v1", "02", ""), nic("v1", "03", "10.1.0.1/32"), nic("v1", "04", "100.64.0.1/32"),
+		nic("v1", "05", "fd00::/64"), nic("v2", "06", ""), nic("v1", "07", "2608::7/128"))
+	s.b.say(nic("v1", "03", "11.1.0.10/32"))
+	s.read(0)
+	got := s.i.PrivateNICs(s.want("holder", ip1, s.now, "v1", ""))
+	want := []string{"52:54:00:00:00:02", "52:54:00:00:00:04", "52:54:00:00:00:05", "52:54:00:00:00:ab"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := s.i.PrivateNICs(flow.Holder{}); got != nil {
+		t.Errorf("nobody has %v", got)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
+	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/inventory"
 	"github.com/flowcordon/flowcordon/inventory/discover"
 	"github.com/flowcordon/flowcordon/inventory/discover/httpjson"
@@ -104,7 +105,7 @@ func hypervisorLister(c config.Config, s config.InventorySource) (inventory.List
 		}
 		pc := clusters.Config{
 			Name: s.Name, Hypervisor: v.Suspender, URLs: sus.URLs, Token: sus.Token, Fingerprints: sus.Fingerprints, CAFile: sus.CAFile,
-			IPSets: v.IPSets, Agent: v.Agent, Networks: config.Plain(c.Networks.Internal), V6Bits: v.V6Bits, TenantTag: v.TenantTag, TenantPool: v.TenantPool,
+			Bare: true, IPSets: v.IPSets, Agent: v.Agent, Networks: config.Plain(c.Networks.Internal), V6Bits: v.V6Bits, TenantTag: v.TenantTag, TenantPool: v.TenantPool,
 		}
 		return clusters.New(pc, nil), pc.Validate()
 	case *config.VSphereSource:
@@ -114,7 +115,7 @@ func hypervisorLister(c config.Config, s config.InventorySource) (inventory.List
 		}
 		vc := vcenters.Config{
 			Name: s.Name, Hypervisor: v.Suspender, URL: sus.URL, Username: sus.Username, Password: sus.Password, CAFile: sus.CAFile, Thumbprint: sus.Thumbprint,
-			AddressAttribute: v.AddressAttribute, TenantAttribute: v.TenantAttribute, Tools: v.Tools, Networks: config.Plain(c.Networks.Internal), V6Bits: v.V6Bits,
+			Bare: true, AddressAttribute: v.AddressAttribute, TenantAttribute: v.TenantAttribute, Tools: v.Tools, Networks: config.Plain(c.Networks.Internal), V6Bits: v.V6Bits,
 		}
 		return vcenters.New(vc, nil), vc.Validate()
 	}
@@ -150,9 +151,6 @@ func (l nodeLister) Discover(ctx context.Context) ([]discover.Entry, error) {
 	}
 	var out []discover.Entry
 	for _, e := range got.Entries {
-		if len(e.Prefixes) == 0 {
-			continue
-		}
 		firm := e.Source == nodes.SourceDefinition || e.Source == nodes.SourceFilter || slices.Contains(l.trust, string(e.Source))
 		out = append(out, discover.Entry{
 			Prefixes: e.Prefixes, VDS: e.VDS, Hypervisor: e.Hypervisor, MAC: e.MAC, Seen: e.Seen,
@@ -160,4 +158,13 @@ func (l nodeLister) Discover(ctx context.Context) ([]discover.Entry, error) {
 		})
 	}
 	return out, nil
+}
+
+// privateNICs is what a cut takes beside the NIC that holds the address, by
+// respond.private_nics.
+func privateNICs(c config.Config, inv *inventory.Inventory) func(flow.Holder) []string {
+	if c.Respond.PrivateNICs != "cut" {
+		return nil
+	}
+	return inv.PrivateNICs
 }

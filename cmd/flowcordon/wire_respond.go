@@ -26,7 +26,7 @@ func (s *service) wireRespond() error {
 	rc := s.cfg.Respond
 	deps := respond.Deps{
 		Events: s.store, Flows: s.store, Inventory: s.inventory, Log: s.log, Registerer: s.registry,
-		FleetSize: s.inventory.Servers, InventoryAge: s.inventory.Age,
+		FleetSize: s.inventory.Servers, InventoryAge: s.inventory.Age, PrivateNICs: privateNICs(s.cfg, s.inventory),
 	}
 	if len(rc.Suspenders) > 0 {
 		if err := os.MkdirAll(marksDir(s.cfg), 0o700); err != nil {

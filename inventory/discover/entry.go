@@ -9,7 +9,7 @@ import (
 
 // Entry is what was found of one NIC, or of addresses of one tenant.
 type Entry struct {
-	Prefixes   []netip.Prefix `json:"prefixes"`             // masked; an address is its /32 or /128
+	Prefixes   []netip.Prefix `json:"prefixes"`             // masked; an address is its /32 or /128; none: of the NIC none is known
 	Tenant     string         `json:"tenant,omitempty"`     // customer id
 	VDS        string         `json:"vds,omitempty"`        // as the hypervisor's adapter resolves it
 	Hypervisor string         `json:"hypervisor,omitempty"` // name of an adapter in the configuration

@@ -24,12 +24,15 @@ type Policy struct {
 	Cooldown        time.Duration              `yaml:"cooldown"`       // after a release, without automatic acts
 	DryRun          bool                       `yaml:"dry_run"`
 	InventoryMaxAge time.Duration              `yaml:"inventory_max_age"`
-	Reassert        time.Duration              `yaml:"reassert"`
-	Orphans         string                     `yaml:"orphans"` // report, release
-	MarkBy          string                     `yaml:"mark_by"`
-	Breaker         Breaker                    `yaml:"breaker"`
-	Fallback        string                     `yaml:"fallback"` // name of a suspender
-	FallbackAfter   time.Duration              `yaml:"fallback_after"`
+	// PrivateNICs says whether a cut takes a server's NICs without a public
+	// address too: keep, cut.
+	PrivateNICs   string        `yaml:"private_nics"`
+	Reassert      time.Duration `yaml:"reassert"`
+	Orphans       string        `yaml:"orphans"` // report, release
+	MarkBy        string        `yaml:"mark_by"`
+	Breaker       Breaker       `yaml:"breaker"`
+	Fallback      string        `yaml:"fallback"` // name of a suspender
+	FallbackAfter time.Duration `yaml:"fallback_after"`
 }
 
 // Caps bound automatic acts beside max_per_hour.
@@ -73,6 +76,7 @@ func defaultPolicy() Policy {
 		OffenceWindow: 180 * 24 * time.Hour,
 		Reassert:      time.Minute,
 		Orphans:       "report",
+		PrivateNICs:   "keep",
 		MarkBy:        "flowcordon",
 		Breaker:       Breaker{After: 5, For: 30 * time.Second},
 		FallbackAfter: 2 * time.Minute,
@@ -104,6 +108,7 @@ func (c *Config) checkPolicy(d *decoder) {
 	if p.Breaker.After < 1 {
 		d.bad("respond.breaker.after", "%d; write after how many failures in a row a node is left alone, for example 5", p.Breaker.After)
 	}
+	d.oneOf("respond.private_nics", p.PrivateNICs, "keep", "cut")
 	d.oneOf("respond.orphans", p.Orphans, "report", "release")
 	if p.Fallback != "" && !slices.ContainsFunc(c.Respond.Suspenders, func(s Suspender) bool { return s.Name == p.Fallback }) {
 		d.bad("respond.fallback", "%q is no suspender; write the name of one under respond.suspenders", p.Fallback)

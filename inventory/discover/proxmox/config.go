@@ -35,6 +35,8 @@ type Config struct {
 	// IPSets also reads the guests' IP sets ipfilter-netN: what a NIC may send
 	// from. One call more for each guest.
 	IPSets bool
+	// Bare also gives an entry without prefixes for each NIC that has none.
+	Bare bool
 	// Agent also asks the guests themselves which addresses they have. A guest
 	// may say anything: such an address counts only if it is in Networks, no
 	// other guest has or claims it, and its MAC is that of a NIC of the guest.

@@ -117,7 +117,7 @@ func (s *Source) discover(ctx context.Context) ([]discover.Entry, error) {
 		return strings.Compare(a.key, b.key)
 	})
 	out := s.entries(nics)
-	if len(out) == 0 {
+	if !slices.ContainsFunc(out, func(e discover.Entry) bool { return len(e.Prefixes) > 0 }) {
 		return nil, fmt.Errorf("no guest with an address among %d that the token may see (VM.Audit)", len(all))
 	}
 	return out, nil
@@ -374,7 +374,7 @@ func (s *Source) entries(nics []nic) []discover.Entry {
 			Tenant: n.tenant, VDS: strconv.Itoa(n.guest.ID), Hypervisor: s.cfg.Hypervisor, MAC: n.mac, Tags: n.tags,
 			Source: fmt.Sprintf("%s guest %d %s", s.cfg.Name, n.guest.ID, n.key), Seen: seen, Prefixes: n.set,
 		}
-		if len(e.Prefixes) > 0 {
+		if len(e.Prefixes) > 0 || s.cfg.Bare {
 			out = append(out, e)
 		}
 		e.Prefixes, e.Source, e.Forgeable = nil, e.Source+" agent", true

@@ -34,6 +34,8 @@ type Config struct {
 	// addresses and prefixes, divided by commas or spaces. It counts for
 	// machines with one NIC; MAC=address names the NIC of others.
 	AddressAttribute string
+	// Bare also gives an entry without prefixes for each NIC that has none.
+	Bare bool
 	// TenantAttribute is the custom attribute that names the tenant.
 	TenantAttribute string
 	// Tools also takes what VMware Tools tell from within the guest. A guest

@@ -70,7 +70,7 @@ func (s *Source) Discover(ctx context.Context) ([]discover.Entry, error) {
 	defer cancel()
 	all, err := s.read(ctx)
 	if err == nil {
-		if out := s.entries(all); len(out) > 0 {
+		if out := s.entries(all); slices.ContainsFunc(out, func(e discover.Entry) bool { return len(e.Prefixes) > 0 }) {
 			return out, nil
 		}
 		err = fmt.Errorf("no machine with an address among %d that the account may read", len(all))
@@ -262,7 +262,7 @@ func (s *Source) entries(all []machine) []discover.Entry {
 				Prefixes: n.set, Tenant: m.tenant, VDS: vds, Hypervisor: s.cfg.Hypervisor, MAC: n.mac, Seen: seen,
 				Source: fmt.Sprintf("%s %s device %d", s.cfg.Name, m.id, n.key),
 			}
-			if len(e.Prefixes) > 0 {
+			if len(e.Prefixes) > 0 || s.cfg.Bare {
 				out = append(out, e)
 			}
 			e.Prefixes, e.Source, e.Forgeable = nil, e.Source+" tools", true
