@@ -29,6 +29,7 @@ type world struct {
 	mu      sync.Mutex
 	events  []flow.Event
 	nics    map[string]*nicState // by MAC
+	private func(flow.Holder) []string
 	holders map[netip.Addr]flow.Holder
 	saved   map[string]flow.Evidence
 	mail    []sentNotice
@@ -332,6 +333,7 @@ func (w *world) boot(ctx context.Context, cfg Config) (*Controller, *proc, <-cha
 		},
 		FleetSize:    func() int { return w.fleetSize },
 		InventoryAge: func() time.Duration { w.mu.Lock(); defer w.mu.Unlock(); return w.age },
+		PrivateNICs:  w.private,
 	}
 	w.reg = prometheus.NewRegistry()
 	deps.Registerer = w.reg
