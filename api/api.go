@@ -236,6 +236,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	cfg.OpenAPIPath = "/openapi"
 	cfg.RejectUnknownQueryParameters = true
 	cfg.Transformers = []huma.Transformer{explain}
+	cfg.Formats = map[string]huma.Format{"application/json": plainJSON, "json": plainJSON}
 	h.rest = humachi.New(r, cfg)
 
 	h.registerIncidents()

@@ -66,7 +66,7 @@ var matrix = []struct {
 	{"complaint", "POST", "/complaints?open=true", `{"text":"x"}`, RoleAbuse, 200},
 	{"complaints", "GET", "/complaints", "", RoleAbuse, 200},
 	{"complaint-case", "GET", "/complaints/{case}", "", RoleAbuse, 200},
-	{"complaint-status", "POST", "/complaints/{case}/status", `{"status":"answered"}`, RoleAbuse, 200},
+	{"complaint-status", "POST", "/complaints/{case}/status", `{"status":"answered","note":"x"}`, RoleAbuse, 200},
 	{"events", "GET", "/events", "", RoleViewer, 200},
 	{"bundle", "GET", "/incidents/inc-1/bundle", "", RoleAbuse, 200},
 }

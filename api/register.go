@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -42,6 +44,13 @@ func (h *Handler) secured(role Role, op huma.Operation) huma.Operation {
 		op.Middlewares = append(op.Middlewares, h.conditional)
 	}
 	return op
+}
+
+// plainJSON escapes angle brackets, which huma's own does not: what a stranger wrote
+// stays harmless even where something takes it for HTML.
+var plainJSON = huma.Format{
+	Marshal:   func(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) },
+	Unmarshal: json.Unmarshal,
 }
 
 // describe says of the answers what their Go types cannot: lists are never
