@@ -156,6 +156,7 @@ func (i *Inventory) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { i.runClock(ctx) })
 	wg.Wait()
+	<-ctx.Done() // a stage that ends by itself ends the service; without sources there is nothing to do
 	return nil
 }
 
