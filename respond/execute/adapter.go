@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
@@ -36,7 +37,7 @@ type Adapter struct {
 	cfg     Config
 	invalid error
 	log     *zap.Logger
-	metrics *metrics
+	metrics *meter.Operations
 	now     func() time.Time
 	attack  func(ctx context.Context, incident string) Attack
 	turn    chan struct{} // held by a change of the file of ModeFastNetMon
@@ -57,7 +58,7 @@ func New(cfg Config, deps Deps) *Adapter {
 	return &Adapter{
 		cfg: cfg.withDefaults(), invalid: cfg.Validate(),
 		log:     deps.Log.Named("exec").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name),
+		metrics: meter.New(deps.Registerer, "exec", "Operations of an exec suspender", cfg.Name),
 		now:     deps.Now, attack: deps.Attack, turn: make(chan struct{}, 1),
 	}
 }
@@ -169,7 +170,7 @@ func do[T any](ctx context.Context, a *Adapter, op string, fn func(context.Conte
 		var zero T
 		v, err, result = zero, ae, string(ae.Class)
 	}
-	a.metrics.observe(op, result, time.Since(start))
+	a.metrics.Observe(op, result, time.Since(start))
 	return v, err
 }
 

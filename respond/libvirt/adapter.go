@@ -28,6 +28,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
@@ -46,7 +47,7 @@ type Deps struct {
 type Adapter struct {
 	cfg     Config
 	log     *zap.Logger
-	metrics *metrics
+	metrics *meter.Operations
 	now     func() time.Time
 	link    *connector
 	finder  *finder
@@ -72,7 +73,7 @@ func New(cfg Config, deps Deps) *Adapter {
 	return &Adapter{
 		cfg:     cfg,
 		log:     deps.Log.Named("libvirt").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name),
+		metrics: meter.New(deps.Registerer, "libvirt", "Operations on a libvirt node", cfg.Name),
 		now:     deps.Now,
 		link: &connector{
 			cfg: cfg, dial: deps.Dial, turn: make(chan struct{}, maxAtOnce), used: map[*session]bool{},
@@ -157,7 +158,7 @@ func (a *Adapter) Do(ctx context.Context, fn func(*golibvirt.Libvirt) error) err
 	if err != nil {
 		err = classify("libvirt "+a.cfg.Name, err)
 	}
-	a.metrics.observe("read", result(err), time.Since(start))
+	a.metrics.Observe("read", result(err), time.Since(start))
 	return err
 }
 
@@ -256,7 +257,7 @@ func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context, *
 	if err != nil {
 		err = classify(fmt.Sprintf("libvirt %s: %s", a.cfg.Name, op), err)
 	}
-	a.metrics.observe(op, result(err), time.Since(start))
+	a.metrics.Observe(op, result(err), time.Since(start))
 	return err
 }
 

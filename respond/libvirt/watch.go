@@ -37,7 +37,7 @@ func (a *Adapter) Watch(ctx context.Context, changed func(vds string)) error {
 			wait = watchRetryMin // it had worked
 		}
 		a.log.Warn("events of the node lost", zap.Error(err), zap.Duration("retry_in", wait))
-		a.metrics.observe("watch", result(classify("watch", err)), time.Since(begin))
+		a.metrics.Observe("watch", result(classify("watch", err)), time.Since(begin))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -11,6 +11,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -231,9 +232,9 @@ func TestClasses(t *testing.T) {
 func TestMetricsSurviveReload(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	for range 2 {
-		newMetrics(reg, "node1").observe("cut", "ok", time.Millisecond)
+		meter.New(reg, "libvirt", "Operations on a libvirt node", "node1").Observe("cut", "ok", time.Millisecond)
 	}
-	newMetrics(reg, "node2").observe("cut", "locked", time.Millisecond)
+	meter.New(reg, "libvirt", "Operations on a libvirt node", "node2").Observe("cut", "locked", time.Millisecond)
 	got, err := reg.Gather()
 	if err != nil || len(got) != 1 || len(got[0].Metric) != 2 {
 		t.Fatalf("gathered %v, %v", got, err)

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
@@ -50,7 +51,7 @@ type Deps struct {
 type Adapter struct {
 	cfg     Config
 	log     *zap.Logger
-	metrics *metrics
+	metrics *meter.Operations
 	now     func() time.Time
 	link    *connector
 }
@@ -68,7 +69,7 @@ func New(cfg Config, deps Deps) *Adapter {
 	return &Adapter{
 		cfg:     cfg,
 		log:     deps.Log.Named("openstack").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name),
+		metrics: meter.New(deps.Registerer, "openstack", "Operations on an OpenStack region", cfg.Name),
 		now:     deps.Now,
 		link:    &connector{cfg: cfg, turn: make(chan struct{}, 1)},
 	}
@@ -244,7 +245,7 @@ func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context, *
 	if err != nil {
 		err = classify(ctx, fmt.Sprintf("openstack %s: %s", a.cfg.Name, op), err)
 	}
-	a.metrics.observe(op, result(err), time.Since(start))
+	a.metrics.Observe(op, result(err), time.Since(start))
 	return err
 }
 

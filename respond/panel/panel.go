@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
@@ -33,7 +34,7 @@ type Deps struct {
 type base struct {
 	cfg     Config
 	log     *zap.Logger
-	metrics *metrics
+	metrics *meter.Operations
 	now     func() time.Time
 	marks   marks
 	http    func() (*http.Client, error) // made at the first call
@@ -49,7 +50,7 @@ func newBase(cfg Config, deps Deps) base {
 	}
 	return base{
 		cfg: cfg, log: deps.Log.Named("panel").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name), now: deps.Now, marks: marks{cfg.State, cfg.Name},
+		metrics: meter.New(deps.Registerer, "panel", "Operations on a panel", cfg.Name), now: deps.Now, marks: marks{cfg.State, cfg.Name},
 		turn: make(chan struct{}, 1),
 		http: sync.OnceValues(func() (*http.Client, error) {
 			if err := cfg.Validate(); err != nil {
@@ -101,7 +102,7 @@ func (b *base) do(ctx context.Context, op string, fn func(context.Context) error
 		err = &flow.ActError{Class: class, Err: fmt.Errorf("%s %s: %s: %w", b.cfg.Product, b.cfg.Name, op, err)}
 		res = string(class)
 	}
-	b.metrics.observe(op, res, time.Since(start))
+	b.metrics.Observe(op, res, time.Since(start))
 	return err
 }
 

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
@@ -46,7 +47,7 @@ type Deps struct {
 type Adapter struct {
 	cfg     Config
 	log     *zap.Logger
-	metrics *metrics
+	metrics *meter.Operations
 	now     func() time.Time
 	api     *client
 }
@@ -64,7 +65,7 @@ func New(cfg Config, deps Deps) *Adapter {
 	return &Adapter{
 		cfg:     cfg,
 		log:     deps.Log.Named("proxmox").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name),
+		metrics: meter.New(deps.Registerer, "proxmox", "Operations on a Proxmox VE cluster", cfg.Name),
 		now:     deps.Now,
 		api:     newClient(cfg),
 	}
@@ -164,6 +165,6 @@ func (a *Adapter) timed(ctx context.Context, op string, limit time.Duration, fn 
 		ae.Err = fmt.Errorf("proxmox %s: %s: %w", a.cfg.Name, op, ae.Err)
 		err, res = ae, string(ae.Class)
 	}
-	a.metrics.observe(op, res, time.Since(start))
+	a.metrics.Observe(op, res, time.Since(start))
 	return err
 }

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vmware/govmomi/vim25/types"
 	"go.uber.org/zap"
@@ -44,7 +45,7 @@ type Deps struct {
 type Adapter struct {
 	cfg      Config
 	log      *zap.Logger
-	metrics  *metrics
+	metrics  *meter.Operations
 	now      func() time.Time
 	link     *connector
 	machines machines
@@ -67,7 +68,7 @@ func New(cfg Config, deps Deps) *Adapter {
 	return &Adapter{
 		cfg:     cfg,
 		log:     deps.Log.Named("vsphere").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name),
+		metrics: meter.New(deps.Registerer, "vsphere", "Operations on a vCenter", cfg.Name),
 		now:     deps.Now,
 		link:    &connector{cfg: cfg, turn: make(chan struct{}, 1)},
 		known:   map[types.ManagedObjectReference]string{},
@@ -189,7 +190,7 @@ func (a *Adapter) do(ctx context.Context, op string, fn func(context.Context, *s
 	if err != nil {
 		err = classify(ctx, fmt.Sprintf("vsphere %s: %s", a.cfg.Name, op), err)
 	}
-	a.metrics.observe(op, result(err), time.Since(start))
+	a.metrics.Observe(op, result(err), time.Since(start))
 	return err
 }
 

@@ -41,7 +41,7 @@ func (a *Adapter) Watch(ctx context.Context, changed func(vds string)) error {
 			return nil
 		}
 		a.log.Warn("watching was interrupted", zap.Error(classify(ctx, "vsphere "+a.cfg.Name+": watch", err)))
-		a.metrics.observe("watch", result(classify(ctx, "", err)), 0)
+		a.metrics.Observe("watch", result(classify(ctx, "", err)), 0)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -51,6 +51,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
@@ -66,7 +67,7 @@ type Deps struct {
 type Adapter struct {
 	cfg     Config
 	log     *zap.Logger
-	metrics *metrics
+	metrics *meter.Operations
 	now     func() time.Time
 	client  func() (*http.Client, error) // made at the first call
 }
@@ -83,7 +84,7 @@ func New(cfg Config, deps Deps) *Adapter {
 	return &Adapter{
 		cfg:     cfg,
 		log:     deps.Log.Named("webhook").With(zap.String("adapter", cfg.Name)),
-		metrics: newMetrics(deps.Registerer, cfg.Name),
+		metrics: meter.New(deps.Registerer, "webhook", "Operations of a webhook suspender", cfg.Name),
 		now:     deps.Now,
 		client:  sync.OnceValues(func() (*http.Client, error) { return newClient(cfg) }),
 	}
@@ -272,7 +273,7 @@ func (a *Adapter) do(ctx context.Context, op string, fn func(context.Context) er
 		ae.Err = fmt.Errorf("webhook %s: %s: %w", a.cfg.Name, op, ae.Err)
 		err, result = ae, string(ae.Class)
 	}
-	a.metrics.observe(op, result, time.Since(start))
+	a.metrics.Observe(op, result, time.Since(start))
 	return err
 }
 
