@@ -1,9 +1,9 @@
 // The REST interface as the dashboard uses it. Types name only what is shown.
 
-export interface Holder { prefix?: string; tenant?: string; vds?: string; hypervisor?: string; nics?: string[]; contact?: string; language?: string; tags?: string[] }
+export interface Holder { prefix?: string; tenant?: string; vds?: string; hypervisor?: string; nics?: string[]; contact?: string; language?: string; tags?: string[]; doubt?: string; doubt_why?: string }
 export interface Finding {
   time: string; rule: string; tier: string; ip_proto: number; port?: number; remote?: string; window_s: number; samples: number; distinct: number;
-  sampling_rate: number; score: number; threshold: number; est_rate: number; reason: string; gates?: string[]; from: string; to: string;
+  sampling_rate: number; score: number; threshold: number; est_rate: number; reason: string; gates?: string[]; exempt?: string; from: string; to: string;
 }
 export interface Measure { kind: string; ports?: { proto: number; port?: number }[]; kbit_s?: number }
 export interface Action { kind: string; adapter: string; measure?: Measure; intent: string; done?: string; verified?: string; attempts: number; error?: string }
@@ -63,6 +63,7 @@ export interface Tenant {
   customer: string; holdings: (Holder & { from?: string; to?: string })[]; standing: { vds?: string; offences: number; probation: boolean }[]; incidents: Incident[];
   exemptions: Exemption[]; complaints: ComplaintCase[];
 }
+export interface Read { time: string; last: string; actor: string; role: string; operation: string; target: string; count: number }
 export interface Hit { type: string; id: string; title: string; text?: string; href?: string; time?: string }
 export interface ComplaintCase {
   id: string; status: string; opened: string; updated: string; reporter?: string; subject?: string; tenant?: string; customer?: string; vds?: string; verdicts: Record<string, number>;

@@ -3,8 +3,8 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { get, Problem, token } from './api';
 import type { Me } from './api';
 import { startFeed, stopFeed, watchNews } from './feed';
-import { lang, w } from './i18n';
-import { zone } from './format';
+import { fill, lang, w } from './i18n';
+import { stamp, zone } from './format';
 import { onAnswer } from './live';
 import { useRoute } from './route';
 import type { Route } from './route';
@@ -111,8 +111,8 @@ function App() {
     document.title = (r.arg || NAV.find(n => n[1] === r.page)?.[2]() || (r.page === 'search' ? w.search : w.overview)) + ' – ' + w.title;
     window.scrollTo(0, 0);
     main.current?.querySelector<HTMLElement>('h1')?.focus({ preventScroll: true });
-    document.querySelector('nav.main [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   }, [place, me?.name, lang]);
+  useEffect(() => document.querySelectorAll('nav [aria-current]').forEach(a => a.scrollIntoView({ block: 'nearest', inline: 'nearest' })), [location.hash, me?.name, lang]);
   return <>
     <a class="skip" href="#main" onClick={e => { e.preventDefault(); main.current?.focus(); }}>{w.skip}</a>
     <header>
@@ -127,7 +127,7 @@ function App() {
     </main>
     {me && <Toasts />}
     {help && <Help nav={NAV} close={() => setHelp(false)} />}
-    <Footer changed={() => again(n => n + 1)} help={() => setHelp(true)} who={me && `${me.name} (${me.role})`} leave={() => leave('')} />
+    <Footer changed={() => again(n => n + 1)} help={() => setHelp(true)} who={me && `${me.name} (${me.role})${me.expires ? ', ' + fill(w.expiresOn, stamp(me.expires).slice(0, 16)) : ''}`} leave={() => leave('')} />
   </>;
 }
 

@@ -58,7 +58,7 @@ export function Toasts() {
     const t = { id: d.incident, tenant: d.tenant ?? '', rules: d.rules ?? [], kind: d.kind };
     set(l => [t, ...l.filter(x => x.id !== t.id)].slice(0, 3));
   }), []);
-  useEffect(() => { if (list.length) { const timer = setTimeout(() => set(l => l.slice(0, -1)), 15_000); return () => clearTimeout(timer); } return undefined; }, [list]);
+  useEffect(() => { if (list.length) { const timer = setTimeout(() => set(l => l.slice(0, -1)), 60_000); return () => clearTimeout(timer); } return undefined; }, [list]);
   return <div class="toasts" role="log" aria-label={w.newsTitle}>{list.map(t => <p key={t.id + t.kind} class="toast">
     <strong>{named(w.steps, t.kind)}: </strong><IncidentLink id={t.id}>{t.rules.map(r => named(w.rules, r)).join(', ') || t.id}</IncidentLink> {t.tenant && <HostLink ip={t.tenant} />}
     <button type="button" class="quiet" aria-label={w.close} onClick={() => set(l => l.filter(x => x !== t))}>×</button></p>)}</div>;

@@ -40,7 +40,7 @@ export const en = {
   measures: { block_port: 'port blocked', rate_limit: 'rate limited', cut: 'network cut' } as Record<string, string>,
   forms: { netscan: 'Netscan list', summary: 'Rates by remote address', packets: 'Packets' } as Record<string, string>,
   ages: { d: 'd', h: 'h', min: 'min', s: 's' },
-  search: 'Search', searchHint: 'address, customer, VDS, incident', searchKey: 'search', searchTitle: 'Search: {0}', hits: '{0} found', noHits: 'Nothing found. Addresses, prefixes, customers, VDS, incidents and complaints are searched.', kindOf: 'Kind', views: 'Views', newsTitle: 'What has just happened',
+  search: 'Search', searchHint: 'IP, customer, VDS, incident', searchKey: 'search', searchTitle: 'Search: {0}', hits: '{0} found', noHits: 'Nothing found. Addresses, prefixes, customers, VDS, incidents and complaints are searched.', kindOf: 'Kind', views: 'Views', newsTitle: 'What has just happened',
   hitTypes: { tenant: 'tenant', host: 'host', vds: 'VDS', incident: 'incident', complaint: 'complaint', remote: 'remote', exemption: 'exemption' } as Record<string, string>,
   fresh: { live: 'live', polling: 'asking' } as Record<string, string>, freshTitle: { live: 'Events are pushed as they happen', polling: 'The feed of events is not there; the page asks every few seconds' } as Record<string, string>, stale: 'stale since {0}',
   copyLink: 'Copy link', from: 'From', to: 'to', apply: 'Show', fromTo: 'from … to …', badSpan: 'Write moments such as {0}, the earlier one first.', newestOnly: 'Only the newest {0} records are counted.',
@@ -61,6 +61,7 @@ export const en = {
   found: '{0} found', anyTime: 'any time', without: 'without {0}',
   caseList: 'Complaint cases', noCaseList: 'No case. Tick “open a case” when a complaint is matched.', case: 'Case', reporter: 'Reporter', mails: 'Mails', changed: 'Changed', caseNote: 'Note for colleagues', caseStates: { open: 'open', case_opened: 'opened', case_joined: 'a mail was added', case_status: 'set anew', answered: 'answered', closed: 'closed', all: 'all' } as Record<string, string>, caseActs: { open: 'Open again', answered: 'Answered', closed: 'Close the case' } as Record<string, string>,
   mailsTitle: 'Complaints of this case', subject: 'Subject', holdings: 'Holds and held', held: 'Held', today: 'today', standing: 'Standing', offences: 'Offences that count', probationHead: 'On probation', yes: 'yes', no: 'no', noIncidentsTenant: 'This customer had no incident.',
+  exemptBy: 'Covered by the exemption {0}.', doubt: 'Holder in doubt', expiresOn: 'until {0}', reads: 'Who looked at personal data', readsText: 'Each look at a host, a customer, an incident or a complaint by a token, summed up.', show: 'Show', times: 'Times',
   floors: 'What can be seen at all', floorsText: 'The least attack of each kind that each sampling rate lets be noticed within 1, 5 and 30 minutes.', within: 'Noticed in 1 / 5 / 30 min',
   steps: {
     opened: 'opened', finding: 'found again', notified: 'to be written to', held: 'held back', approval_asked: 'approval asked', action_intent: 'act begun', intent: 'act begun', action_called: 'hypervisor called', action_error: 'attempt failed', action_done: 'done', verify_waiting: 'cannot be verified yet',

@@ -42,7 +42,7 @@ export const ru: Words = {
   measures: { block_port: 'порт закрыт', rate_limit: 'скорость ограничена', cut: 'сеть отключена' },
   forms: { netscan: 'Список сканирования', summary: 'Скорости по адресам', packets: 'Пакеты' },
   ages: { d: 'д', h: 'ч', min: 'мин', s: 'с' },
-  search: 'Поиск', searchHint: 'адрес, клиент, VDS, инцидент', searchKey: 'поиск', searchTitle: 'Поиск: {0}', hits: 'Найдено: {0}', noHits: 'Ничего не найдено. Ищутся адреса, сети, клиенты, VDS, инциденты и жалобы.', kindOf: 'Вид', views: 'Виды', newsTitle: 'Что только что произошло',
+  search: 'Поиск', searchHint: 'IP, клиент, VDS, инцидент', searchKey: 'поиск', searchTitle: 'Поиск: {0}', hits: 'Найдено: {0}', noHits: 'Ничего не найдено. Ищутся адреса, сети, клиенты, VDS, инциденты и жалобы.', kindOf: 'Вид', views: 'Виды', newsTitle: 'Что только что произошло',
   hitTypes: { tenant: 'клиент', host: 'узел', vds: 'VDS', incident: 'инцидент', complaint: 'жалоба', remote: 'удалённый', exemption: 'исключение' },
   fresh: { live: 'вживую', polling: 'опрос' }, freshTitle: { live: 'События приходят сразу', polling: 'Ленты событий нет: страница спрашивает каждые несколько секунд' }, stale: 'устарело с {0}',
   copyLink: 'Копировать ссылку', from: 'С', to: 'по', apply: 'Показать', fromTo: 'с … по …', badSpan: 'Пишите моменты как {0}, сначала более ранний.', newestOnly: 'Учтены только последние {0} записей.',
@@ -63,6 +63,7 @@ export const ru: Words = {
   found: 'Найдено: {0}', anyTime: 'любое время', without: 'без {0}',
   caseList: 'Дела по жалобам', noCaseList: 'Дел нет. Отметьте «открыть дело», когда сверяете жалобу.', case: 'Дело', reporter: 'Заявитель', mails: 'Писем', changed: 'Изменено', caseNote: 'Заметка для коллег', caseStates: { open: 'открыто', case_opened: 'открыто', case_joined: 'добавлено письмо', case_status: 'изменено', answered: 'отвечено', closed: 'закрыто', all: 'все' }, caseActs: { open: 'Открыть снова', answered: 'Отвечено', closed: 'Закрыть дело' },
   mailsTitle: 'Жалобы этого дела', subject: 'Тема', holdings: 'Держит и держал', held: 'Когда', today: 'сейчас', standing: 'Репутация', offences: 'Нарушений в зачёте', probationHead: 'Испытательный срок', yes: 'да', no: 'нет', noIncidentsTenant: 'У этого клиента инцидентов не было.',
+  exemptBy: 'Покрыто исключением {0}.', doubt: 'Владелец под сомнением', expiresOn: 'до {0}', reads: 'Кто смотрел личные данные', readsText: 'Каждый просмотр узла, клиента, инцидента или жалобы по токену, сведённый вместе.', show: 'Показать', times: 'Раз',
   floors: 'Что вообще можно увидеть', floorsText: 'Наименьшая атака каждого вида, которую при каждой частоте выборки можно заметить за 1, 5 и 30 минут.', within: 'Заметно за 1 / 5 / 30 мин',
   steps: {
     opened: 'открыт', finding: 'найдено снова', notified: 'надо написать', held: 'удержано', approval_asked: 'спрошено решение', action_intent: 'действие начато', intent: 'действие начато', action_called: 'вызван гипервизор', action_error: 'попытка не удалась', action_done: 'сделано', verify_waiting: 'пока не проверить',

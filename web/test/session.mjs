@@ -60,7 +60,7 @@ export async function keep(page, name, whole) {
   if (!shots) return;
   const size = await page.evaluate(() => ({ width: document.documentElement.clientWidth, height: document.documentElement.scrollHeight, seen: innerHeight }));
   const cdp = await page.context().newCDPSession(page);
-  const { data } = await cdp.send('Page.captureScreenshot', { format: 'webp', quality: 45, captureBeyondViewport: true, clip: { x: 0, y: 0, width: size.width, height: Math.min(whole ? size.height : size.seen, 1800), scale: 1 } });
+  const { data } = await cdp.send('Page.captureScreenshot', { format: 'webp', quality: 40, captureBeyondViewport: true, clip: { x: 0, y: 0, width: size.width, height: Math.min(whole ? size.height : size.seen, 1500), scale: 1 } });
   await cdp.detach();
   writeFileSync(`${shots}/${name}.webp`, Buffer.from(data, 'base64'));
 }

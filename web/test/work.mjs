@@ -75,6 +75,17 @@ async function scanPicture(page) {
   await page.getByLabel('Upwards').selectOption('remote');
 }
 
+// copied waits for the clipboard to hold what is meant.
+async function copied(page, meant) {
+  const end = Date.now() + WAIT;
+  for (;;) {
+    const text = await page.evaluate(() => navigator.clipboard.readText());
+    if (meant(text)) return text;
+    if (Date.now() > end) throw new Error('the clipboard holds ' + text.slice(0, 200));
+    await page.waitForTimeout(100);
+  }
+}
+
 // links: what is chosen stands in the address, and a colleague sees the same.
 async function links(page) {
   await page.getByLabel('Period').selectOption('6h');
@@ -84,8 +95,7 @@ async function links(page) {
   await page.keyboard.press('Enter');
   await page.waitForFunction(() => location.hash.includes('port=2222') && location.hash.includes('tab=flows'));
   await page.getByRole('button', { name: 'Copy link' }).click();
-  await page.getByRole('button', { name: 'Copied.' }).waitFor();
-  const link = await page.evaluate(() => navigator.clipboard.readText());
+  const link = await copied(page, t => t.includes('tab=flows'));
   check(/from=20\d\d/.test(link) && /to=20\d\d/.test(link) && !link.includes('back='), 'the copied link has no moments: ' + link);
   const other = await session();
   await login(other, 'viewer');
@@ -125,8 +135,7 @@ async function complain(page) {
   await page.getByText('Lines read: 2.').waitFor();
   await page.getByText('Lines not understood: 1').first().waitFor();
   await page.getByRole('button', { name: 'Copy', exact: true }).click();
-  await page.getByRole('button', { name: 'Copied.' }).waitFor();
-  check((await page.evaluate(() => navigator.clipboard.readText())).startsWith('Thank you for your report.'), 'the draft is not what was copied');
+  await copied(page, t => t.startsWith('Thank you for your report.'));
   await page.getByText(/A case was opened|It was added to the case/).getByRole('link').click();
   const act = page.locator('form.act').filter({ has: page.getByRole('button', { name: 'Answered' }) });
   await act.getByLabel('Note for colleagues').fill('told the reporter');
@@ -169,6 +178,19 @@ async function mark(page) {
   await row.getByText('the customer confirmed it').waitFor();
 }
 
+// audit: filters stand in the address; who looked at what is there for admins.
+async function audit(page) {
+  await visit(page, '/audit', 'Who did what');
+  await page.getByLabel('Incident', { exact: true }).fill('inc-3');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => location.hash.includes('incident=inc-3'));
+  await page.getByRole('link', { name: 'inc-1' }).waitFor({ state: 'detached' });
+  await page.getByRole('button', { name: 'Show', exact: true }).click();
+  await settled(page);
+  const reads = page.getByRole('group', { name: 'Who looked at personal data' });
+  await reads.getByRole('table').or(reads.getByText('Nothing matches.')).first().waitFor();
+}
+
 export async function work() {
   const page = await session();
   await login(page);
@@ -180,6 +202,7 @@ export async function work() {
   await complain(page);
   await exempt(page);
   await mark(page);
+  await audit(page);
   // A wrong address says so.
   await visit(page, '/hosts/not-an-address', 'There is nothing to show');
   await visit(page, '/incidents/none', 'There is nothing to show');

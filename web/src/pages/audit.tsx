@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { get } from '../api';
-import type { AuditEntry, Me } from '../api';
-import { stamp } from '../format';
+import type { AuditEntry, Me, Read } from '../api';
+import { stamp, whole } from '../format';
 import { fill, named, w } from '../i18n';
 import { useLive } from '../live';
 import { go, useRoute } from '../route';
@@ -31,6 +31,7 @@ export function Audit({ me }: { me: Me }) {
         ]} /> : <Empty>{log.error ? '' : w.loading}</Empty>}
         {log.data?.next && <p><button type="button" onClick={() => go('/audit', { before: String(log.data!.next) })}>{w.next}</button></p>}
       </Section>
+      {may(me, 'admin') && <Reads />}
       <Section title={w.undoTitle}>
         <p class="note">{w.undoText}</p>
         <Order me={me} role="admin" tone="danger" label={w.undoGo} hint={w.undoHint} field="reason" path="/undo" more={() => ({ since })}
@@ -46,4 +47,25 @@ function Filter({ name, label, value }: { name: string; label: string; value: st
   return <form class="field" onSubmit={e => { e.preventDefault(); set(new FormData(e.currentTarget).get(name)!.toString().trim()); }}>
     <label>{label} <input key={value} name={name} defaultValue={value} size={14} placeholder={w.all} onBlur={e => set(e.currentTarget.value.trim())} /></label>
   </form>;
+}
+
+// Reads are who looked at personal data; asked for when they are wanted, since
+// the question is itself such a look.
+function Reads() {
+  const [open, setOpen] = useState(false);
+  return <Section title={w.reads}>
+    <p class="note">{w.readsText}</p>
+    {open ? <ReadList /> : <button type="button" onClick={() => setOpen(true)}>{w.show}</button>}
+  </Section>;
+}
+
+function ReadList() {
+  const got = useLive(s => get<{ reads: Read[] }>('/audit/reads?limit=200', s), [], { every: 0 });
+  return <>
+    <Failed error={got.error} />
+    {got.data ? <Table caption={w.reads} rows={got.data.reads} empty={w.auditEmpty} keyOf={(_, i) => i} columns={[
+      { head: w.time, cell: r => <span class="when">{stamp(r.last || r.time)}</span> }, { head: w.actor, cell: r => `${r.actor} (${r.role})` }, { head: w.kind, cell: r => r.operation },
+      { head: w.address, cell: r => r.target || '–' }, { head: w.times, right: true, cell: r => whole(r.count) },
+    ]} /> : <Empty>{got.error ? '' : w.loading}</Empty>}
+  </>;
 }

@@ -48,7 +48,7 @@ export function CasePage({ id, me }: { id: string; me: Me }) {
     <Facts of={[[w.reporter, c.reporter], [w.address, <HostLink ip={c.host} />], [w.tenant, c.customer && <TenantLink customer={c.customer}>{[c.customer, c.vds].filter(Boolean).join(' · ')}</TenantLink>], [w.incident, c.incident && <IncidentLink id={c.incident} />],
       [w.opened, `${stamp(c.opened)} (${ago(c.opened)})`], [w.mails, whole(c.mails)], [w.actor, c.by], [w.id, <span class="mono">{c.id}</span>],
       [w.verdict, <Verdicts of={c.verdicts} />]]} />
-    {may(me, 'abuse') && <div class="orders">{STATES.filter(s => s !== c.status).map(s => <Order key={s} me={me} role="abuse" label={w.caseActs[s]} hint={w.caseNote} field="note" path={path + '/status'} more={() => ({ status: s })} done={() => got.refresh()} />)}</div>}
+    {may(me, 'abuse') && <Section title={w.whatToDo}><div class="orders">{STATES.filter(s => s !== c.status).map(s => <Order key={s} me={me} role="abuse" label={w.caseActs[s]} hint={w.caseNote} field="note" path={path + '/status'} more={() => ({ status: s })} done={() => got.refresh()} />)}</div></Section>}
     <Draft subject={c.reply?.subject ?? ''} text={(lang === 'ru' ? c.reply?.ru : c.reply?.en) ?? ''} />
     <Section title={w.mailsTitle}>
       <Table caption={w.mailsTitle} rows={c.received ?? []} empty={w.none} keyOf={(_, i) => i} columns={[

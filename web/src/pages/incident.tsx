@@ -22,7 +22,7 @@ export function IncidentPage({ id, me }: { id: string; me: Me }) {
     {i.refuse && <p class="bad-text">{w.refuse}</p>}
     {i.probation && <p class="warn-text">{w.probation}</p>}
     <Facts of={[
-      [w.holder, i.holder.tenant ? <TenantLink customer={i.holder.tenant}>{who(i.holder)}</TenantLink> : who(i.holder)], [w.contact, i.holder.contact], [w.hypervisor, i.holder.hypervisor], [w.opened, `${stamp(i.opened)} (${ago(i.opened)})`],
+      [w.holder, i.holder.tenant ? <TenantLink customer={i.holder.tenant}>{who(i.holder)}</TenantLink> : who(i.holder)], [w.doubt, i.holder.doubt_why || i.holder.doubt], [w.contact, i.holder.contact], [w.hypervisor, i.holder.hypervisor], [w.opened, `${stamp(i.opened)} (${ago(i.opened)})`],
       [w.measure, measure(i)], [w.whyHere, i.reason], [w.lastError, i.restore?.error || i.action?.error], [w.prior, i.prior ? whole(i.prior) : ''], [w.statement, i.statement],
       [w.would, i.would?.length ? <ul class="mono plain">{i.would.map(c => <li key={c}>{c}</li>)}</ul> : ''], [w.id, <span class="mono">{i.id}</span>],
     ]} />
@@ -43,7 +43,7 @@ function Findings({ i }: { i: Incident }) {
   return <ul class="findings">{i.findings.map(f => <li key={f.rule + f.port + f.remote}>
     <strong>{named(w.rules, f.rule)}: </strong>{f.reason}
     <p class="note tight">{fill(w.score, f.score.toFixed(1), f.threshold.toFixed(1), whole(f.samples), whole(Math.round(f.sampling_rate)), stamp(f.from), clockOf(f.to))}
-      {f.gates?.length ? ' ' + fill(w.heldBy, f.gates.join(', ')) : ''}</p>
+      {f.gates?.length ? ' ' + fill(w.heldBy, f.gates.join(', ')) : ''}{f.exempt && <> <a href={'#/exemptions?status=all&id=' + encodeURIComponent(f.exempt)}>{fill(w.exemptBy, f.exempt)}</a></>}</p>
   </li>)}</ul>;
 }
 

@@ -7,7 +7,7 @@ export const rules = (r: string[]) => r.map(x => named(w.rules, x)).join(', ') |
 export const measure = (i: Incident) => i.action && ['suspended', 'verified', 'unverified', 'suspending', 'releasing'].includes(i.state) ? named(w.measures, i.action.measure?.kind || 'cut') : '';
 
 // FRESH is for how long a new incident stands out.
-const FRESH = 60_000;
+const FRESH = 120_000;
 
 export function Incidents({ list, empty }: { list: Incident[]; empty: string }) {
   return <Table caption={w.incidents} rows={list} empty={empty} keyOf={i => i.id} mark={i => Date.now() - Date.parse(i.opened) < FRESH} columns={[
