@@ -1,18 +1,15 @@
 package proxmox
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/flowcordon/flowcordon/internal/trust"
 )
 
 // defaultTimeout bounds one operation, which is up to some ten calls of 10 to
@@ -104,42 +101,20 @@ func (c Config) timeout() time.Duration {
 var errPin = errors.New("the certificate's SHA-256 fingerprint is none of fingerprints")
 
 func (c Config) tls() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if len(c.Fingerprints) > 0 {
-		var pins [][]byte
-		for i, f := range c.Fingerprints {
-			b, err := hex.DecodeString(strings.ReplaceAll(f, ":", ""))
-			if err != nil || len(b) != sha256.Size {
-				return nil, fmt.Errorf("fingerprints[%d]: %.100q is no SHA-256 fingerprint; write what pvenode cert info prints", i, f)
-			}
-			pins = append(pins, b)
+	if len(c.Fingerprints) == 0 {
+		return trust.Roots(c.CAFile)
+	}
+	var pins [][]byte
+	for i, f := range c.Fingerprints {
+		pin, ok := trust.Fingerprint(f)
+		if !ok {
+			return nil, fmt.Errorf("fingerprints[%d]: %.100q is no SHA-256 fingerprint; write what pvenode cert info prints", i, f)
 		}
-		// The nodes' certificates are by the cluster's own CA, or self-made:
-		// the pin says more than a name would.
-		t.InsecureSkipVerify = true
-		t.VerifyConnection = func(cs tls.ConnectionState) error {
-			got := sha256.Sum256(cs.PeerCertificates[0].Raw)
-			for _, p := range pins {
-				if bytes.Equal(got[:], p) {
-					return nil
-				}
-			}
-			return fmt.Errorf("%w; it is %s", errPin, hexColons(got[:]))
-		}
-		return t, nil
+		pins = append(pins, pin)
 	}
-	if c.CAFile == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: no certificate in %s", c.CAFile)
-	}
-	return t, nil
+	// The nodes' certificates are by the cluster's own CA, or self-made: the pin
+	// says more than a name would.
+	return trust.Pinned(pins, func(got []byte) error { return fmt.Errorf("%w; it is %s", errPin, hexColons(got)) }), nil
 }
 
 func hexColons(b []byte) string {

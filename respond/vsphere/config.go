@@ -1,17 +1,13 @@
 package vsphere
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"strings"
 	"time"
+
+	"github.com/flowcordon/flowcordon/internal/trust"
 )
 
 const (
@@ -84,40 +80,13 @@ func (c Config) endpoint() (*url.URL, error) {
 }
 
 func (c Config) tls() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.Thumbprint != "" {
-		want, err := hex.DecodeString(strings.ReplaceAll(c.Thumbprint, ":", ""))
-		if err != nil || len(want) != sha256.Size {
-			return nil, errors.New("thumbprint: write the SHA-256 of the certificate, 64 hex digits: " +
-				"openssl s_client -connect host:443 </dev/null | openssl x509 -noout -fingerprint -sha256")
-		}
-		// The chain is not asked: the pin names the one certificate. It is
-		// checked on resumed connections, too.
-		t.InsecureSkipVerify = true
-		t.VerifyConnection = func(cs tls.ConnectionState) error { return pinned(cs, want) }
-		return t, nil
+	if c.Thumbprint == "" {
+		return trust.Roots(c.CAFile)
 	}
-	if c.CAFile == "" {
-		return t, nil
+	pin, ok := trust.Fingerprint(c.Thumbprint)
+	if !ok {
+		return nil, errors.New("thumbprint: write the SHA-256 of the certificate, 64 hex digits: " +
+			"openssl s_client -connect host:443 </dev/null | openssl x509 -noout -fingerprint -sha256")
 	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: no certificate in %s", c.CAFile)
-	}
-	return t, nil
-}
-
-func pinned(cs tls.ConnectionState, want []byte) error {
-	if len(cs.PeerCertificates) == 0 {
-		return errPin
-	}
-	got := sha256.Sum256(cs.PeerCertificates[0].Raw)
-	if subtle.ConstantTimeCompare(got[:], want) != 1 {
-		return fmt.Errorf("%w: it has %x", errPin, got)
-	}
-	return nil
+	return trust.Pinned([][]byte{pin}, func(got []byte) error { return fmt.Errorf("%w: it has %x", errPin, got) }), nil
 }

@@ -2,13 +2,13 @@ package netbox
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/flowcordon/flowcordon/internal/trust"
 )
 
 const (
@@ -85,18 +85,4 @@ func (c Config) timeout() time.Duration {
 	return c.Timeout
 }
 
-func (c Config) tls() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: no certificate in %s", c.CAFile)
-	}
-	return t, nil
-}
+func (c Config) tls() (*tls.Config, error) { return trust.Roots(c.CAFile) }

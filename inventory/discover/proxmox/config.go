@@ -1,19 +1,16 @@
 package proxmox
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/flowcordon/flowcordon/internal/trust"
 )
 
 // defaultTimeout bounds one discovery: some 20 ms for each of 10,000 guests by
@@ -103,40 +100,18 @@ func (c Config) timeout() time.Duration {
 var errPin = errors.New("the certificate's SHA-256 fingerprint is none of fingerprints")
 
 func (c Config) tls() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(c.Fingerprints) == 0 {
+		return trust.Roots(c.CAFile)
+	}
 	var pins [][]byte
 	for i, f := range c.Fingerprints {
-		b, err := hex.DecodeString(strings.ReplaceAll(f, ":", ""))
-		if err != nil || len(b) != sha256.Size {
+		pin, ok := trust.Fingerprint(f)
+		if !ok {
 			return nil, fmt.Errorf("fingerprints[%d]: is no SHA-256 fingerprint; write what pvenode cert info prints", i)
 		}
-		pins = append(pins, b)
+		pins = append(pins, pin)
 	}
-	if len(pins) > 0 {
-		// The nodes' certificates are by the cluster's own CA: the pin says more
-		// than a name would.
-		t.InsecureSkipVerify = true
-		t.VerifyConnection = func(cs tls.ConnectionState) error {
-			got := sha256.Sum256(cs.PeerCertificates[0].Raw)
-			for _, p := range pins {
-				if bytes.Equal(got[:], p) {
-					return nil
-				}
-			}
-			return fmt.Errorf("%w; it is %X", errPin, got)
-		}
-		return t, nil
-	}
-	if c.CAFile == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: no certificate in %s", c.CAFile)
-	}
-	return t, nil
+	// The nodes' certificates are by the cluster's own CA: the pin says more than
+	// a name would.
+	return trust.Pinned(pins, func(got []byte) error { return fmt.Errorf("%w; it is %X", errPin, got) }), nil
 }

@@ -1,18 +1,14 @@
 package vsphere
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
-	"strings"
 	"time"
+
+	"github.com/flowcordon/flowcordon/internal/trust"
 )
 
 // defaultTimeout bounds one discovery: a vCenter gives some 1,000 machines a
@@ -97,31 +93,14 @@ func (c Config) endpoint() (*url.URL, error) {
 }
 
 func (c Config) tls() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	switch {
-	case c.Thumbprint != "":
-		want, err := hex.DecodeString(strings.ReplaceAll(c.Thumbprint, ":", ""))
-		if err != nil || len(want) != sha256.Size {
-			return nil, errors.New("thumbprint: write the SHA-256 of the certificate, 64 hex digits")
-		}
-		// The chain is not asked: the pin names the one certificate.
-		t.InsecureSkipVerify = true
-		t.VerifyConnection = func(cs tls.ConnectionState) error {
-			got := sha256.Sum256(cs.PeerCertificates[0].Raw)
-			if subtle.ConstantTimeCompare(got[:], want) != 1 {
-				return fmt.Errorf("the server's certificate does not have the configured thumbprint: it has %x", got)
-			}
-			return nil
-		}
-	case c.CAFile != "":
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: no certificate in %s", c.CAFile)
-		}
+	if c.Thumbprint == "" {
+		return trust.Roots(c.CAFile)
 	}
-	return t, nil
+	pin, ok := trust.Fingerprint(c.Thumbprint)
+	if !ok {
+		return nil, errors.New("thumbprint: write the SHA-256 of the certificate, 64 hex digits")
+	}
+	return trust.Pinned([][]byte{pin}, func(got []byte) error {
+		return fmt.Errorf("the server's certificate does not have the configured thumbprint: it has %x", got)
+	}), nil
 }
