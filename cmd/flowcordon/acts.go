@@ -210,9 +210,6 @@ func parsePorts(s string) ([]apiclient.PortRule, error) {
 				p.Proto = n
 			}
 		}
-		if n, err := strconv.ParseUint(name, 10, 8); err == nil {
-			p.Proto = int64(n)
-		}
 		port, err := strconv.ParseUint(number, 10, 16)
 		portless := p.Proto != 6 && p.Proto != 17
 		if p.Proto < 0 || hasPort && (err != nil || port == 0 || portless) || !hasPort && !portless {

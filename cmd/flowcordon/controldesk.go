@@ -43,6 +43,9 @@ func setupUndo(fs *flag.FlagSet) action {
 		return show(ctx, d, "taking back", func(ctx context.Context) (*http.Response, error) {
 			return d.api.Undo(ctx, apiclient.UndoInputBody{Since: *since, Reason: text})
 		}, func(u *apiclient.Undone) error {
+			if len(u.GivingBack)+len(u.Before) == 0 {
+				return d.sayf("Nothing was taken automatically since then.")
+			}
 			return pairs{
 				{"giving back", first(strings.Join(u.GivingBack, " "), "nothing")},
 				{"given back before", strings.Join(u.Before, " ")},

@@ -12,8 +12,9 @@ import (
 	apiclient "github.com/flowcordon/flowcordon/api/client"
 )
 
-// pageRows is how many rows one question asks for: the service's limit.
-const pageRows = 20_000
+// pageRows is how many rows one question asks for: the service's limit. Tests
+// make it smaller.
+var pageRows int64 = 20_000
 
 func setupFlows(fs *flag.FlagSet) action {
 	customer := fs.String("customer", "", "of this customer's `id`, of each address while it was held")

@@ -62,7 +62,7 @@ func (d *desk) printIncidents(l *apiclient.ListOutputBody, states []string) erro
 }
 
 func (d *desk) incidentTable(list []apiclient.Incident) *table {
-	t := newTable("ID", "STATE", "TENANT", "CUSTOMER~8", "RULES~12", "TIER?", "OPENED (UTC)?", "AGE", "REASON~20?")
+	t := newTable("ID", "STATE", "TENANT", "CUSTOMER~8", "RULES~12", "TIER??", "OPENED (UTC)??", "AGE", "REASON~16?")
 	for i := range list {
 		in := &list[i]
 		t.add(in.ID, stateCell(in.State), in.Tenant, holderName(in.Holder), strings.Join(in.Rules, " "), in.Tier, stamp(in.Opened),

@@ -244,6 +244,8 @@ func (e *serviceAt) check(res *http.Response) ([]byte, error) {
 		return nil, failf(exitDenied, "%s: %s", e.base, p.Detail)
 	case isProblem && (res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusGatewayTimeout):
 		return nil, failf(exitAway, "%s: %s", e.base, p.Detail)
+	case isProblem && res.StatusCode == http.StatusNotFound && strings.HasPrefix(p.Detail, "there is nothing at this address"):
+		return nil, failf(exitAway, "%s has nothing of the kind; is --url right, without a path? Else it is another version", e.base)
 	case isProblem:
 		return nil, failf(exitFailed, "%s", p.Detail)
 	case res.StatusCode/100 == 3:

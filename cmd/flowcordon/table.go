@@ -60,13 +60,13 @@ func (t terminal) paint(s, color string) string {
 type cell struct{ text, color string }
 
 // column is a column of a table. Where the terminal is too narrow, those with
-// room are cut first, down to room columns, then the extra ones are left out,
-// the last first.
+// room are cut, down to room columns, and extra ones are left out where that is
+// not enough: the more extra first, of these the last.
 type column struct {
 	head  string
 	right bool
-	room  int  // least width that still tells something; 0: never cut
-	extra bool // may be left out
+	room  int // least width that still tells something; 0: never cut
+	extra int // may be left out
 }
 
 // table is written with a line for each row.
@@ -76,13 +76,16 @@ type table struct {
 }
 
 // newTable reads columns from their heads: "NAME" as it is, ">NAME" to the
-// right, "NAME~20" may be cut to 20, "NAME?" may be left out.
+// right, "NAME~20" may be cut to 20, "NAME?" may be left out, "NAME??"
+// before it.
 func newTable(heads ...string) *table {
 	t := &table{}
 	for _, h := range heads {
 		c := column{}
 		h, c.right = strings.CutPrefix(h, ">")
-		h, c.extra = strings.CutSuffix(h, "?")
+		for strings.HasSuffix(h, "?") {
+			h, c.extra = h[:len(h)-1], c.extra+1
+		}
 		if name, room, ok := strings.Cut(h, "~"); ok {
 			h = name
 			c.room, _ = strconv.Atoi(room) // of our own texts
@@ -117,29 +120,35 @@ const gap = 2 // between columns
 // layout gives the widths of the columns; 0 is one that is left out.
 func (t *table) layout(limit int) []int {
 	widths := make([]int, len(t.cols))
-	total := -gap
 	for i, c := range t.cols {
 		widths[i] = width(c.head)
 		for _, r := range t.rows {
 			widths[i] = max(widths[i], width(r[i].text))
 		}
-		total += widths[i] + gap
 	}
 	if limit == 0 {
 		return widths
 	}
-	for i := len(t.cols) - 1; i >= 0 && total > limit; i-- {
-		if c := t.cols[i]; c.room > 0 && widths[i] > c.room {
-			cut := min(total-limit, widths[i]-max(c.room, width(c.head)))
-			widths[i] -= max(cut, 0)
-			total -= max(cut, 0)
+	least, total := -gap, -gap // with every column cut, and with none
+	room := func(i int) int {
+		if c := t.cols[i]; c.room > 0 {
+			return min(widths[i], max(c.room, width(c.head)))
+		}
+		return widths[i]
+	}
+	for i, w := range widths {
+		least, total = least+room(i)+gap, total+w+gap
+	}
+	for extra := 2; extra > 0; extra-- {
+		for i := len(t.cols) - 1; i >= 0 && least > limit; i-- {
+			if t.cols[i].extra == extra {
+				least, total, widths[i] = least-room(i)-gap, total-widths[i]-gap, 0
+			}
 		}
 	}
 	for i := len(t.cols) - 1; i >= 0 && total > limit; i-- {
-		if t.cols[i].extra {
-			total -= widths[i] + gap
-			widths[i] = 0
-		}
+		cut := min(total-limit, widths[i]-room(i))
+		widths[i], total = widths[i]-cut, total-cut
 	}
 	return widths
 }
