@@ -34,6 +34,7 @@ func commands() []command {
 		{"migrate", "--config F", "bring the database's schema up to date", runMigrate},
 		{"decode", "[--json] FILE…", "print the flow records of captures", runDecode},
 		{"replay", "--config F [--json] FILE…", "what the detector would have found in captures; no action is taken", runReplay},
+		{"inventory", "--config F [--read] [ADDRESS]", "who holds what, and how that is known", runInventory},
 		{"match", "[flags] FILE|-", "hold a complaint against what was seen", matchCommand},
 		{"notify", "test --config F [--to ADDRESS]", "send an example of each notice over each channel", runNotify},
 		{"version", "", "print the version", runVersion},
