@@ -3,6 +3,8 @@ package respond
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -29,7 +31,7 @@ func callFor[T any](ctx context.Context, c *Controller, limit time.Duration, ser
 	c.sched.callStarted(server, kind)
 	go func() {
 		defer cancel()
-		v, err := fn(cctx)
+		v, err := guarded(cctx, fn)
 		c.sched.callEnded(server, kind)
 		done <- answer{v, err}
 	}()
@@ -51,6 +53,35 @@ func callFor[T any](ctx context.Context, c *Controller, limit time.Duration, ser
 	}()
 	var zero T
 	return zero, &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("no answer to %s within %s, and the call does not end", kind, limit)}
+}
+
+// guarded turns a panic of an adapter, or of the library that it stands on, into
+// an error: what one hypervisor answers must not end what is done at others.
+func guarded[T any](ctx context.Context, fn func(context.Context) (T, error)) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			var zero T
+			v, err = zero, &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("the adapter failed on what it was answered: %v, at %s", p, panicAt())}
+		}
+	}()
+	return fn(ctx)
+}
+
+// panicAt names the functions around a panic, innermost first.
+func panicAt() string {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	var at []string
+	for len(at) < 4 {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			at = append(at, fmt.Sprintf("%s:%d", f.Function, f.Line))
+		}
+		if !more {
+			break
+		}
+	}
+	return strings.Join(at, " < ")
 }
 
 func (s *scheduler) callStarted(server, kind string) {

@@ -380,3 +380,29 @@ func climbLife(t *testing.T, w *world, crashes int) {
 	p.die()
 	<-done
 }
+
+// An adapter that panics on an answer is a hypervisor that failed: others are
+// acted on, and it is asked again.
+func TestAdapterPanics(t *testing.T) {
+	play(t, enforce(), func(w *world) {
+		panics := 2
+		w.before = func(call string) {
+			if call == "cut" && panics > 0 {
+				panics--
+				var answer map[string]*flow.Mark
+				_ = answer["cut"].Key
+			}
+		}
+	}, func(s *stage) {
+		s.find(tenantA)
+		s.pass(200 * time.Millisecond)
+		inc := s.state(tenantA, flow.StateSuspending)
+		if inc.Action == nil || !strings.Contains(inc.Action.Error, "nil pointer") || !strings.Contains(inc.Action.Error, "TestAdapterPanics") {
+			s.Errorf("the incident says %+v", inc.Action)
+		}
+		s.pass(time.Minute)
+		if s.state(tenantA, flow.StateVerified); s.w.nic(tenantA).cuts != 1 {
+			s.Errorf("nic %+v", s.w.nic(tenantA))
+		}
+	})
+}

@@ -210,7 +210,9 @@ func (c *Controller) nudge(adapter, vds string) {
 // watch follows one adapter's events until ctx ends.
 func (c *Controller) watch(ctx context.Context, name string, w Watcher) {
 	for try := 0; ctx.Err() == nil; try++ {
-		err := w.Watch(ctx, func(vds string) { c.nudge(name, vds) })
+		_, err := guarded(ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, w.Watch(ctx, func(vds string) { c.nudge(name, vds) })
+		})
 		if ctx.Err() != nil {
 			return
 		}

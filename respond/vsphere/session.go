@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -178,6 +180,12 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.Transport.RoundTrip(r)
 	if err != nil {
 		return nil, err
+	}
+	// govmomi takes any XML for an answer, and dereferences what is not in it: a
+	// proxy's page that repeats the question would be one.
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode == http.StatusInternalServerError && !strings.HasSuffix(kind, "xml") {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s answered %s with %q, which is no SOAP", r.URL.Host, resp.Status, kind)
 	}
 	resp.Body = body{io.LimitReader(resp.Body, maxAnswer), resp.Body}
 	return resp, nil
