@@ -221,7 +221,7 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 		if f.Tier > flow.TierNotify && tagHolds(t.tags(f.Tenant), f.Rule) {
 			hold(f, GateRoleTag)
 		}
-		if f.Rule != flow.RuleNetscan && f.Rule != flow.RuleUDPSweep || f.Tier != flow.TierSuspend {
+		if f.Tier != flow.TierSuspend || f.Rule != flow.RuleNetscan && f.Rule != flow.RuleUDPSweep && f.Rule != flow.RuleICMPSweep {
 			continue
 		}
 		share, err := t.d.deps.Windows.KnownPeerShare(t.ctx, f.Tenant, f.IPProto, f.Port,

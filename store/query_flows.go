@@ -124,7 +124,7 @@ const destination = `if(remote >= toIPv6('::ffff:0.0.0.0') AND remote <= toIPv6(
 // role 1 is the client.
 const (
 	isAttempt = `dir = 1 AND NOT bogon AND NOT spoofed AND (class = 1 OR class = 6 OR (class = 5 AND role = 1))`
-	isAnswer  = `(class = 4 OR (dir = 2 AND class IN (2, 5)))`
+	isAnswer  = `(class = 4 OR (dir = 2 AND (class IN (2, 5) OR ip_proto IN (1, 58) AND icmp_type IN (0, 129))))`
 )
 
 var knownSQL = `WITH known AS (

@@ -55,7 +55,7 @@ func TestHostSeries(t *testing.T) {
 			for _, tt := range ranges {
 				a := netip.MustParseAddr(tenant)
 				t.Run(tenant+"/"+step.String()+"/"+tt.name, func(t *testing.T) {
-					got, err := s.HostSeries(within(t, 30*time.Second), a, tt.r, step)
+					got, err := s.HostSeries(within(t, 2*time.Minute), a, tt.r, step)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -67,7 +67,7 @@ func TestHostSeries(t *testing.T) {
 		}
 	}
 	for _, step := range []time.Duration{0, time.Second, 15 * time.Second, -10 * time.Second} {
-		if _, err := s.HostSeries(within(t, 30*time.Second), epochTenant, ranges[0].r, step); err == nil {
+		if _, err := s.HostSeries(within(t, 2*time.Minute), epochTenant, ranges[0].r, step); err == nil {
 			t.Errorf("step %v was accepted", step)
 		}
 	}
@@ -108,7 +108,7 @@ func TestTop(t *testing.T) {
 			slices.SortFunc(want, func(a, b flow.TopRow) int {
 				return stdcmp.Or(stdcmp.Compare(value(b), value(a)), mappedCompare(a.Tenant, b.Tenant))
 			})
-			got, err := s.Top(within(t, 30*time.Second), r, by, 5)
+			got, err := s.Top(within(t, 2*time.Minute), r, by, 5)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +117,7 @@ func TestTop(t *testing.T) {
 			}
 		})
 	}
-	if _, err := s.Top(within(t, 30*time.Second), r, "tenant; DROP TABLE host_window", 5); !errors.Is(err, store.ErrOrder) {
+	if _, err := s.Top(within(t, 2*time.Minute), r, "tenant; DROP TABLE host_window", 5); !errors.Is(err, store.ErrOrder) {
 		t.Errorf("got %v, want ErrOrder", err)
 	}
 }
@@ -172,7 +172,7 @@ func TestFlows(t *testing.T) {
 					want = want[:q.Limit]
 				}
 			}
-			got, err := s.Flows(within(t, 30*time.Second), q)
+			got, err := s.Flows(within(t, 2*time.Minute), q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +203,7 @@ func TestOutbound(t *testing.T) {
 	if err := s.Write(&batch); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	at := func(sec int) time.Time { return epoch.Add(time.Duration(sec) * time.Second) }
@@ -220,7 +220,7 @@ func TestOutbound(t *testing.T) {
 		{"long after", a, at(0).Add(2 * time.Hour), flow.Outbound{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := s.Outbound(within(t, 30*time.Second), tt.tenant, tt.since)
+			got, err := s.Outbound(within(t, 2*time.Minute), tt.tenant, tt.since)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -245,7 +245,14 @@ func TestKnownPeerShare(t *testing.T) {
 	}
 	bogon, spoofed := syn(time.Minute, "10.1.1.1"), syn(time.Minute, "203.0.113.250")
 	bogon.Bogon, spoofed.Spoofed = true, true
+	ping := func(at time.Duration, remote string, class flow.Class, dir flow.Direction, icmpType uint8) flow.FlowRow {
+		r := row(at, remote, 0, class, dir, client)
+		r.IPProto, r.ICMPType = flow.ProtoICMP, icmpType
+		return r
+	}
 	b := flow.Batch{Flows: []flow.FlowRow{
+		ping(time.Minute, "203.0.113.80", flow.ClassEcho, flow.Out, 8), ping(-time.Minute, "203.0.113.80", flow.ClassOther, flow.In, 0), // known by a reply
+		ping(time.Minute, "203.0.113.81", flow.ClassEcho, flow.Out, 8), ping(-time.Minute, "203.0.113.81", flow.ClassICMPErr, flow.In, 3), // an error is none
 		syn(time.Minute, "203.0.113.1"), syn(time.Minute, "203.0.113.1"), // known by an answer
 		row(-time.Minute, "203.0.113.1", 443, flow.ClassSYNACK, flow.In, client),
 		syn(time.Minute, "203.0.113.2"), // known by established traffic
@@ -264,17 +271,18 @@ func TestKnownPeerShare(t *testing.T) {
 	if err := s.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	r := flow.Range{From: epoch, To: epoch.Add(5 * time.Minute)}
 	for _, tt := range []struct {
-		name string
-		port uint16
-		want float64
-	}{{"three of six", 22, 0.5}, {"none of one", 23, 0}} {
+		name  string
+		proto uint8
+		port  uint16
+		want  float64
+	}{{"three of six", flow.ProtoTCP, 22, 0.5}, {"none of one", flow.ProtoTCP, 23, 0}, {"one of two pinged", flow.ProtoICMP, 0, 0.5}} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := s.KnownPeerShare(within(t, 30*time.Second), tenant, flow.ProtoTCP, tt.port, r, 2*time.Hour)
+			got, err := s.KnownPeerShare(within(t, 2*time.Minute), tenant, tt.proto, tt.port, r, 2*time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -284,7 +292,7 @@ func TestKnownPeerShare(t *testing.T) {
 		})
 	}
 	// A finding without flow rows is not one without known peers.
-	if _, err := s.KnownPeerShare(within(t, 30*time.Second), tenant, flow.ProtoTCP, 80, r, 2*time.Hour); !errors.Is(err, store.ErrNoFlows) {
+	if _, err := s.KnownPeerShare(within(t, 2*time.Minute), tenant, flow.ProtoTCP, 80, r, 2*time.Hour); !errors.Is(err, store.ErrNoFlows) {
 		t.Errorf("no attempts: %v, want ErrNoFlows", err)
 	}
 }
