@@ -36,6 +36,7 @@ func commands() []command {
 		{"replay", "--config F [--json] FILE…", "what the detector would have found in captures; no action is taken", runReplay},
 		{"inventory", "--config F [--read] [ADDRESS]", "who holds what, and how that is known", runInventory},
 		{"match", "[flags] FILE|-", "hold a complaint against what was seen", matchCommand},
+		{"doctor", "[disk] --config F [--json]", "whether everything that is needed is there; what the disk holds and when it is full", runDoctor},
 		{"notify", "test --config F [--to ADDRESS]", "send an example of each notice over each channel", runNotify},
 		{"version", "", "print the version", runVersion},
 		{"completion", "bash|zsh|fish", "print what makes a shell complete these words", runCompletion},
