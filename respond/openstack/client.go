@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -18,6 +17,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+
+	"github.com/flowcordon/flowcordon/internal/bound"
 )
 
 const (
@@ -122,7 +123,7 @@ func login(ctx context.Context, cfg Config) (*client, error) {
 	p.UserAgent.Prepend("flowcordon")
 	p.HTTPClient = http.Client{
 		// No proxy from the environment: it would see a customer's fate.
-		Transport: bounded{&http.Transport{
+		Transport: bound.Answers{Max: maxAnswer, Transport: &http.Transport{
 			DialContext:     (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext,
 			TLSClientConfig: tc, TLSHandshakeTimeout: cfg.timeout(), ForceAttemptHTTP2: true,
 			IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 8, MaxResponseHeaderBytes: 64 << 10,
@@ -273,21 +274,4 @@ func (c *client) remove(ctx context.Context, path string) error {
 		return nil
 	}
 	return err
-}
-
-// bounded bounds what one answer may make us read.
-type bounded struct{ *http.Transport }
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := b.Transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = body{io.LimitReader(resp.Body, maxAnswer), resp.Body}
-	return resp, nil
-}
-
-type body struct {
-	io.Reader
-	io.Closer
 }

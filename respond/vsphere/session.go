@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +15,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/flowcordon/flowcordon/internal/bound"
 )
 
 const (
@@ -145,7 +144,7 @@ func open(ctx context.Context, cfg Config) (*session, error) {
 	}
 	sc := soap.NewClient(u, false)
 	sc.UserAgent = "flowcordon"
-	sc.Transport = bounded{tr}
+	sc.Transport = bound.Answers{Transport: tr, Max: maxAnswer, Check: bound.SOAP}
 	// A redirect would carry the password to a host nobody configured.
 	sc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c, err := vim25.NewClient(ctx, sc)
@@ -171,27 +170,4 @@ func open(ctx context.Context, cfg Config) (*session, error) {
 		return nil, fmt.Errorf("view the virtual machines of %s: %w", u.Host, err)
 	}
 	return s, nil
-}
-
-// bounded bounds what one answer may make us read.
-type bounded struct{ *http.Transport }
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := b.Transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	// govmomi takes any XML for an answer, and dereferences what is not in it: a
-	// proxy's page that repeats the question would be one.
-	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode == http.StatusInternalServerError && !strings.HasSuffix(kind, "xml") {
-		resp.Body.Close()
-		return nil, fmt.Errorf("%s answered %s with %q, which is no SOAP", r.URL.Host, resp.Status, kind)
-	}
-	resp.Body = body{io.LimitReader(resp.Body, maxAnswer), resp.Body}
-	return resp, nil
-}
-
-type body struct {
-	io.Reader
-	io.Closer
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +14,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/flowcordon/flowcordon/internal/bound"
 )
 
 const (
@@ -52,7 +53,7 @@ func (c Config) open(ctx context.Context) (*session, error) {
 	}}
 	sc := soap.NewClient(u, false)
 	sc.UserAgent = "flowcordon"
-	sc.Transport = bounded{s.http}
+	sc.Transport = bound.Answers{Transport: s.http, Max: maxAnswer, Check: bound.SOAP}
 	// A redirect would carry the password to a host nobody configured.
 	sc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if s.c, err = vim25.NewClient(ctx, sc); err != nil {
@@ -91,21 +92,4 @@ func bare(err error) error {
 		return ue.Err
 	}
 	return err
-}
-
-// bounded bounds what one answer may make us read.
-type bounded struct{ *http.Transport }
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := b.Transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = body{io.LimitReader(resp.Body, maxAnswer), resp.Body}
-	return resp, nil
-}
-
-type body struct {
-	io.Reader
-	io.Closer
 }
