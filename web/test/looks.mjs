@@ -7,7 +7,7 @@ const kinds = [['light', {}], ['dark', { dark: true }], ['phone', { phone: true 
 
 async function look(page, kind, name) {
   await settled(page);
-  await accessible(page, `${name} (${kind})`);
+  await accessible(page, `${name} (${kind})`, kind);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   check(wide <= 1, `${name} (${kind}) is ${wide} px wider than the window`);
   if (kind === 'ru') {

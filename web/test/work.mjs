@@ -184,7 +184,7 @@ async function audit(page) {
   await page.getByLabel('Incident', { exact: true }).fill('inc-3');
   await page.keyboard.press('Enter');
   await page.waitForFunction(() => location.hash.includes('incident=inc-3'));
-  await page.getByRole('link', { name: 'inc-1' }).waitFor({ state: 'detached' });
+  await page.getByRole('link', { name: 'inc-1' }).first().waitFor({ state: 'detached' });
   await page.getByRole('button', { name: 'Show', exact: true }).click();
   await settled(page);
   const reads = page.getByRole('group', { name: 'Who looked at personal data' });
