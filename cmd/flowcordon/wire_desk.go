@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -20,6 +21,12 @@ func exemptBook(c config.Config, log exempt.Log, zl *zap.Logger) (*exempt.Book, 
 	for _, e := range respondConfig(c).Exemptions {
 		e.Name = "" // by what it covers, so that its hits stay when lines move
 		ec.Fixed = append(ec.Fixed, e)
+	}
+	if c.Respond.ASTable != "" {
+		var err error
+		if ec.ASOf, err = exempt.LoadAS(c.Respond.ASTable); err != nil {
+			return nil, fmt.Errorf("respond.as_table: %w", err)
+		}
 	}
 	return exempt.New(ec, log)
 }

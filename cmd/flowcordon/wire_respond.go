@@ -95,6 +95,7 @@ func respondConfig(c config.Config) respond.Config {
 	for i, e := range rc.Exempt {
 		x := respond.Exemption{
 			Name: fmt.Sprintf("respond.exempt[%d]", i), Holder: e.Tenant, Port: e.Port, Rule: e.Rule,
+			RemoteAS: e.RemoteAS, IPProto: e.IPProto,
 			Owner: e.Owner, Reason: e.Reason, Expires: e.Expires,
 		}
 		if e.Prefix != nil {

@@ -63,6 +63,7 @@ func (c *Collector) Start(ctx context.Context, j Job) (*Running, error) {
 type Running struct {
 	Target netip.AddrPort // where it listens
 	Engine int            // process id of its database, 0: none
+	API    string         // where flowcordon answers HTTP; empty: nowhere
 
 	cmd     *exec.Cmd
 	ended   chan struct{}

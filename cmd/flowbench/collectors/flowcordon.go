@@ -2,6 +2,7 @@ package collectors
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"os"
@@ -27,7 +28,8 @@ networks: {internal: [%s]}
 data_dir: %q
 store: {flow_policy: %s}
 http: {address: "127.0.0.1:%d"}
-collector: {workers: %d, read_buffer: %d}
+api: {tokens: [{name: bench, role: admin, token_sha256: %[10]x, rate: {per_second: 0}}]}
+collector: {workers: %[7]d, read_buffer: %[8]d}
 detect:
   rules:
     netscan: {mode: %[9]s}
@@ -36,6 +38,9 @@ detect:
     udp_flood: {mode: %[9]s}
 log: {level: info, format: json}
 `
+
+// Token is what flowcordon's API is asked with: of role admin, without a bound.
+const Token = "flowbench-0123456789abcdef"
 
 // engineNice lets the generator, on the same CPU, go first.
 const engineNice = 5
@@ -50,7 +55,7 @@ func startFlowcordon(ctx context.Context, j *Job) (*Running, error) {
 		protocol = "sflow"
 	}
 	config := filepath.Join(j.Dir, "flowcordon.yaml")
-	text := fmt.Sprintf(flowcordonConfig, protocol, udp, j.Prefix, filepath.Join(j.Dir, "data"), j.FlowPolicy, tcp, len(j.CPUs), j.ReadBuffer, j.Detect)
+	text := fmt.Sprintf(flowcordonConfig, protocol, udp, j.Prefix, filepath.Join(j.Dir, "data"), j.FlowPolicy, tcp, len(j.CPUs), j.ReadBuffer, j.Detect, sha256.Sum256([]byte(Token)))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -60,6 +65,7 @@ func startFlowcordon(ctx context.Context, j *Job) (*Running, error) {
 	}
 	r.grace = 60 * time.Second
 	base := fmt.Sprintf("http://127.0.0.1:%d", tcp)
+	r.API = base
 	err = r.until(ctx, 60*time.Second, "it is not ready", func() (bool, error) {
 		resp, err := http.Get(base + "/readyz")
 		if err != nil {

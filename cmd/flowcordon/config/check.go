@@ -175,6 +175,9 @@ func (c *Config) checkRespond(d *decoder) {
 		if e.Tenant == "" && e.Prefix == nil {
 			d.bad(at, "exempts nobody; write tenant: or prefix:")
 		}
+		if e.RemoteAS != 0 && (e.Remote != nil || c.Respond.ASTable == "") {
+			d.bad(at+".remote_as", "needs respond.as_table (a file of lines such as 203.0.113.0/24 64500), and no remote: beside it")
+		}
 		if e.Owner == "" || e.Reason == "" || e.Expires.IsZero() {
 			d.bad(at, "needs an owner, a reason and expires: (a date, for example 2027-01-31T00:00:00Z)")
 		}

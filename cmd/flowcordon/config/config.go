@@ -162,6 +162,7 @@ type Respond struct {
 	NotifyAfter     time.Duration `yaml:"notify_after"`
 	Protected       Protected     `yaml:"protected"`
 	Exempt          []Exemption   `yaml:"exempt"`
+	ASTable         string        `yaml:"as_table"` // file of prefixes and AS numbers, for exemptions by remote_as
 	Suspenders      []Suspender   `yaml:"suspenders"`
 	Notify          Notify        `yaml:"notify"`
 	TemplateDir     string        `yaml:"template_dir"`
@@ -179,10 +180,14 @@ type Protected struct {
 
 // Exemption is recorded but not acted on, until it expires.
 type Exemption struct {
-	Tenant  string    `yaml:"tenant"`
-	Prefix  *Prefix   `yaml:"prefix"`
-	Remote  *Prefix   `yaml:"remote"`
+	Tenant string  `yaml:"tenant"`
+	Prefix *Prefix `yaml:"prefix"`
+	Remote *Prefix `yaml:"remote"`
+	// RemoteAS instead of Remote; it needs ASTable.
+	RemoteAS uint32 `yaml:"remote_as"`
+
 	Port    uint16    `yaml:"port"`
+	IPProto uint8     `yaml:"ip_proto"` // IANA number
 	Rule    flow.Rule `yaml:"rule"`
 	Owner   string    `yaml:"owner"`
 	Reason  string    `yaml:"reason"`
