@@ -98,7 +98,7 @@ func TestGarbage(t *testing.T) {
 		}
 	}
 	var m samples
-	eventually(t, 20*time.Second, "all datagrams counted", func() (bool, string) {
+	eventually(t, 2*time.Minute, "all datagrams counted", func() (bool, string) {
 		var err error
 		if m, err = c.scrape(); err != nil {
 			t.Fatal(err)
@@ -126,7 +126,7 @@ func TestGarbage(t *testing.T) {
 	r.export(t, flows...)
 	conn := dialEngine(t, l.engine)
 	defer conn.Close()
-	eventually(t, 20*time.Second, "good records after garbage", func() (bool, string) {
+	eventually(t, 2*time.Minute, "good records after garbage", func() (bool, string) {
 		l.collector.Flush()
 		n := scalar(t, conn, "SELECT count() FROM flowcordon.flows WHERE exporter = toIPv6('127.0.0.1')")
 		return n == 1000, fmt.Sprint(n)
@@ -246,7 +246,7 @@ func TestHypervisorTroubles(t *testing.T) {
 		return m[tr.scanner][0]
 	}
 	for _, tr := range list {
-		eventually(t, 60*time.Second, tr.name+": the trouble told", func() (bool, string) {
+		eventually(t, 2*time.Minute, tr.name+": the trouble told", func() (bool, string) {
 			i := state(tr)
 			told := i.State == flow.StateSuspending && i.Action != nil && i.Action.Error != "" && !tr.lasting ||
 				i.State == flow.StateFailed && tr.lasting && i.Action.Error != ""
@@ -291,7 +291,7 @@ func TestHypervisorTroubles(t *testing.T) {
 		}
 	}
 	for _, tr := range list {
-		eventually(t, 60*time.Second, tr.name+": the cut once the hypervisor is back", func() (bool, string) {
+		eventually(t, 2*time.Minute, tr.name+": the cut once the hypervisor is back", func() (bool, string) {
 			i := state(tr)
 			return tr.panel.IsCut(macOf(tr.scanner)) && (i.State == flow.StateSuspended || i.State == flow.StateVerified), string(i.State)
 		})

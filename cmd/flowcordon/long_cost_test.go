@@ -28,7 +28,7 @@ func TestLongCost(t *testing.T) {
 			s := newSite(t, siteOptions{Interval: "5s", FlowPolicy: os.Getenv("FLOWCORDON_COST_POLICY")})
 			proc := s.serve(t)
 			c := s.client(proc.http())
-			c.ready(t, 60*time.Second)
+			c.ready(t, 3*time.Minute)
 			target := netip.MustParseAddrPort(proc.fields("listening", "address")[0])
 			v6 := 0.2
 			switch p {
@@ -69,7 +69,7 @@ func TestLongCost(t *testing.T) {
 			if left, _ := filepath.Glob(filepath.Join(s.dir, "data", "spool", "*.rejected")); len(left) > 0 {
 				t.Errorf("set aside: %s", strings.Join(left, " "))
 			}
-			if code := proc.stop(t, 45*time.Second); code != 0 {
+			if code := proc.stop(t, 2*time.Minute); code != 0 {
 				t.Errorf("exit %d", code)
 			}
 		})

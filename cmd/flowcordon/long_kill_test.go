@@ -79,7 +79,7 @@ func killNine(t *testing.T, flowcordons, engines int, longest time.Duration) {
 		}),
 	}
 	k.startLife()
-	k.c.ready(t, 60*time.Second)
+	k.c.ready(t, 3*time.Minute)
 	k.r = newRouter(t, "127.0.0.1", k.p.netflow())
 	ctx, stop := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
@@ -99,7 +99,7 @@ func killNine(t *testing.T, flowcordons, engines int, longest time.Duration) {
 	stop()
 	traffic.Wait()
 	k.remember(true)
-	if code := k.p.stop(t, 45*time.Second); code != 0 {
+	if code := k.p.stop(t, 2*time.Minute); code != 0 {
 		t.Errorf("exit %d at the end", code)
 	}
 	k.checkPanel()

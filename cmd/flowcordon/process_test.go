@@ -74,7 +74,7 @@ func startProcess(t *testing.T, args ...string) *process {
 func (s *site) serve(t *testing.T) *process {
 	t.Helper()
 	p := startProcess(t, "serve", "--config", s.config)
-	eventually(t, 30*time.Second, "flowcordon's sockets", func() (bool, string) {
+	eventually(t, 2*time.Minute, "flowcordon's sockets", func() (bool, string) {
 		select {
 		case <-p.done:
 			t.Fatalf("flowcordon ended by itself: %v\n%s", p.err, strings.Join(p.tail(40), "\n"))
@@ -251,7 +251,7 @@ func (s *site) start(t *testing.T) *local {
 	})
 	select {
 	case <-l.collector.Ready():
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the collector's sockets are not open")
 	}
 	return l
@@ -262,7 +262,7 @@ func (l *local) awaitDatabase(t *testing.T) {
 	t.Helper()
 	select {
 	case <-l.service.ready:
-	case <-time.After(60 * time.Second):
+	case <-time.After(3 * time.Minute):
 		t.Fatal("the database is not ready")
 	}
 }

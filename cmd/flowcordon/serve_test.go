@@ -65,7 +65,7 @@ func TestServe(t *testing.T) {
 	s := newSite(t, siteOptions{Allow: "127.0.0.1/32"})
 	p := s.serve(t)
 	c := s.client(p.http())
-	c.ready(t, 60*time.Second)
+	c.ready(t, 3*time.Minute)
 
 	t.Run("answers", func(t *testing.T) {
 		for _, tc := range []struct {
@@ -98,12 +98,12 @@ func TestServe(t *testing.T) {
 	r := newRouter(t, "127.0.0.1", p.netflow())
 	early, late := ordinary(0, 3000), ordinary(3000, 2000)
 	r.export(t, early...)
-	eventually(t, 20*time.Second, "rows in ClickHouse", func() (bool, string) {
+	eventually(t, 2*time.Minute, "rows in ClickHouse", func() (bool, string) {
 		m, err := c.scrape()
 		return err == nil && m.sum("flowcordon_store_rows_total", `"flows"`) >= 3000, fmt.Sprint(m.sum("flowcordon_store_rows_total"), err)
 	})
 	r.export(t, late...) // is in the socket's buffer at best
-	if code := p.stop(t, 40*time.Second); code != 0 {
+	if code := p.stop(t, 2*time.Minute); code != 0 {
 		t.Errorf("exit %d after SIGTERM", code)
 	}
 	for _, stage := range []string{"collector", "detector", "controller", "store", "http", "engine"} {
@@ -118,7 +118,7 @@ func TestServe(t *testing.T) {
 // what is wrong and leave the first alone.
 func secondInstance(t *testing.T, s *site, first *process) {
 	p := startProcess(t, "serve", "--config", s.config)
-	if code := p.exit(t, 30*time.Second); code != 1 {
+	if code := p.exit(t, 2*time.Minute); code != 1 {
 		t.Errorf("exit %d, want 1", code)
 	}
 	last := p.log()[len(p.log())-1]
@@ -153,7 +153,7 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 10*time.Second, msg, func() (bool, string) {
+		eventually(t, 2*time.Minute, msg, func() (bool, string) {
 			m, err := c.scrape()
 			if err != nil {
 				t.Fatal(err)
@@ -164,7 +164,7 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 	// A record of nobody's: it must not be among those that are counted later.
 	none := ordinaryFlow(netip.MustParseAddr("203.0.113.1"), 0, time.Now())
 	stranger.export(t, none)
-	eventually(t, 10*time.Second, "a dropped datagram", func() (bool, string) { n := dropped(); return n == 1, fmt.Sprint(n) })
+	eventually(t, 2*time.Minute, "a dropped datagram", func() (bool, string) { n := dropped(); return n == 1, fmt.Sprint(n) })
 	if !said(p.log(), "not allowed", "exporters: {allow: [127.0.0.77/32]}") {
 		t.Error("no line says how to allow the exporter")
 	}
@@ -172,7 +172,7 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 	s.edit(t, "allow: [127.0.0.1/32]", "allow: [127.0.0.1/32, 127.0.0.77/32]")
 	hup(1, 1, good)
 	stranger.export(t, none)
-	eventually(t, 10*time.Second, "a decoded datagram", func() (bool, string) { n := records(); return n == 1, fmt.Sprint(n) })
+	eventually(t, 2*time.Minute, "a decoded datagram", func() (bool, string) { n := records(); return n == 1, fmt.Sprint(n) })
 
 	s.edit(t, "allow: [127.0.0.1/32, 127.0.0.77/32]", "alow: [127.0.0.1/32]")
 	hup(0, 1, "reload refused; the configuration in force stays")
@@ -180,13 +180,13 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 		t.Error("the refusal does not name the key")
 	}
 	stranger.export(t, none)
-	eventually(t, 10*time.Second, "the exporter still allowed", func() (bool, string) { n := records(); return n == 2, fmt.Sprint(n) })
+	eventually(t, 2*time.Minute, "the exporter still allowed", func() (bool, string) { n := records(); return n == 2, fmt.Sprint(n) })
 
 	s.edit(t, "alow: [127.0.0.1/32]", "allow: [127.0.0.1/32]")
 	s.write(t, "inventory.yaml", "- {ip: nonsense}\n")
 	hup(0, 2, "reload refused; the configuration in force stays")
 	stranger.export(t, none)
-	eventually(t, 10*time.Second, "nothing changed by a bad inventory", func() (bool, string) { n := records(); return n == 3, fmt.Sprint(n) })
+	eventually(t, 2*time.Minute, "nothing changed by a bad inventory", func() (bool, string) { n := records(); return n == 3, fmt.Sprint(n) })
 
 	s.write(t, "inventory.yaml", "[]")
 	s.edit(t, `internal: [198.18.0.0/15,`, `internal: [203.0.113.8/29, 198.18.0.0/15,`)
@@ -195,7 +195,7 @@ func reloads(t *testing.T, s *site, p *process, c *client) {
 		t.Errorf("a host in a network that came with the reload: %d %.200s", status, text)
 	}
 	stranger.export(t, none)
-	eventually(t, 10*time.Second, "the exporter not allowed again", func() (bool, string) { n := dropped(); return n == 2, fmt.Sprint(n) })
+	eventually(t, 2*time.Minute, "the exporter not allowed again", func() (bool, string) { n := dropped(); return n == 2, fmt.Sprint(n) })
 
 	// What would key one tenant's windows in two ways needs a restart.
 	s.edit(t, "networks:\n", "networks:\n  ipv6_tenant_prefix: 56\n")
@@ -228,7 +228,7 @@ func TestListenersInUse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, tc.o)
 			p := startProcess(t, "serve", "--config", s.config)
-			if code := p.exit(t, 40*time.Second); code != 1 {
+			if code := p.exit(t, 2*time.Minute); code != 1 {
 				t.Errorf("exit %d, want 1", code)
 			}
 			last := p.log()[len(p.log())-1]
@@ -267,7 +267,7 @@ func TestClickHouseAway(t *testing.T) {
 	attack := scanMinute(scanner)
 	r.export(t, attack...)
 	l.keepUp(t, inFlight+uint64(len(sent)+len(attack)))
-	eventually(t, 20*time.Second, "a spool that grows", func() (bool, string) {
+	eventually(t, 2*time.Minute, "a spool that grows", func() (bool, string) {
 		m, err := c.scrape()
 		n := m.sum("flowcordon_store_spool_bytes")
 		return err == nil && n > 100_000, fmt.Sprint(n, err)
@@ -299,11 +299,11 @@ func TestClickHouseAway(t *testing.T) {
 		t.Errorf("%d records in windows, want %d", n, want)
 	}
 	r.export(t, attack[len(attack)-1]) // the slot's windows are those of the scan, still
-	eventually(t, 60*time.Second, "the scan found in what was spooled", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the scan found in what was spooled", func() (bool, string) {
 		m, err := c.incidents()
 		return err == nil && len(m[scanner]) == 1 && m[scanner][0].State.Cut(), fmt.Sprint(m, err)
 	})
-	eventually(t, 20*time.Second, "the cut", func() (bool, string) { return s.panel.IsCut(macOf(scanner)), "" })
+	eventually(t, 2*time.Minute, "the cut", func() (bool, string) { return s.panel.IsCut(macOf(scanner)), "" })
 }
 
 // proxy listens on addr and connects every caller with what dial dials.

@@ -173,7 +173,7 @@ func (s *site) openDatabase(t *testing.T) driver.Conn {
 	return conn
 }
 
-func dialEngine(t *testing.T, e *embedded.Engine) driver.Conn {
+func dialEngine(t testing.TB, e *embedded.Engine) driver.Conn {
 	t.Helper()
 	conn, err := clickhouse.Open(&clickhouse.Options{
 		Addr: []string{"engine"}, DialContext: e.DialContext,
@@ -214,7 +214,7 @@ type client struct {
 }
 
 func (s *site) client(addr string) *client {
-	return &client{base: "http://" + addr, token: s.token, http: http.Client{Timeout: 10 * time.Second}}
+	return &client{base: "http://" + addr, token: s.token, http: http.Client{Timeout: time.Minute}}
 }
 
 // do makes one request; a body makes it a POST.
@@ -324,18 +324,21 @@ func eventually(t *testing.T, wait time.Duration, what string, ok func() (bool, 
 	}
 }
 
-// freePort is an address on loopback that nobody listens on at the moment.
+// freePort is an address that nobody listens on at the moment. It is on a
+// loopback address of this process, where nobody else takes it before its user.
 func freePort(t *testing.T, network string) string {
 	t.Helper()
+	pid := os.Getpid()
+	on := fmt.Sprintf("127.94.%d.%d:0", pid>>8&0xff, pid&0xff)
 	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		c, err := net.ListenPacket("udp", on)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		return c.LocalAddr().String()
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", on)
 	if err != nil {
 		t.Fatal(err)
 	}
