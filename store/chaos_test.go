@@ -49,7 +49,7 @@ func checkNumbers(t *testing.T, c driver.Conn, n uint64) {
 		{"host_window", "out_bytes"}, {"service_window", "out_bytes"}, {"pair_window", "out_bytes"}, {"flows", "bytes"},
 	} {
 		var rows, distinct, most uint64
-		err := c.QueryRow(within(t, 30*time.Second), fmt.Sprintf("SELECT count(), uniqExact(%s), max(%s) FROM %s", q.column, q.column, q.table)).
+		err := c.QueryRow(within(t, 2*time.Minute), fmt.Sprintf("SELECT count(), uniqExact(%s), max(%s) FROM %s", q.column, q.column, q.table)).
 			Scan(&rows, &distinct, &most)
 		if err != nil {
 			t.Fatal(err)
@@ -85,8 +85,8 @@ func ready(t *testing.T, e *embedded.Engine) {
 	t.Helper()
 	select {
 	case <-e.Ready():
-	case <-time.After(30 * time.Second):
-		t.Fatal("engine not ready after 30 s")
+	case <-time.After(2 * time.Minute):
+		t.Fatal("engine not ready after 2 minutes")
 	}
 }
 
@@ -114,7 +114,7 @@ func TestEngineKilledUnderLoad(t *testing.T) {
 	cfg := engineConfig(t, e)
 	reg := prometheus.NewRegistry()
 	s, _ := storetest.Start(t, cfg, store.Deps{Registerer: reg})
-	if err := s.Migrate(within(t, 30*time.Second)); err != nil {
+	if err := s.Migrate(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	var stop atomic.Bool
@@ -161,7 +161,7 @@ func TestEngineKilledUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Sync(within(t, 120*time.Second)); err != nil {
+	if err := s.Sync(within(t, 5*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	checkNumbers(t, raw(t, cfg), numbers.next)

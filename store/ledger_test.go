@@ -14,7 +14,7 @@ import (
 
 func TestLedgerLog(t *testing.T) {
 	s := storetest.New(t)
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, 2*time.Minute)
 	now := time.Now().UTC().Truncate(time.Nanosecond) // rows older than the TTL may be dropped
 	ev := []flow.Event{
 		{Time: now.Add(time.Minute), Kind: "mark", Incident: "b", Actor: "anna", Body: json.RawMessage(`{"verdict":"wrong"}`)},

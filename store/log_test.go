@@ -18,7 +18,7 @@ import (
 func readEvents(t *testing.T, s *store.Store) []flow.Event {
 	t.Helper()
 	var l []flow.Event
-	if err := s.Events(within(t, 30*time.Second), func(e flow.Event) error {
+	if err := s.Events(within(t, 2*time.Minute), func(e flow.Event) error {
 		l = append(l, e)
 		return nil
 	}); err != nil {
@@ -42,14 +42,14 @@ func TestEvents(t *testing.T) {
 	}
 	want = append(want, flow.Event{Seq: 6, Kind: "bare"})                                // zero time, no body
 	for _, part := range [][]flow.Event{want[3:5], want[5:], want[:3], want[2:4], nil} { // out of order, some twice
-		if err := s.AppendEvents(within(t, 30*time.Second), part); err != nil {
+		if err := s.AppendEvents(within(t, 2*time.Minute), part); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Whoever appends a Seq again with other contents changes nothing.
 	late := event(2)
 	late.Reason = "rewritten"
-	if err := s.AppendEvents(within(t, 30*time.Second), []flow.Event{late}); err != nil {
+	if err := s.AppendEvents(within(t, 2*time.Minute), []flow.Event{late}); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(want, readEvents(t, s)); d != "" {
@@ -57,7 +57,7 @@ func TestEvents(t *testing.T) {
 	}
 	stop := errors.New("enough")
 	seen := 0
-	err := s.Events(within(t, 30*time.Second), func(flow.Event) error {
+	err := s.Events(within(t, 2*time.Minute), func(flow.Event) error {
 		seen++
 		return stop
 	})
@@ -68,7 +68,7 @@ func TestEvents(t *testing.T) {
 
 func TestEvidence(t *testing.T) {
 	s := storetest.New(t)
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, 2*time.Minute)
 	if _, err := s.Evidence(ctx, "none"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
@@ -105,7 +105,7 @@ func TestEvidence(t *testing.T) {
 func TestSaveFindings(t *testing.T) {
 	cfg := storetest.Config(t)
 	s, _ := storetest.Start(t, cfg, store.Deps{})
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, 2*time.Minute)
 	if err := s.Migrate(ctx); err != nil {
 		t.Fatal(err)
 	}

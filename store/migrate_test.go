@@ -26,7 +26,7 @@ import (
 // schema returns every table's definition.
 func schema(t *testing.T, cfg store.Config) map[string]string {
 	t.Helper()
-	rows, err := raw(t, cfg).Query(within(t, 30*time.Second), "SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
+	rows, err := raw(t, cfg).Query(within(t, 2*time.Minute), "SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func schema(t *testing.T, cfg store.Config) map[string]string {
 func count(t *testing.T, cfg store.Config, sql string) uint64 {
 	t.Helper()
 	var n uint64
-	if err := raw(t, cfg).QueryRow(within(t, 30*time.Second), sql).Scan(&n); err != nil {
+	if err := raw(t, cfg).QueryRow(within(t, 2*time.Minute), sql).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -56,7 +56,7 @@ func count(t *testing.T, cfg store.Config, sql string) uint64 {
 
 func mustExec(t *testing.T, cfg store.Config, sql string) {
 	t.Helper()
-	if err := raw(t, cfg).Exec(within(t, 30*time.Second), sql); err != nil {
+	if err := raw(t, cfg).Exec(within(t, 2*time.Minute), sql); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -119,7 +119,7 @@ func TestMigrateRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := migrated(t)
 			mustExec(t, cfg, tt.sql)
-			err := idle(t, cfg, store.Deps{}).Migrate(within(t, 30*time.Second))
+			err := idle(t, cfg, store.Deps{}).Migrate(within(t, 2*time.Minute))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
@@ -183,7 +183,7 @@ func TestTTLDropsRows(t *testing.T) {
 	if err := s.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	for _, table := range []string{"host_window", "flows"} {
@@ -203,7 +203,7 @@ func TestExternalServer(t *testing.T) {
 	if err := s.Migrate(within(t, 60*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Ping(within(t, 10*time.Second)); err != nil {
+	if err := s.Ping(within(t, 2*time.Minute)); err != nil {
 		t.Error(err)
 	}
 	var numbers numbered
@@ -222,7 +222,7 @@ func TestExternalServer(t *testing.T) {
 	t.Run("wrong password", func(t *testing.T) {
 		bad := cfg
 		bad.Password, bad.SpoolDir = "wrong", t.TempDir()
-		err := idle(t, bad, store.Deps{}).Ping(within(t, 10*time.Second))
+		err := idle(t, bad, store.Deps{}).Ping(within(t, 2*time.Minute))
 		if err == nil || !strings.Contains(err.Error(), "Authentication failed") || strings.Contains(err.Error(), cfg.Password) {
 			t.Errorf("got %v, want a refusal without the password in it", err)
 		}
@@ -230,14 +230,14 @@ func TestExternalServer(t *testing.T) {
 	t.Run("database missing", func(t *testing.T) {
 		bad := cfg
 		bad.Database, bad.SpoolDir = "absent", t.TempDir()
-		if err := idle(t, bad, store.Deps{}).Ping(within(t, 10*time.Second)); err == nil {
+		if err := idle(t, bad, store.Deps{}).Ping(within(t, 2*time.Minute)); err == nil {
 			t.Error("a ping of an absent database succeeds")
 		}
 	})
 	t.Run("plain server, TLS wanted", func(t *testing.T) {
 		bad := cfg
 		bad.TLS, bad.SpoolDir = &tls.Config{ServerName: "clickhouse.test"}, t.TempDir()
-		if err := idle(t, bad, store.Deps{}).Ping(within(t, 10*time.Second)); err == nil {
+		if err := idle(t, bad, store.Deps{}).Ping(within(t, 2*time.Minute)); err == nil {
 			t.Error("TLS was asked for and a plain connection was made")
 		}
 	})
@@ -277,7 +277,7 @@ func testTLS(t *testing.T, cfg store.Config, server string, numbers *numbered) {
 			c := cfg
 			c.Addr, c.SpoolDir = []string{l.Addr().String()}, t.TempDir()
 			c.TLS = &tls.Config{RootCAs: tt.roots, ServerName: tt.host}
-			err := idle(t, c, store.Deps{}).Ping(within(t, 10*time.Second))
+			err := idle(t, c, store.Deps{}).Ping(within(t, 2*time.Minute))
 			if (err == nil) != tt.ok {
 				t.Errorf("got %v, want success %v", err, tt.ok)
 			}
@@ -289,7 +289,7 @@ func testTLS(t *testing.T, cfg store.Config, server string, numbers *numbered) {
 			}
 			wait := time.Second
 			if tt.ok {
-				wait = 30 * time.Second
+				wait = 2 * time.Minute
 			} else {
 				numbers.next = before
 			}

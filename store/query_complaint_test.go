@@ -34,7 +34,7 @@ func TestFlowsWith(t *testing.T) {
 						want++
 					}
 				}
-				got, err := s.FlowsWith(within(t, 30*time.Second), flow.FlowQuery{Tenant: tenant, Range: tt.r, SvcPort: -1, Limit: 100_000}, with)
+				got, err := s.FlowsWith(within(t, 2*time.Minute), flow.FlowQuery{Tenant: tenant, Range: tt.r, SvcPort: -1, Limit: 100_000}, with)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -92,9 +92,9 @@ func TestActivity(t *testing.T) {
 				t.Errorf("%s, %s: %v\n%s", tt.name, name, err, d)
 			}
 		}
-		got, err := s.HostActivity(within(t, 30*time.Second), tenant, tt.r, step)
+		got, err := s.HostActivity(within(t, 2*time.Minute), tenant, tt.r, step)
 		check("host", got, err, host)
-		got, err = s.FleetActivity(within(t, 30*time.Second), tt.r, step)
+		got, err = s.FleetActivity(within(t, 2*time.Minute), tt.r, step)
 		check("fleet", got, err, fleet)
 	}
 	if _, err := s.HostActivity(t.Context(), tenant, ranges[0].r, 15*time.Second); err == nil {
@@ -118,7 +118,7 @@ func TestPairsWith(t *testing.T) {
 			want[key{w.Key, w.IPProto}] = v
 		}
 	}
-	got, err := s.PairsWith(within(t, 30*time.Second), tenant, r, []netip.Addr{remote})
+	got, err := s.PairsWith(within(t, 2*time.Minute), tenant, r, []netip.Addr{remote})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,14 +129,14 @@ func TestPairsWith(t *testing.T) {
 	if d := gocmp.Diff(want, have, gocmp.AllowUnexported(key{}), equate); d != "" || len(want) == 0 || len(got) != len(have) {
 		t.Errorf("%d keys wanted\n%s", len(want), d)
 	}
-	if got, err := s.PairsWith(within(t, 30*time.Second), tenant, r, nil); err != nil || got != nil {
+	if got, err := s.PairsWith(within(t, 2*time.Minute), tenant, r, nil); err != nil || got != nil {
 		t.Errorf("without remotes: %d rows, %v", len(got), err)
 	}
 }
 
 func TestFlowsSince(t *testing.T) {
 	empty := storetest.New(t)
-	if at, err := empty.FlowsSince(within(t, 30*time.Second)); err != nil || !at.IsZero() {
+	if at, err := empty.FlowsSince(within(t, 2*time.Minute)); err != nil || !at.IsZero() {
 		t.Errorf("an empty store: %v, %v", at, err)
 	}
 	s, m := filled(t)
@@ -144,7 +144,7 @@ func TestFlowsSince(t *testing.T) {
 	for _, f := range m.Flows {
 		want = min(want, f.Time)
 	}
-	if at, err := s.FlowsSince(within(t, 30*time.Second)); err != nil || at.UnixNano() != want {
+	if at, err := s.FlowsSince(within(t, 2*time.Minute)); err != nil || at.UnixNano() != want {
 		t.Errorf("%v, %v, want %v", at, err, time.Unix(0, want).UTC())
 	}
 }

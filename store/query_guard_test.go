@@ -27,7 +27,7 @@ func guarded(t *testing.T, b *flow.Batch) *store.Store {
 	if err := s.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -97,7 +97,7 @@ func TestSources(t *testing.T) {
 		for _, v := range sums {
 			want = append(want, *v)
 		}
-		got, err := s.Sources(within(t, 30*time.Second), q)
+		got, err := s.Sources(within(t, 2*time.Minute), q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestSources(t *testing.T) {
 				}
 			}
 		}
-		if got, err := s.SharedFlows(within(t, 30*time.Second), q, routerA, routerB); err != nil || got != shared {
+		if got, err := s.SharedFlows(within(t, 2*time.Minute), q, routerA, routerB); err != nil || got != shared {
 			t.Errorf("shared flows %+v, %v; want %+v", got, err, shared)
 		}
 	}
@@ -145,17 +145,17 @@ func TestFleetAnswers(t *testing.T) {
 	add(6, 0, 6, flow.RoleClient, 6, 6)      // silent now
 	s := guarded(t, b)
 	base, now := flow.Range{From: epoch, To: epoch.Add(8 * time.Minute)}, flow.Range{From: epoch.Add(8 * time.Minute), To: epoch.Add(10 * time.Minute)}
-	got, err := s.FleetAnswers(within(t, 30*time.Second), base, now, nil)
+	got, err := s.FleetAnswers(within(t, 2*time.Minute), base, now, nil)
 	want := flow.FleetAnswers{Active: 4, Windows: 1, Tenants: 3, BaseOpened: 20 + 200 + 12, BaseAnswered: 10 + 50 + 6, Opened: 10 + 50, Answered: 5}
 	if d := gocmp.Diff(want, got, equate); err != nil || d != "" {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
-	got, err = s.FleetAnswers(within(t, 30*time.Second), base, now, []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, 2})})
+	got, err = s.FleetAnswers(within(t, 2*time.Minute), base, now, []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, 2})})
 	want = flow.FleetAnswers{Active: 4, Windows: 1, Tenants: 2, BaseOpened: 20 + 12, BaseAnswered: 10 + 6, Opened: 10, Answered: 5}
 	if d := gocmp.Diff(want, got, equate); err != nil || d != "" {
 		t.Errorf("without one tenant: %v (-want +got):\n%s", err, d)
 	}
-	if got, err := s.FleetAnswers(within(t, 30*time.Second), flow.Range{From: epoch.Add(-time.Hour), To: epoch.Add(-time.Minute)}, flow.Range{From: epoch.Add(-time.Minute), To: epoch}, nil); err != nil || got != (flow.FleetAnswers{}) {
+	if got, err := s.FleetAnswers(within(t, 2*time.Minute), flow.Range{From: epoch.Add(-time.Hour), To: epoch.Add(-time.Minute)}, flow.Range{From: epoch.Add(-time.Minute), To: epoch}, nil); err != nil || got != (flow.FleetAnswers{}) {
 		t.Errorf("of nothing: %+v, %v", got, err)
 	}
 }
@@ -179,7 +179,7 @@ func TestRateChecks(t *testing.T) {
 		}
 	}
 	s := guarded(t, b)
-	got, err := s.RateChecks(within(t, 30*time.Second), guardRange, 10, 3)
+	got, err := s.RateChecks(within(t, 2*time.Minute), guardRange, 10, 3)
 	want := []flow.RateCheck{{Exporter: routerA, Rate: 1000, Tenants: 40, Hits: 10, Expected: 40 * (1 - math.Exp(-3*5/1000.))}}
 	if d := gocmp.Diff(want, got, equate); err != nil || d != "" {
 		t.Errorf("%v (-want +got):\n%s", err, d)
@@ -210,12 +210,12 @@ func TestOneWayAndTopPrefixes(t *testing.T) {
 	back.Dir, back.Packets = flow.In, 3
 	b.Flows = append(b.Flows, back)
 	s := guarded(t, b)
-	got, err := s.OneWay(within(t, 30*time.Second), guardRange, 17, 50_000, 0.05)
+	got, err := s.OneWay(within(t, 2*time.Minute), guardRange, 17, 50_000, 0.05)
 	want := []flow.ServiceStat{{Tenant: tenant, IPProto: 17, Counts: flow.Counts{OutPackets: 60, InPackets: 1, OutBytes: 6000}, Rate: 1000}}
 	if d := gocmp.Diff(want, got, equate); err != nil || d != "" {
 		t.Errorf("one way: %v (-want +got):\n%s", err, d)
 	}
-	nets, err := s.TopPrefixes(within(t, 30*time.Second), guardRange, []netip.Addr{tenant}, 17)
+	nets, err := s.TopPrefixes(within(t, 2*time.Minute), guardRange, []netip.Addr{tenant}, 17)
 	wantNets := []flow.PrefixStat{
 		{Tenant: tenant, Prefix: netip.MustParsePrefix("11.0.0.0/24"), OutPackets: 30, OutBytes: 3000, InPackets: 3, Remotes: 15, Rate: 1000},
 		{Tenant: tenant, Prefix: netip.MustParsePrefix("2608:1:1::/48"), OutPackets: 10, OutBytes: 1000, Remotes: 5, Rate: 100},
@@ -244,16 +244,16 @@ func TestUsual(t *testing.T) {
 	}
 	s := guarded(t, b)
 	q := flow.PeerQuery{Tenant: tenant, IPProto: 6, Role: flow.RoleClient, SvcPort: 25, Range: flow.Range{From: epoch, To: epoch.Add(100 * 300 * time.Second)}}
-	got, err := s.Usual(within(t, 30*time.Second), q, 300*time.Second)
+	got, err := s.Usual(within(t, 2*time.Minute), q, 300*time.Second)
 	if err != nil || got.Steps != 100 || got.P99 < 99 || got.P99 > 100 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	q.Range.To = epoch.Add(10 * 300 * time.Second)
-	if got, err := s.Usual(within(t, 30*time.Second), q, 300*time.Second); err != nil || got != (flow.Usual{P99: 10, Steps: 10}) {
+	if got, err := s.Usual(within(t, 2*time.Minute), q, 300*time.Second); err != nil || got != (flow.Usual{P99: 10, Steps: 10}) {
 		t.Errorf("ten steps: %+v, %v", got, err)
 	}
 	q.SvcPort = 26
-	if got, err := s.Usual(within(t, 30*time.Second), q, 300*time.Second); err != nil || got != (flow.Usual{}) {
+	if got, err := s.Usual(within(t, 2*time.Minute), q, 300*time.Second); err != nil || got != (flow.Usual{}) {
 		t.Errorf("of nothing: %+v, %v", got, err)
 	}
 }

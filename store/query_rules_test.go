@@ -35,7 +35,7 @@ func filledForRules(t *testing.T) (*store.Store, *model) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return s, m
@@ -66,7 +66,7 @@ func TestServiceTotals(t *testing.T) {
 			{IPProto: flow.ProtoTCP, Role: flow.RoleClient}, {IPProto: flow.ProtoUDP, Role: flow.RoleServer, Ports: []uint16{443, 53}, MinOutPackets: 1},
 			{IPProto: flow.ProtoUDP, Role: flow.RoleServer, MinOutPackets: 2000}, {IPProto: flow.ProtoTCP, Role: flow.RoleUnknown, Ports: []uint16{}},
 		} {
-			got, err := s.ServiceTotals(within(t, 30*time.Second), tt.r, q)
+			got, err := s.ServiceTotals(within(t, 2*time.Minute), tt.r, q)
 			if err != nil {
 				t.Fatalf("%s %+v: %v", tt.name, q, err)
 			}
@@ -122,7 +122,7 @@ func TestAttemptStats(t *testing.T) {
 	some := 0
 	for _, tt := range ranges {
 		for _, least := range [][2]uint64{{0, 0}, {10, 0}, {60, 20_000}} {
-			got, err := s.AttemptStats(within(t, 30*time.Second), tt.r, flow.ProtoTCP, least[0], least[1])
+			got, err := s.AttemptStats(within(t, 2*time.Minute), tt.r, flow.ProtoTCP, least[0], least[1])
 			if err != nil {
 				t.Fatalf("%s %v: %v", tt.name, least, err)
 			}
@@ -187,7 +187,7 @@ func TestOtherPairStats(t *testing.T) {
 	some := 0
 	for _, tt := range ranges {
 		for _, least := range []uint64{0, 300, 900} {
-			got, err := s.OtherPairStats(within(t, 30*time.Second), tt.r, least)
+			got, err := s.OtherPairStats(within(t, 2*time.Minute), tt.r, least)
 			if err != nil {
 				t.Fatalf("%s %d: %v", tt.name, least, err)
 			}
@@ -262,7 +262,7 @@ func TestPeers(t *testing.T) {
 			if i > 8 {
 				q.Tenant = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, byte(i - 8)})
 			}
-			got, err := s.Peers(within(t, 30*time.Second), q)
+			got, err := s.Peers(within(t, 2*time.Minute), q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -276,7 +276,7 @@ func TestPeers(t *testing.T) {
 	if some == 0 {
 		t.Error("nobody is known: the comparison says little")
 	}
-	if got, err := s.Peers(within(t, 30*time.Second), flow.PeerQuery{Tenant: netip.MustParseAddr("198.18.9.9"), Range: day}); err != nil || got != (flow.Peers{}) {
+	if got, err := s.Peers(within(t, 2*time.Minute), flow.PeerQuery{Tenant: netip.MustParseAddr("198.18.9.9"), Range: day}); err != nil || got != (flow.Peers{}) {
 		t.Errorf("a tenant without rows: %+v, %v", got, err)
 	}
 }
@@ -334,14 +334,14 @@ func TestSpoofStats(t *testing.T) {
 	if err := s.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	r := flow.Range{From: epoch, To: epoch.Add(time.Minute)}
 	both := flow.SpoofStat{Attachment: at, Records: 20, Packets: 60, Sources: 2, Remotes: 5, Rate: 1000}
 	few := flow.SpoofStat{Attachment: other, Records: 9, Packets: 27, Sources: 2, Remotes: 5, Rate: 1000}
 	for least, want := range map[uint64][]flow.SpoofStat{0: {both, few}, 10: {both}, 20: {both}, 21: nil} {
-		got, err := s.SpoofStats(within(t, 30*time.Second), r, least)
+		got, err := s.SpoofStats(within(t, 2*time.Minute), r, least)
 		if err != nil {
 			t.Fatal(err)
 		}

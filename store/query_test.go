@@ -35,7 +35,7 @@ func filled(t *testing.T) (*store.Store, *model) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return s, m
@@ -65,7 +65,7 @@ func TestServiceStats(t *testing.T) {
 			}
 			for _, min := range mins {
 				t.Run(fmt.Sprintf("%s/proto %d/min %d", tt.name, proto, min), func(t *testing.T) {
-					got, err := s.ServiceStats(within(t, 30*time.Second), tt.r, proto, min)
+					got, err := s.ServiceStats(within(t, 2*time.Minute), tt.r, proto, min)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -97,7 +97,7 @@ func TestPairStats(t *testing.T) {
 		}
 		for _, c := range cases {
 			t.Run(fmt.Sprintf("%s/packets %d/ports %d", tt.name, c[0], c[1]), func(t *testing.T) {
-				got, err := s.PairStats(within(t, 30*time.Second), tt.r, flow.ProtoTCP, c[0], c[1])
+				got, err := s.PairStats(within(t, 2*time.Minute), tt.r, flow.ProtoTCP, c[0], c[1])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -122,7 +122,7 @@ func TestHostStats(t *testing.T) {
 	for _, tt := range ranges {
 		for name, tenants := range map[string][]netip.Addr{"all": nil, "two": {v4, v6}, "absent": {absent}, "none": {}} {
 			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				got, err := s.HostStats(within(t, 30*time.Second), tt.r, tenants)
+				got, err := s.HostStats(within(t, 2*time.Minute), tt.r, tenants)
 				if err != nil {
 					t.Fatal(err)
 				}

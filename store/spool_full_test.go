@@ -21,7 +21,7 @@ import (
 // stored returns how many rows a table has, and the lowest and highest number.
 func stored(t *testing.T, cfg store.Config, table, column string) (n, low, high uint64) {
 	t.Helper()
-	err := raw(t, cfg).QueryRow(within(t, 30*time.Second), fmt.Sprintf("SELECT count(), min(%s), max(%s) FROM %s", column, column, table)).Scan(&n, &low, &high)
+	err := raw(t, cfg).QueryRow(within(t, 2*time.Minute), fmt.Sprintf("SELECT count(), min(%s), max(%s) FROM %s", column, column, table)).Scan(&n, &low, &high)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestDiskFull(t *testing.T) {
 		if err := s.Write(numbers.batch(10)); err != nil {
 			t.Fatalf("with space again: %v", err)
 		}
-		if time.Since(began) > 60*time.Second {
+		if time.Since(began) > 2*time.Minute {
 			t.Fatal("no line says that the disk takes rows again")
 		}
 	}
@@ -210,7 +210,7 @@ func TestSpoolOfAnotherVersion(t *testing.T) {
 	if err := s.Write(numbers.batch(5)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Sync(within(t, 30*time.Second)); err != nil {
+	if err := s.Sync(within(t, 2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	checkNumbers(t, raw(t, cfg), 5)

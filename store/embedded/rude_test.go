@@ -34,7 +34,7 @@ func (r rude) send(b []byte, wait time.Duration, rst bool) {
 // login pings once as somebody and returns what came of it.
 func (r rude) login(user, password, database string) error {
 	c, err := clickhouse.Open(&clickhouse.Options{
-		Addr: []string{r.e.Addr()}, DialTimeout: 3 * time.Second,
+		Addr: []string{r.e.Addr()}, DialTimeout: time.Minute,
 		Auth: clickhouse.Auth{Username: user, Password: password, Database: database},
 	})
 	if err != nil {
@@ -158,7 +158,7 @@ func TestRudeClients(t *testing.T) {
 			pid := e.Pid()
 			tt.do()
 			time.Sleep(100 * time.Millisecond) // a dying engine needs a moment
-			if err := own(t, e).Ping(within(t, 10*time.Second)); err != nil {
+			if err := own(t, e).Ping(within(t, 2*time.Minute)); err != nil {
 				t.Errorf("ping afterwards: %v", err)
 			}
 			if now := e.Pid(); now != pid {
