@@ -17,12 +17,14 @@ import (
 
 // Environment of TestScenarios.
 const (
-	envSeeds  = "FLOWCORDON_SCENARIO_SEEDS"  // runs for each scenario, rate and protocol, default 2
+	envSeeds  = "FLOWCORDON_SCENARIO_SEEDS"  // runs for each scenario, rate and protocol, default 1
 	envBudget = "FLOWCORDON_SCENARIO_BUDGET" // records of a benign run, default 60000
 	envDeep   = "FLOWCORDON_SCENARIO_DEEP"   // records of the first run of each cell, default the budget
 	envOnly   = "FLOWCORDON_SCENARIO_ONLY"   // a pattern of names, as a*
 	envTable  = "FLOWCORDON_SCENARIO_TABLE"  // file that the table is written to
 )
+
+const defaultBudget = 60_000
 
 func envInt(t *testing.T, name string, def int) int {
 	v := os.Getenv(name)
@@ -69,7 +71,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}
-	seeds, budget := envInt(t, envSeeds, 2), envInt(t, envBudget, 60_000)
+	seeds, budget := envInt(t, envSeeds, 1), envInt(t, envBudget, defaultBudget)
 	deep := max(budget, envInt(t, envDeep, budget))
 	rows := make([]map[protocolRate]*cell, len(files))
 	list := make([]*scenario.Scenario, len(files))

@@ -16,6 +16,7 @@ var commands = []tool.Command{
 	{Name: "bulk", What: "send random records with known totals", Run: runBulk},
 	{Name: "demo", What: "run the whole system: routers, panel, mail, flowcordon", Run: runDemo},
 	{Name: "panel", What: "serve a simulated hypervisor panel", Run: runPanel},
+	{Name: "scenario", What: "let a tenant of a scenario file live, and export what he does", Run: runScenario},
 	{Name: "send", What: "send the datagrams of a file that bulk --out wrote", Run: runSend},
 }
 
