@@ -7,7 +7,7 @@ LDFLAGS := -X main.version=$(VERSION)
 FUZZTIME ?= 60s
 RACE    ?= -race
 
-.PHONY: help demo test build lint unit scenarios e2e captures totals fuzz demo-once bench deps clean
+.PHONY: help demo demo-build test build lint unit scenarios e2e captures totals fuzz demo-once bench deps clean
 help:
 	@echo "make demo          the whole system with simulated routers; dashboard on 127.0.0.1:8080"
 	@echo "make demo ONCE=1   the same, headless: exit 0 once both attackers are cut and verified"
@@ -15,7 +15,13 @@ help:
 	@echo "make build         bin/flowcordon, bin/flowgen and bin/flowbench"
 	@echo "make bench         beside other collectors on this machine, into docs/performance.md (BENCH=short: minutes, not hours)"
 
-demo: build
+# Only what the demo runs, and a word before minutes of silence.
+demo-build:
+	@.ci/install build
+	@test -x bin/flowcordon || echo "building flowcordon; the first time this takes a minute or two"
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/flowcordon ./cmd/flowgen
+
+demo: demo-build
 	@bin/flowgen demo --flowcordon bin/flowcordon $(if $(ONCE),--once)
 
 build:
@@ -72,7 +78,7 @@ totals:
 fuzz:
 	@.ci/fuzz $(FUZZTIME)
 
-demo-once: build
+demo-once: demo-build
 	bin/flowgen demo --flowcordon bin/flowcordon --once
 
 # Go benchmarks, flowcordon beside its peers, how its cost grows. It wants the

@@ -64,20 +64,20 @@ func (d *desk) printExplanation(ctx context.Context, e *apiclient.Explanation, o
 		return err
 	}
 	fmt.Fprintln(d.out)
-	t := newTable("RULE", "KEY", "VALUE~12", "FROM~12")
+	t := newTable("RULE", "KEY", "FROM~12", "VALUE~12")
 	hidden := 0
 	var notes []string
 	for _, r := range e.Rules {
 		if !wanted(r.Rule) {
 			continue
 		}
-		t.add(cell{r.Rule, bold}, "mode", modeCell(r.Mode), r.ModeFrom)
+		t.add(cell{r.Rule, bold}, "mode", r.ModeFrom, modeCell(r.Mode))
 		for _, v := range r.Values {
 			if changed && v.From == "default" {
 				hidden++
 				continue
 			}
-			t.add(r.Rule, v.Key, v.Value, v.From)
+			t.add(r.Rule, v.Key, v.From, v.Value)
 		}
 		for _, h := range r.Held {
 			notes = append(notes, r.Rule+": "+h)

@@ -47,7 +47,8 @@ func (s *story) intro(d *demo) {
 }
 
 func (s *story) ready(d *demo) {
-	s.say("flowcordon is ready. Dashboard: http://%s/   token to log in: %s", d.work.http, d.work.token)
+	s.say("flowcordon is ready. Dashboard: http://%s/   token to log in: %s\n"+
+		"In another terminal: export FLOWCORDON_URL=http://%s FLOWCORDON_TOKEN=%s; bin/flowcordon incidents", d.work.http, d.work.token, d.work.http, d.work.token)
 	s.say("Router A (%s) exports NetFlow v9 of every packet, router B (%s) samples 1 in %d by sFlow.\nOrdinary traffic of %d tenants: web, mail, DNS, ssh, games, backups, and one BitTorrent host, %s (%s).",
 		routerA, routerB, d.cfg.SampleRate, d.cfg.Tenants, d.routers.world.Honest.Addr, d.routers.world.Honest.VDS)
 }
