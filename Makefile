@@ -92,10 +92,14 @@ ifeq ($(BENCH),short)
 	go test -run '^$$' -bench . -benchmem -benchtime 100ms ./collector/... ./flow/...
 	bin/flowbench compare --short --json .cache/bench/compare-short.json
 	bin/flowbench scale --short --points=false --backlog 1000000 --json .cache/bench/scale-short.json
+	bin/flowbench desk --short --json .cache/bench/desk-short.json
+	bin/flowbench history --short --json .cache/bench/history-short.json
 else
 	set -o pipefail; go test -run '^$$' -bench . -benchmem ./... | tee .cache/bench/go.txt
 	bin/flowbench compare --docs docs/performance.md --json .cache/bench/compare.json
 	bin/flowbench scale --docs docs/performance.md --json .cache/bench/scale.json
+	bin/flowbench desk --json .cache/bench/desk.json
+	bin/flowbench history --json .cache/bench/history.json
 endif
 
 clean:
