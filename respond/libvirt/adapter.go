@@ -55,6 +55,7 @@ type Adapter struct {
 	// sweeping keeps filters that are defined but not yet referred to: whoever
 	// defines one holds it shared, who sweeps holds it alone.
 	sweeping *sync.RWMutex
+	pulled   func(domain string) // nil; the benchmark's, when a link is down
 }
 
 // New returns an Adapter. It does no I/O: an unreachable node or a wrong
@@ -76,7 +77,7 @@ func New(cfg Config, deps Deps) *Adapter {
 		metrics: meter.New(deps.Registerer, "libvirt", "Operations on a libvirt node", cfg.Name),
 		now:     deps.Now,
 		link: &connector{
-			cfg: cfg, dial: deps.Dial, turn: make(chan struct{}, maxAtOnce), used: map[*session]bool{},
+			cfg: cfg, dial: deps.Dial, turn: make(chan struct{}, maxAtOnce), rest: make(chan struct{}, restsAtOnce), used: map[*session]bool{},
 		},
 		finder:   &finder{metadataID: cfg.metadataID(), turn: make(chan struct{}, 1)},
 		locks:    &domainLocks{held: map[golibvirt.UUID]*domainLock{}},
@@ -116,15 +117,18 @@ func (a *Adapter) Cut(ctx context.Context, nic flow.NIC, m flow.Mark) (flow.Rece
 		return flow.Receipt{}, fail(flow.ErrDenied, "cut: the mark names no incident")
 	}
 	var r flow.Receipt
-	err := a.act(ctx, "cut", nic, func(s *session, t *target) (err error) {
-		r, err = t.cut(s, m)
-		r.NIC, r.At = nic, a.now().UTC()
-		r.NIC.MAC = t.mac
+	var at where
+	q := query{nic, time.Now()}
+	err := a.run(ctx, "cut", func(ctx context.Context) (err error) {
+		r, err = a.pullAndCut(ctx, q, m, &at)
 		return err
-	})
+	}, at.heldByJob)
 	if err != nil {
 		return flow.Receipt{}, err
 	}
+	mac := r.NIC.MAC
+	r.NIC, r.At = nic, a.now().UTC()
+	r.NIC.MAC = mac
 	a.log.Info("network cut", zap.String("vds", nic.VDS), zap.String("mac", r.NIC.MAC),
 		zap.String("incident", m.Incident), zap.String("node", r.Node))
 	return r, nil
@@ -162,35 +166,47 @@ func (a *Adapter) Do(ctx context.Context, fn func(*golibvirt.Libvirt) error) err
 	return err
 }
 
+// where is what an operation found out of its NIC's place; the domain's name is
+// empty before that.
+type where struct {
+	ref
+}
+
+// heldByJob is an error of class locked if a migration, a backup or the like
+// has the domain.
+func (w *where) heldByJob(s *session) error {
+	if w.dom.Name == "" {
+		return nil
+	}
+	return heldByJob(s, w.dom)
+}
+
 // act finds the NIC and changes it, while nobody else changes its domain.
 func (a *Adapter) act(ctx context.Context, op string, nic flow.NIC, fn func(*session, *target) error) error {
 	q := query{nic, time.Now()}
-	var at *golibvirt.Domain // once it is known
-	return a.run(ctx, op, func(ctx context.Context, s *session) error {
-		t, unlock, err := a.hold(ctx, s, q, &at)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		return fn(s, t)
-	}, func(s *session) error {
-		if at == nil {
-			return nil
-		}
-		return heldByJob(s, *at)
-	})
+	var at where
+	return a.run(ctx, op, func(ctx context.Context) error {
+		return a.link.with(ctx, func(s *session) error {
+			t, unlock, err := a.hold(ctx, s, q, &at)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			return fn(s, t)
+		})
+	}, at.heldByJob)
 }
 
 // hold locks the NIC's domain and reads it; at says which one is waited for. A
 // guess costs one question and is right nearly always; where the reading says
 // otherwise the NIC is looked for on the whole node.
-func (a *Adapter) hold(ctx context.Context, s *session, q query, at **golibvirt.Domain) (*target, func(), error) {
+func (a *Adapter) hold(ctx context.Context, s *session, q query, at *where) (*target, func(), error) {
 	r, likely, err := a.finder.guess(s, q)
 	if err != nil {
 		return nil, nil, err
 	}
 	if likely {
-		*at = &r.dom
+		at.ref = r
 		unlock, err := a.locks.lock(ctx, r.dom.UUID)
 		if err != nil {
 			return nil, nil, err
@@ -204,7 +220,7 @@ func (a *Adapter) hold(ctx context.Context, s *session, q query, at **golibvirt.
 	if r, err = a.finder.resolve(ctx, s, q); err != nil {
 		return nil, nil, err
 	}
-	*at = &r.dom
+	at.ref = r
 	unlock, err := a.locks.lock(ctx, r.dom.UUID)
 	if err != nil {
 		return nil, nil, err
@@ -232,13 +248,15 @@ func heldByJob(s *session, dom golibvirt.Domain) error {
 
 // do runs one operation on the node within the deadline and gives its error a class.
 func (a *Adapter) do(ctx context.Context, op string, fn func(context.Context, *session) error) error {
-	return a.run(ctx, op, fn, nil)
+	return a.run(ctx, op, func(ctx context.Context) error {
+		return a.link.with(ctx, func(s *session) error { return fn(ctx, s) })
+	}, nil)
 }
 
 // run is do; when the deadline comes it asks why, if there is something to ask.
 // libvirt itself says that a domain is locked only after 30 s, so the last part
 // of the time is kept for the question.
-func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context, *session) error, why func(*session) error) error {
+func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context) error, why func(*session) error) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.timeout(), errDeadline)
 	defer cancel()
@@ -248,7 +266,7 @@ func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context, *
 		work, done = context.WithDeadlineCause(ctx, end.Add(-time.Until(end)/5), errDeadline)
 		defer done()
 	}
-	err := a.link.with(work, func(s *session) error { return fn(work, s) })
+	err := fn(work)
 	if err != nil && why != nil && work.Err() != nil && ctx.Err() == nil {
 		if held := a.link.with(ctx, why); classOf(held) == flow.ErrLocked {
 			err = fmt.Errorf("%w (%w)", held, err)

@@ -31,6 +31,8 @@ type connector struct {
 	cfg  Config
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	turn chan struct{} // holds one token for each operation that runs
+	rest chan struct{} // and for each rest of a cut, see pulls
+	pulls
 
 	mu   sync.Mutex
 	idle []*session // the one used last at the end
@@ -49,9 +51,13 @@ type session struct {
 // a new connection if the one from before turns out dead: operations are
 // idempotent for that.
 func (c *connector) with(ctx context.Context, fn func(*session) error) error {
+	return c.on(ctx, c.turn, fn)
+}
+
+func (c *connector) on(ctx context.Context, turn chan struct{}, fn func(*session) error) error {
 	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for earlier operations on the node: %w", context.Cause(ctx))
 	}

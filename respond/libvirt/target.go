@@ -165,21 +165,31 @@ func (t *target) cuttable() error {
 	return nil
 }
 
-func (t *target) cut(s *session, m flow.Mark) (flow.Receipt, error) {
+// mark is what a cut leaves, before anything is changed: with the state found
+// now, or with what an earlier mark of the same incident found.
+func (t *target) mark(m flow.Mark) (cut, error) {
 	if err := t.cuttable(); err != nil {
-		return flow.Receipt{}, err
+		return cut{}, err
 	}
 	live, config := t.links()
 	c := cut{Mark: m, mac: t.mac, live: live, config: config, running: t.live != nil}
 	if old := t.cutMark(); old != nil {
 		if old.Incident != m.Incident {
-			return flow.Receipt{}, fail(flow.ErrConflict, "%s: NIC %s is already cut for incident %s by %s",
+			return cut{}, fail(flow.ErrConflict, "%s: NIC %s is already cut for incident %s by %s",
 				t.dom.Name, t.mac, old.Incident, old.By)
 		}
 		c = *old
 		c.Key = m.Key
 	}
 	c.Reason = shorten(c.Reason)
+	return c, nil
+}
+
+func (t *target) cut(s *session, m flow.Mark) (flow.Receipt, error) {
+	c, err := t.mark(m)
+	if err != nil {
+		return flow.Receipt{}, err
+	}
 	// The mark goes first: a link that is down without it could not be told
 	// from an admin's work, a mark on a link that is still up only means that
 	// the cut has to be repeated.
