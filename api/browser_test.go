@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -86,5 +87,42 @@ func TestDashboardIsBuilt(t *testing.T) {
 	types.Dir = "../web"
 	if out, err := types.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// maxPictures keeps a checkout small.
+const maxPictures = 3_000_000
+
+// TestDashboardPictures: docs/dashboard.md shows every picture there is, and no
+// other.
+func TestDashboardPictures(t *testing.T) {
+	doc, err := os.ReadFile("../docs/dashboard.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir("../docs/screenshots")
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := int64(0)
+	there := map[string]bool{}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += info.Size()
+		there["screenshots/"+f.Name()] = true
+		if !strings.Contains(string(doc), "(screenshots/"+f.Name()+")") {
+			t.Errorf("docs/dashboard.md does not show %s", f.Name())
+		}
+	}
+	for _, m := range regexp.MustCompile(`\((screenshots/[^)]+)\)`).FindAllSubmatch(doc, -1) {
+		if !there[string(m[1])] {
+			t.Errorf("docs/dashboard.md shows %s, which is not there; FLOWCORDON_SHOTS=../docs/screenshots go test ./api -run Browser makes it", m[1])
+		}
+	}
+	if total > maxPictures || len(files) == 0 {
+		t.Errorf("%d pictures have %d bytes, more than %d or none at all", len(files), total, maxPictures)
 	}
 }

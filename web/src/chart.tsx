@@ -26,14 +26,18 @@ function options(width: number, unit: string, zoom: (from: number, to: number) =
 export function Chart({ time, out, into, unit, label, zoom }: { time: number[]; out: number[]; into: number[]; unit: string; label: string; zoom: (from: number, to: number) => void }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(), zoomed = useRef(zoom);
+  const data = useRef<uPlot.AlignedData>([[], [], []]);
   zoomed.current = zoom;
+  data.current = [time, out, into];
   const look = `${unit}|${zone}|${document.documentElement.dataset.theme ?? ''}|${w.out}`;
   useEffect(() => {
-    const at = box.current!;
-    plot.current = new uPlot(options(at.clientWidth, unit, (a, b) => zoomed.current(a, b)), [time, out, into], at);
+    const at = box.current!, dark = matchMedia('(prefers-color-scheme: dark)');
+    const make = () => { plot.current?.destroy(); plot.current = new uPlot(options(at.clientWidth, unit, (a, b) => zoomed.current(a, b)), data.current, at); };
+    make();
+    dark.addEventListener('change', make);
     const resize = new ResizeObserver(() => plot.current?.setSize({ width: at.clientWidth, height: HEIGHT }));
     resize.observe(at);
-    return () => { resize.disconnect(); plot.current?.destroy(); };
+    return () => { resize.disconnect(); dark.removeEventListener('change', make); plot.current?.destroy(); plot.current = undefined; };
   }, [look]);
   useEffect(() => { plot.current?.setData([time, out, into]); }, [time, out, into]);
   return <div ref={box} class="plot" role="img" aria-label={label} />;
