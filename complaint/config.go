@@ -72,6 +72,14 @@ type Store interface {
 	FlowsSince(ctx context.Context) (time.Time, error)
 }
 
+// Hours is what a Store may be as well: the sums of pairs by the hour, for times
+// of which windows are not stored any more.
+type Hours interface {
+	// PairHours gives the pairs with the remotes that were seen before r ended and
+	// after it began, in the hours that it touches.
+	PairHours(ctx context.Context, tenant netip.Addr, r flow.Range, remotes []netip.Addr) ([]flow.PairHour, error)
+}
+
 // Inventory tells who held an address.
 type Inventory interface {
 	Holder(ip netip.Addr, at time.Time) (flow.Holder, bool)

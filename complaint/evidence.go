@@ -15,6 +15,7 @@ type evidence struct {
 	rows  []flow.FlowRow    // with the claims' targets, 26 hours around
 	open  []flow.FlowRow    // of the claims that name no target, at their times
 	pairs []flow.PairWindow // where flow rows are not kept
+	hours []flow.PairHour   // where windows are not either
 	host  []flow.HostWindow // by minute, half an hour around, by time
 	cut   bool              // there were more rows than are read
 }
@@ -150,6 +151,15 @@ func (m *Matcher) sums(ctx context.Context, ev *evidence, tenant netip.Addr, cla
 			return fmt.Errorf("ask for the pairs of %s: %w", tenant, err)
 		}
 		ev.pairs = append(ev.pairs, l...)
+		hours, ok := m.deps.Store.(Hours)
+		if !ok || len(l) > 0 {
+			continue
+		}
+		h, err := hours.PairHours(ctx, tenant, r, remotes)
+		if err != nil {
+			return fmt.Errorf("ask for the pairs of %s by the hour: %w", tenant, err)
+		}
+		ev.hours = append(ev.hours, h...)
 	}
 	return nil
 }

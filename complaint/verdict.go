@@ -107,7 +107,23 @@ func (ev *evidence) sum(c *claim, tolerance time.Duration) shown {
 		s.last = at.Add(flow.WindowSeconds * time.Second)
 		s.packets += w.OutPackets * uint64(max(w.Rate, 1))
 	}
+	for i := 0; s.rows == 0 && i < len(ev.hours); i++ {
+		s.hour(c, span, &ev.hours[i])
+	}
 	return s
+}
+
+// hour takes in an hour's sum of the claim's pair, if the pair was seen both
+// before and after the claimed time or at it: first and last say between when.
+func (s *shown) hour(c *claim, span flow.Range, h *flow.PairHour) {
+	last := h.Last.Add(flow.WindowSeconds * time.Second)
+	if h.Remote != c.remote || c.proto != 0 && h.IPProto != c.proto || h.First.After(span.To) || last.Before(span.From) || h.OutPackets+h.InPackets == 0 ||
+		c.remotePort > 0 && len(h.Ports) > 0 && !slices.Contains(h.Ports, c.remotePort) {
+		return
+	}
+	s.rows++
+	s.first, s.last = h.First, last
+	s.packets += h.OutPackets * uint64(max(h.Rate, 1))
 }
 
 // known is what is known of the time of a claim, apart from the claim itself.
