@@ -88,3 +88,36 @@ func BenchmarkRollup(b *testing.B) {
 		b.ReportMetric(float64(time.Since(at).Milliseconds())/n, name+"-ms/series")
 	}
 }
+
+// BenchmarkFlowOnDisk: what a flow row takes in ClickHouse, merged.
+func BenchmarkFlowOnDisk(b *testing.B) {
+	cfg := storetest.Config(b)
+	s, _ := storetest.Start(b, cfg, store.Deps{})
+	ctx := context.Background()
+	if err := s.Migrate(ctx); err != nil {
+		b.Fatal(err)
+	}
+	g := newTraffic()
+	rows := make([]flow.FlowRow, 8192)
+	n, now := 0, epoch
+	for b.Loop() {
+		for range 60 { // half an hour of 270 rows a second
+			g.flows(rows, now)
+			if err := s.Write(&flow.Batch{Flows: rows}); err != nil {
+				b.Fatal(err)
+			}
+			n, now = n+len(rows), now.Add(30*time.Second)
+		}
+	}
+	if err := s.Sync(ctx); err != nil {
+		b.Fatal(err)
+	}
+	if err := raw(b, cfg).Exec(ctx, "OPTIMIZE TABLE flows FINAL"); err != nil {
+		b.Fatal(err)
+	}
+	var bytes uint64
+	if err := raw(b, cfg).QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase() AND table = 'flows'").Scan(&bytes); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(bytes)/float64(n), "B/row")
+}
