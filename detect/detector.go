@@ -33,6 +33,10 @@ type Deps struct {
 	// SameHolder reports whether two tenants' addresses are of one server; nil:
 	// only equal ones.
 	SameHolder func(a, b netip.Addr) bool
+	// Fresh reports whether windows from a moment on still count for a tenant; nil:
+	// all do. What was answered already does not, and a long range that holds it
+	// must not hide a short one that does not.
+	Fresh      func(tenant netip.Addr, from time.Time) bool
 	Health     Health                // of the exporters; nil: nothing is known of them
 	Log        *zap.Logger           // nil: none
 	Registerer prometheus.Registerer // nil: a private registry
@@ -75,8 +79,8 @@ func New(cfg Config, deps Deps) *Detector {
 }
 
 // Tick judges event time up to ts, a multiple of the interval. It returns one
-// finding, the strongest over the window lengths, for each tenant, rule and
-// port or remote, in a fixed order. The longer windows are not due at every
+// finding, the strongest over the window lengths that are fresh, for each tenant,
+// rule and port or remote, in a fixed order. The longer windows are not due at every
 // slot: 300 s every 10 s, 1800 s every minute. Given the same windows it
 // returns the same findings.
 func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, error) {
@@ -154,9 +158,25 @@ func (t *tickState) keep(f flow.Finding, length time.Duration) {
 	f.Time, f.WindowS, f.ConfigHash = t.ts, uint32(length/time.Second), t.policy(f.Tenant).hashes[f.Rule]
 	k := findingKey{f.Tenant, f.Rule, f.Port, f.Remote}
 	old, ok := t.best[k]
-	if !ok || cmp.Or(cmp.Compare(f.Tier, old.Tier), cmp.Compare(f.Score, old.Score)) > 0 {
+	if !ok || cmp.Or(t.fresher(f, old), cmp.Compare(f.Tier, old.Tier), cmp.Compare(f.Score, old.Score)) > 0 {
 		t.best[k] = f
 	}
+}
+
+// fresher is above 0 if only a is fresh, and below if only b is.
+func (t *tickState) fresher(a, b flow.Finding) int {
+	fresh := t.d.deps.Fresh
+	if fresh == nil || a.From.Equal(b.From) {
+		return 0
+	}
+	x, y := fresh(a.Tenant, a.From), fresh(b.Tenant, b.From)
+	switch {
+	case x && !y:
+		return 1
+	case y && !x:
+		return -1
+	}
+	return 0
 }
 
 // evidence holds a suspension that too few samples back.

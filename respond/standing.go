@@ -31,6 +31,21 @@ func (c *Controller) Standing(tenant netip.Addr, h flow.Holder) (offences int, p
 	return c.st.standing(c.cfg, standingKey(tenant, h), c.now())
 }
 
+// Fresh reports whether windows from a moment on still count for a tenant: those
+// before the end of his last incident do not, nor do those before the measure
+// in force showed its effect.
+func (c *Controller) Fresh(tenant netip.Addr, from time.Time) bool {
+	h, _ := c.deps.Inventory.Holder(tenant, c.now())
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if nb := c.st.earliest(tenant, h); !nb.IsZero() && from.Before(nb.Add(c.cfg.Settle)) {
+		return false
+	}
+	r, _ := c.st.liveOf(tenant)
+	a := r.inForce()
+	return a == nil || !from.Before(a.Done.Add(c.cfg.Settle))
+}
+
 // standing is what a holder's history says at ts.
 func (s *state) standing(cfg Config, key string, ts time.Time) (offences int, probation bool) {
 	for _, at := range s.offencesOf(key) {

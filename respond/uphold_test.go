@@ -113,3 +113,25 @@ func TestReasonsOfMilderMeasures(t *testing.T) {
 		}
 	}
 }
+
+// What windows still count is told to who judges them.
+func TestFresh(t *testing.T) {
+	play(t, climbing(), nil, func(s *stage) {
+		if !s.c.Fresh(tenantA, time.Now().Add(-time.Hour)) || !s.c.Fresh(tenantX, time.Now().Add(-time.Hour)) {
+			s.Error("without an incident all counts")
+		}
+		s.attack(5*time.Second, onPort(22))
+		edge := s.state(tenantA, flow.StateSuspended).Action.Done.Add(s.c.cfg.Settle)
+		if s.c.Fresh(tenantA, edge.Add(-time.Nanosecond)) || !s.c.Fresh(tenantA, edge) || !s.c.Fresh(tenantB, time.Now().Add(-time.Hour)) {
+			s.Error("what was sent before the measure counts, or what came after does not")
+		}
+		if err := s.c.Release(s.Context(), s.of(tenantA).ID, "anna", "fixed"); err != nil {
+			s.Fatal(err)
+		}
+		s.pass(time.Minute)
+		edge = s.state(tenantA, flow.StateReleased).Restore.Done.Add(s.c.cfg.Settle)
+		if s.c.Fresh(tenantA, edge.Add(-time.Nanosecond)) || !s.c.Fresh(tenantA, edge) {
+			s.Error("what was sent before the release counts, or what came after does not")
+		}
+	})
+}
