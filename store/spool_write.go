@@ -83,7 +83,9 @@ func (s *spool) keepLocked(c *openBatch, buf []byte) bool {
 	if !whole {
 		return false
 	}
-	if s.behind.Load() || s.kept+int64(cap(buf)) > maxKept {
+	// A Write that was compressed while the database was behind may get here when
+	// it has just caught up: senders take what is in memory as it is.
+	if c.once || s.behind.Load() || s.kept+int64(cap(buf)) > maxKept {
 		s.releaseLocked(&c.spoolBatch)
 		return false
 	}
