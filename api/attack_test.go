@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -324,7 +325,8 @@ func TestSlowClients(t *testing.T) {
 					t.Error(err)
 				}
 				got, err := io.ReadAll(bufio.NewReader(c)) // until it is closed by the other side
-				if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				var slow net.Error
+				if errors.As(err, &slow) && slow.Timeout() {
 					t.Error("the connection is still open")
 				}
 				line, _, _ := strings.Cut(string(got), "\r\n")

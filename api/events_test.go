@@ -21,14 +21,14 @@ type frame struct {
 }
 
 // follow opens a stream and gives its events. The end of ctx ends it.
-func (b *bench) follow(ctx context.Context, t testing.TB, head ...string) (*http.Response, <-chan frame) {
+func (b *bench) follow(ctx context.Context, t testing.TB, head ...string) (answer, <-chan frame) {
 	t.Helper()
 	res := b.open(ctx, t, RoleViewer, Prefix+"/events", head...)
 	t.Cleanup(func() { _ = res.Body.Close() })
 	out := make(chan frame, 5000)
 	if res.StatusCode != http.StatusOK {
 		close(out)
-		return res, out
+		return answer{code: res.StatusCode, head: res.Header}, out
 	}
 	go func() {
 		defer close(out)
@@ -51,7 +51,7 @@ func (b *bench) follow(ctx context.Context, t testing.TB, head ...string) (*http
 			}
 		}
 	}()
-	return res, out
+	return answer{code: res.StatusCode, head: res.Header}, out
 }
 
 // next waits for an event; half a minute is a hang.
@@ -77,8 +77,8 @@ func TestEvents(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	res, ch := b.follow(ctx, t)
-	if ct := res.Header.Get("Content-Type"); ct != "text/event-stream" || res.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("%v", res.Header)
+	if ct := res.head.Get("Content-Type"); ct != "text/event-stream" || res.head.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v", res.head)
 	}
 	var hello helloEvent
 	if f := next(t, ch, "hello", &hello); f.id != "2" || hello.Seq != 2 || hello.Live != 4 || hello.Resumed || hello.Freezes == nil {
@@ -137,8 +137,8 @@ func TestEventsResume(t *testing.T) {
 	b.head(t, RoleViewer, Prefix+"/events") // without an id
 	for _, id := range []string{"x", "-1", "1.5", "99999999999999999999"} {
 		res, _ := b.follow(t.Context(), t, "Last-Event-ID", id)
-		if res.StatusCode != http.StatusUnprocessableEntity {
-			t.Errorf("Last-Event-ID %s: %d", id, res.StatusCode)
+		if res.code != http.StatusUnprocessableEntity {
+			t.Errorf("Last-Event-ID %s: %d", id, res.code)
 		}
 	}
 }

@@ -95,11 +95,11 @@ type Finding struct {
 	// EstRate is what was measured in real units per second (destinations/s
 	// for scans as a lower bound, packets/s for floods).
 	EstRate     float64   `json:"est_rate"`
-	Reason      string    `json:"reason"`          // one sentence, for people
+	Reason      string    `json:"reason"`           // one sentence, for people
 	Gates       []string  `json:"gates,omitempty"`  // those that held the tier back
 	Exempt      string    `json:"exempt,omitempty"` // the exemption that keeps it from being acted on
-	From        time.Time `json:"from"`            // first window counted
-	To          time.Time `json:"to"`              // end of the last
+	From        time.Time `json:"from"`             // first window counted
+	To          time.Time `json:"to"`               // end of the last
 	RuleVersion int       `json:"rule_version"`
 	ConfigHash  string    `json:"config_hash"`
 }
