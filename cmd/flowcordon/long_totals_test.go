@@ -223,7 +223,7 @@ func compareCounts(t *testing.T, what string, want, got map[netip.Addr]flow.Coun
 	}
 }
 
-func cpuOf(t *testing.T, pid int) time.Duration {
+func cpuOf(t testing.TB, pid int) time.Duration {
 	t.Helper()
 	st, err := readStat(pid)
 	if err != nil {
