@@ -112,7 +112,7 @@ func printInventory(out io.Writer, sources []inventory.SourceHealth, held []inve
 		fmt.Fprintf(w, "source %s\t%d entries\tread %s ago\t%s\n", s.Name, s.Entries, age, state)
 	}
 	if len(sources) > 0 {
-		fmt.Fprintln(w)
+		_, _ = fmt.Fprintln(w) // Flush tells of it
 	}
 	fmt.Fprintln(w, "prefix\ttenant\tserver\thypervisor\tNICs\tsince\tknown by\t")
 	for _, h := range held {
