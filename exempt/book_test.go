@@ -248,10 +248,12 @@ func TestHits(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- b.Run(ctx) }()
 		time.Sleep(storeEvery + time.Second)
+		synctest.Wait()
 		if n := len(log.evs); n != 2 || log.evs[1].Kind != KindHits {
 			t.Errorf("%d events after a minute", n)
 		}
 		time.Sleep(5 * storeEvery)
+		synctest.Wait()
 		if len(log.evs) != 2 {
 			t.Error("hits are stored again without news")
 		}
