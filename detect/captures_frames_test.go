@@ -186,7 +186,7 @@ func (c *conn) frame(at time.Time, src, dst netip.AddrPort, ch byte, size int) f
 	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
 	ip := &layers.IPv4{Version: 4, IHL: 5, TTL: 64, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice(), Id: uint16(at.UnixMicro())}
 	var l4 gopacket.SerializableLayer
-	head := 20
+	var head int
 	switch c.proto {
 	case "tcp":
 		t := &layers.TCP{SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()), Window: 1024}
@@ -232,7 +232,7 @@ func readZeek(path string) (fs []frame, err error) {
 	var fields []string
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSpace(line)
-		get := func(string) string { return "" }
+		var get func(string) string
 		switch {
 		case strings.HasPrefix(line, "#fields"):
 			fields = strings.Fields(line)[1:]
