@@ -129,6 +129,8 @@ func printInventory(out io.Writer, sources []inventory.SourceHealth, held []inve
 // remark is what is doubtful about a holder, or was left out.
 func remark(h inventory.Held) string {
 	switch {
+	case h.Doubt == flow.DoubtStale:
+		return "STALE, acted on by a person's approval only: " + h.DoubtWhy
 	case h.Doubt != "":
 		return fmt.Sprintf("%s, never acted on: %s", strings.ToUpper(string(h.Doubt)), h.DoubtWhy)
 	case h.Ignored != "":
