@@ -199,7 +199,7 @@ func (s *totals) add(c *cell) {
 		}
 	}
 	s.found += in
-	if asked && len(c.rs) > 0 {
+	if asked && !c.s.Benign && len(c.rs) > 0 {
 		s.asked++
 		if 20*in >= 19*len(c.rs) {
 			s.inTime++
