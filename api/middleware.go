@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -55,7 +56,7 @@ func (h *Handler) observe(next http.Handler) http.Handler {
 			case r.Method != http.MethodGet && r.Method != http.MethodHead:
 				level = zapcore.InfoLevel
 			}
-			h.log.Log(level, "request", zap.String("request", id), zap.String("method", r.Method), zap.String("path", r.URL.Path),
+			h.log.Log(level, "request", zap.String("request", id), zap.String("method", r.Method), zap.String("path", h.shown(r.URL.Path)),
 				zap.Int("code", code), zap.Int("bytes", ww.BytesWritten()), zap.Duration("took", took), zap.String("remote", r.RemoteAddr))
 		}()
 		next.ServeHTTP(ww, r)
@@ -117,4 +118,15 @@ func noStore(next http.Handler) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
+}
+
+// shown is a path as it may be logged: what follows a page's own path is the
+// secret of whoever has its link.
+func (h *Handler) shown(path string) string {
+	for page := range h.deps.Pages {
+		if len(path) > len(page) && strings.HasPrefix(path, page) {
+			return page + "***"
+		}
+	}
+	return path
 }
