@@ -87,7 +87,7 @@ func TestScanIsExportedBlockedAndCut(t *testing.T) {
 // block answers the scan by a port block and lifts it again.
 func block(w *world, a *libvirt.Adapter) {
 	w.t.Helper()
-	w.waitTalk("before the block")
+	w.waitTalk("before the block", 22)
 	m := flow.Mark{Incident: "inc-1", Key: "inc-1-block", By: "flowcordon", Reason: "netscan", At: time.Now()}
 	me := flow.Measure{Kind: flow.MeasureBlockPort, Ports: []flow.PortRule{{Proto: 6, Port: 22}}}
 	start := time.Now()
@@ -101,5 +101,5 @@ func block(w *world, a *libvirt.Adapter) {
 	if err := a.Lift(w.t.Context(), w.nic(), me.Kind, m, r); err != nil {
 		w.t.Fatal(err)
 	}
-	w.waitTalk("lifted")
+	w.waitTalk("lifted", 22)
 }

@@ -47,17 +47,12 @@ inventory: {file: DIR/inventory.yaml}
 api: {tokens: [{name: e2e, role: operator, token_file: DIR/token}]}
 `
 
-// What follows from the scan: the policies of the two stories. Each allows a
-// customer no more automatic acts a day than its story has.
-const (
-	cutPolicy    = "  caps: {tenant_per_day: 1}"
-	ladderPolicy = `  ladders: {netscan: [{measure: block_port, after: 1h}, {measure: cut}]}
-  probation: 24h
-  caps: {tenant_per_day: 2}`
-)
+// cutPolicy is what follows from the scan in TestNothingMocked: a cut, and no
+// other automatic act that day.
+const cutPolicy = "  caps: {tenant_per_day: 1}"
 
 const serviceInventory = `
-- {prefix: SCANNER/32, tenant: c-42, vds: vds-1001, hypervisor: node1, macs: ["MAC"], contact: owner@example.net, language: en, tags: []}
+- {prefix: SCANNER/32, tenant: c-42, vds: vds-1001, hypervisor: node1, macs: ["MAC"], contact: owner@example.net, language: ru, tags: []}
 - {prefix: TENANT/32, tenant: c-43, vds: vds-1002, hypervisor: node1, macs: ["52:54:00:aa:10:99"], contact: other@example.net, language: en, tags: []}
 `
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,12 +147,14 @@ func (w *world) wantBlocked(when string) {
 	w.wantAlive(when)
 }
 
-// waitTalk waits until the guest's connections on all ports reach the Internet.
-func (w *world) waitTalk(when string) {
+// waitTalk waits until the guest's connections on all ports reach the Internet,
+// over IPv4 those to the ports that it scans, too.
+func (w *world) waitTalk(when string, scanned ...int) {
 	w.t.Helper()
 	if err := lab.Until(hang, func() error {
 		tr := w.sniff.Watch(time.Second)
-		if tr.SYN[22] == 0 || tr.SYN6[22] == 0 || tr.SYN[443] == 0 || tr.SYN6[80] == 0 {
+		silent := func(port int) bool { return tr.SYN[port] == 0 }
+		if slices.ContainsFunc(scanned, silent) || tr.SYN6[22] == 0 || tr.SYN[443] == 0 || tr.SYN6[80] == 0 {
 			return fmt.Errorf("the guest does not talk on all ports: IPv4 %v, IPv6 %v", tr.SYN, tr.SYN6)
 		}
 		w.step("%s: in 1 s SYNs by port: IPv4 %v, IPv6 %v", when, tr.SYN, tr.SYN6)

@@ -19,7 +19,7 @@ if [ -n "$ip6" ]; then
 fi
 echo "GUEST-READY $(cut -d' ' -f1 /proc/uptime)"
 rate=$(arg scanrate)
-[ -n "$rate" ] && ( while :; do /scan -net "$(arg scannet)" -port "$(arg scanport)" -rate "$rate"; sleep 1; done ) &
+[ -n "$rate" ] && ( while :; do /scan -net "$(arg scannet)" -port "$(arg scanport)" -rate "$rate" -orders "$(arg orders)"; sleep 1; done ) &
 # What an honest customer does beside: it talks to somebody, over both families.
 talk=$(arg talk)
 [ -n "$talk" ] && ( while :; do echo 0123456789abcdef | nc -w 2 "$talk" 443 >/dev/null 2>&1; sleep 0.3; done ) &

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// makePKI writes a CA and certificates for daemon and client under dir, and
+// makePKI writes a CA and certificates for daemons and client under dir, and
 // in dir/stranger a client certificate and CA that nobody trusts.
 func makePKI(dir string) error {
 	for _, who := range []struct{ ca, client, server string }{
@@ -63,7 +63,7 @@ func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, name string) (*ecdsa.P
 		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, // libvirtd insists on both
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(MgmtIP)}, DNSNames: []string{"localhost"},
 	}
 	if ca == nil {
 		tmpl.IsCA, tmpl.BasicConstraintsValid = true, true
