@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -60,6 +61,18 @@ func TestGenerated(t *testing.T) {
 	if string(want) != string(got) {
 		d := cmp.Diff(strings.Split(string(got), "\n"), strings.Split(string(want), "\n"))
 		t.Fatalf("client.gen.go is not what ../openapi.golden.json gives; run go generate ./api/client (-have +want):\n%.4000s", d)
+	}
+}
+
+// TestUnsigned: interfaces and observation domains reach 2^32-1.
+func TestUnsigned(t *testing.T) {
+	var f FlowView
+	if err := json.Unmarshal([]byte(`{"in_if": 4294967295, "sampling_rate": 4294967295}`), &f); err != nil || f.InIf != 1<<32-1 {
+		t.Errorf("%d, %v", f.InIf, err)
+	}
+	var s SamplerHealth
+	if err := json.Unmarshal([]byte(`{"domain": 4294967295}`), &s); err != nil || s.Domain != 1<<32-1 {
+		t.Errorf("%d, %v", s.Domain, err)
 	}
 }
 

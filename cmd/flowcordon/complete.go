@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -110,8 +111,7 @@ func runComplete(ctx context.Context, args []string, stdout, _ io.Writer) int {
 	if len(args) == 0 {
 		args = []string{""}
 	}
-	// A person waits with a finger on the key.
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, completePatience())
 	defer cancel()
 	last := args[len(args)-1]
 	for _, c := range candidates(ctx, args[:len(args)-1], last) {
@@ -122,6 +122,15 @@ func runComplete(ctx context.Context, args []string, stdout, _ io.Writer) int {
 		}
 	}
 	return 0
+}
+
+// completePatience is how long the service may take: a person waits with a
+// finger on the key. FLOWCORDON_COMPLETE_TIMEOUT is for slow lines.
+func completePatience() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("FLOWCORDON_COMPLETE_TIMEOUT")); err == nil && d > 0 {
+		return d
+	}
+	return 2 * time.Second
 }
 
 // candidates are the words that can stand after before. word is what there is of it.
@@ -147,14 +156,13 @@ func candidates(ctx context.Context, before []string, word string) []string {
 	if name, ok := openFlag(fs, rest); ok {
 		return flagValues(ctx, &f, fs, name, rest)
 	}
-	if name, value, ok := strings.Cut(word, "="); ok && strings.HasPrefix(word, "-") {
-		out := flagValues(ctx, &f, fs, strings.TrimLeft(name, "-"), rest)
+	if name, _, ok := strings.Cut(word, "="); ok && strings.HasPrefix(word, "-") {
+		out := slices.Clone(flagValues(ctx, &f, fs, strings.TrimLeft(name, "-"), rest))
 		for i := range out {
 			if out[i] != completeFiles {
 				out[i] = name + "=" + out[i]
 			}
 		}
-		_ = value // it is what word begins with
 		return out
 	}
 	if strings.HasPrefix(word, "-") {
@@ -271,7 +279,7 @@ var incidentStates = []string{"live\tall that are not over", "all\tevery one", "
 // name. Whatever goes wrong, there are no candidates.
 func (f *deskFlags) ask(ctx context.Context, fs *flag.FlagSet, words []string, what string) []string {
 	_, _ = parseMixed(fs, words) // for --url and the like; the rest may be half written
-	d := &desk{out: io.Discard, errs: io.Discard, timeout: 2 * time.Second, now: time.Now}
+	d := &desk{out: io.Discard, errs: io.Discard, timeout: completePatience(), now: time.Now}
 	if err := d.connect(&f.remote, api.RoleViewer); err != nil {
 		return nil
 	}

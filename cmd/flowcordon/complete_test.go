@@ -88,26 +88,30 @@ func (o *office) completion(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "flowcordon"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "FLOWCORDON_URL="+o.base, "FLOWCORDON_TOKEN_FILE="+filepath.Join(o.dir, "token"), "HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	env := append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "FLOWCORDON_URL="+o.base, "FLOWCORDON_TOKEN_FILE="+filepath.Join(o.dir, "token"), "HOME="+dir, "FLOWCORDON_COMPLETE_TIMEOUT=2m", "XDG_CONFIG_HOME="+dir)
 	for name, driver := range drivers(t, env) {
 		t.Run(name, func(t *testing.T) {
 			complete := driver(t)
-			for _, tc := range []struct {
+			for i, tc := range []struct {
 				line string // its last word is being written
 				want []string
 				not  string
 			}{
-				{"flowcordon in", []string{"incidents"}, "explain"},
-				{"flowcordon incidents sh", []string{"show"}, "release"},
 				{"flowcordon incidents show ", []string{o.incident}, "show"},
+				{"flowcordon explain 198.18.0.6", []string{scanner.String()}, serverA.String()},
+				{"flowcordon top --by o", []string{"out_bytes", "out_packets"}, "syn"},
+				{"flowcordon incidents sh", []string{"show"}, "release"},
+				// Which words there are is not the shells' doing; one of them asks for the rest.
+				{"flowcordon in", []string{"incidents"}, "explain"},
 				{"flowcordon incidents --state awaiting", []string{"awaiting_approval"}, "held"},
 				{"flowcordon incidents --rule net", []string{"netscan"}, "portscan"},
-				{"flowcordon explain 198.18.0.6", []string{scanner.String()}, serverA.String()},
 				{"flowcordon tenants ", []string{"c-" + scanner.String()}, ""},
-				{"flowcordon top --by o", []string{"out_bytes", "out_packets"}, "syn"},
 				{"flowcordon incidents release --st", []string{"--statement"}, "--state"},
 				{"flowcordon completion ", []string{"bash", "fish", "zsh"}, ""},
 			} {
+				if i > 3 && name != "bash" {
+					break
+				}
 				line := strings.Split(tc.line, " ")
 				got := complete(t, line...)
 				for _, w := range tc.want {

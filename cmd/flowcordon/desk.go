@@ -282,8 +282,8 @@ func (d *desk) fetch(ctx context.Context, what string, f call) ([]byte, http.Hea
 	done := d.progress(what)
 	defer done()
 	for try := 0; ; try++ {
-		ctx, cancel := context.WithTimeout(ctx, d.timeout)
-		res, err := f(ctx) //nolint:bodyclose // check closes it
+		once, cancel := context.WithTimeout(ctx, d.timeout)
+		res, err := f(once) //nolint:bodyclose // check closes it
 		if err != nil {
 			cancel()
 			return nil, nil, d.end.unreached(err)
