@@ -100,17 +100,19 @@ func TestSearchFlows(t *testing.T) {
 		q    flow.FlowSearch
 		fits func(r *flow.FlowRow) bool
 	}{
-		"all":             {flow.FlowSearch{}, func(*flow.FlowRow) bool { return true }},
-		"tenant":          {flow.FlowSearch{Of: []flow.Held{{Prefix: single}}}, func(r *flow.FlowRow) bool { return r.Tenant == pick.Tenant }},
-		"tenant until":    {flow.FlowSearch{Of: []flow.Held{{Prefix: single, To: half}}}, func(r *flow.FlowRow) bool { return r.Tenant == pick.Tenant && r.Time < pick.Time }},
-		"tenant from":     {flow.FlowSearch{Of: []flow.Held{{Prefix: single, From: half}}}, func(r *flow.FlowRow) bool { return r.Tenant == pick.Tenant && r.Time >= pick.Time }},
-		"nobody":          {flow.FlowSearch{Of: []flow.Held{}}, func(*flow.FlowRow) bool { return false }},
-		"remote prefix":   {flow.FlowSearch{Remote: remote}, func(r *flow.FlowRow) bool { return remote.Contains(r.Remote) }},
-		"ports":           {flow.FlowSearch{Ports: []uint16{22, pick.SvcPort}}, func(r *flow.FlowRow) bool { return r.SvcPort == 22 || r.SvcPort == pick.SvcPort }},
-		"proto and dir":   {flow.FlowSearch{IPProto: flow.ProtoTCP, Dir: flow.Out}, func(r *flow.FlowRow) bool { return r.IPProto == flow.ProtoTCP && r.Dir == flow.Out }},
-		"class":           {flow.FlowSearch{HasClass: true, Class: pick.Class}, func(r *flow.FlowRow) bool { return r.Class == pick.Class }},
-		"flags":           {flow.FlowSearch{Flags: flow.SYN}, func(r *flow.FlowRow) bool { return r.TCPFlags&flow.SYN != 0 }},
-		"tenant and port": {flow.FlowSearch{Of: []flow.Held{{Prefix: single}, {Prefix: remote}}, Ports: []uint16{pick.SvcPort}}, func(r *flow.FlowRow) bool { return (r.Tenant == pick.Tenant || remote.Contains(r.Tenant)) && r.SvcPort == pick.SvcPort }},
+		"all":           {flow.FlowSearch{}, func(*flow.FlowRow) bool { return true }},
+		"tenant":        {flow.FlowSearch{Of: []flow.Held{{Prefix: single}}}, func(r *flow.FlowRow) bool { return r.Tenant == pick.Tenant }},
+		"tenant until":  {flow.FlowSearch{Of: []flow.Held{{Prefix: single, To: half}}}, func(r *flow.FlowRow) bool { return r.Tenant == pick.Tenant && r.Time < pick.Time }},
+		"tenant from":   {flow.FlowSearch{Of: []flow.Held{{Prefix: single, From: half}}}, func(r *flow.FlowRow) bool { return r.Tenant == pick.Tenant && r.Time >= pick.Time }},
+		"nobody":        {flow.FlowSearch{Of: []flow.Held{}}, func(*flow.FlowRow) bool { return false }},
+		"remote prefix": {flow.FlowSearch{Remote: remote}, func(r *flow.FlowRow) bool { return remote.Contains(r.Remote) }},
+		"ports":         {flow.FlowSearch{Ports: []uint16{22, pick.SvcPort}}, func(r *flow.FlowRow) bool { return r.SvcPort == 22 || r.SvcPort == pick.SvcPort }},
+		"proto and dir": {flow.FlowSearch{IPProto: flow.ProtoTCP, Dir: flow.Out}, func(r *flow.FlowRow) bool { return r.IPProto == flow.ProtoTCP && r.Dir == flow.Out }},
+		"class":         {flow.FlowSearch{HasClass: true, Class: pick.Class}, func(r *flow.FlowRow) bool { return r.Class == pick.Class }},
+		"flags":         {flow.FlowSearch{Flags: flow.SYN}, func(r *flow.FlowRow) bool { return r.TCPFlags&flow.SYN != 0 }},
+		"tenant and port": {flow.FlowSearch{Of: []flow.Held{{Prefix: single}, {Prefix: remote}}, Ports: []uint16{pick.SvcPort}}, func(r *flow.FlowRow) bool {
+			return (r.Tenant == pick.Tenant || remote.Contains(r.Tenant)) && r.SvcPort == pick.SvcPort
+		}},
 	} {
 		want := 0
 		for i := range m.Flows {
