@@ -61,10 +61,10 @@ func gossipMail(t *testing.T) string {
 			all.Go(func() {
 				defer c.Close()
 				_ = c.SetDeadline(time.Now().Add(time.Minute))
-				fmt.Fprint(c, "220 ready\r\n")
+				_, _ = fmt.Fprint(c, "220 ready\r\n")
 				for s := bufio.NewScanner(c); s.Scan(); {
 					if strings.HasPrefix(s.Text(), "EHLO") {
-						fmt.Fprint(c, "250-localhost\r\n250 AUTH PLAIN LOGIN\r\n")
+						_, _ = fmt.Fprint(c, "250-localhost\r\n250 AUTH PLAIN LOGIN\r\n")
 						continue
 					}
 					text := s.Text()
