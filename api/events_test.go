@@ -193,8 +193,8 @@ func TestEventsBounded(t *testing.T) {
 	b := newBench(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	for range maxStreamsOf {
-		if res := b.open(ctx, t, RoleViewer, Prefix+"/events"); res.StatusCode != http.StatusOK {
-			t.Fatal(res.Status)
+		if a, _ := b.follow(ctx, t); a.code != http.StatusOK {
+			t.Fatal(a.code)
 		}
 	}
 	a := b.head(t, RoleViewer, Prefix+"/events")
