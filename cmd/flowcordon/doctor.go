@@ -143,11 +143,12 @@ func (d *doctor) all(ctx context.Context, out io.Writer) error {
 }
 
 func printDiagnoses(out io.Writer, lines []diagnosis) error {
+	// The writer keeps an error until Flush.
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", l.Grade, l.Check, l.Text)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", l.Grade, l.Check, l.Text)
 		if l.Do != "" {
-			fmt.Fprintf(w, "\t\t→ %s\n", l.Do)
+			_, _ = fmt.Fprintf(w, "\t\t→ %s\n", l.Do)
 		}
 	}
 	return w.Flush()

@@ -275,8 +275,9 @@ func (d *doctor) disk(ctx context.Context, out io.Writer) error {
 }
 
 func printDisk(out io.Writer, r store.DiskReport, f diskForecast, lines []diagnosis) error {
+	// The writer keeps an error until Flush.
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "table\trows\tbytes\tcompressed\tbytes/row\ta day\tkept\tthen\toldest\t")
+	_, _ = fmt.Fprintln(w, "table\trows\tbytes\tcompressed\tbytes/row\ta day\tkept\tthen\toldest\t")
 	for _, t := range r.Tables {
 		ratio, row, oldest := "-", "-", "-"
 		if t.Bytes > 0 && t.Rows > 0 {
@@ -285,11 +286,11 @@ func printDisk(out io.Writer, r store.DiskReport, f diskForecast, lines []diagno
 		if !t.Oldest.IsZero() {
 			oldest = t.Oldest.Format("2006-01-02 15:04")
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", t.Table, t.Rows, size(float64(t.Bytes)), ratio, row, size(t.PerDay), ttlText(t.TTL), size(limit(t)), oldest)
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", t.Table, t.Rows, size(float64(t.Bytes)), ratio, row, size(t.PerDay), ttlText(t.TTL), size(limit(t)), oldest)
 	}
-	fmt.Fprintln(w)
+	_, _ = fmt.Fprintln(w)
 	for _, c := range f.Levels {
-		fmt.Fprintf(w, "%s\t%s\tnow %s\t\t\t%s a day\t%s\tthen %s\t\t\n", c.Level, c.Key, size(c.Bytes), size(c.PerDay), c.TTL, size(c.Settles))
+		_, _ = fmt.Fprintf(w, "%s\t%s\tnow %s\t\t\t%s a day\t%s\tthen %s\t\t\n", c.Level, c.Key, size(c.Bytes), size(c.PerDay), c.TTL, size(c.Settles))
 	}
 	if err := w.Flush(); err != nil {
 		return err
