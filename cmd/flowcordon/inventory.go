@@ -109,18 +109,18 @@ func printInventory(out io.Writer, sources []inventory.SourceHealth, held []inve
 		if !s.Seen.IsZero() {
 			age = s.Age.Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "source %s\t%d entries\tread %s ago\t%s\n", s.Name, s.Entries, age, state)
+		_, _ = fmt.Fprintf(w, "source %s\t%d entries\tread %s ago\t%s\n", s.Name, s.Entries, age, state)
 	}
 	if len(sources) > 0 {
 		_, _ = fmt.Fprintln(w) // Flush tells of it
 	}
-	fmt.Fprintln(w, "prefix\ttenant\tserver\thypervisor\tNICs\tsince\tknown by\t")
+	_, _ = fmt.Fprintln(w, "prefix\ttenant\tserver\thypervisor\tNICs\tsince\tknown by\t")
 	for _, h := range held {
 		since := "-"
 		if !h.From.IsZero() {
 			since = h.From.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.Prefix, dash(h.Tenant), dash(h.VDS), dash(h.Hypervisor), dash(strings.Join(h.NICs, ",")), since,
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.Prefix, dash(h.Tenant), dash(h.VDS), dash(h.Hypervisor), dash(strings.Join(h.NICs, ",")), since,
 			strings.Join(h.Told, ", "), remark(h))
 	}
 	return w.Flush()

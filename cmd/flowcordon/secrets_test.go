@@ -34,7 +34,7 @@ func gossip(t *testing.T) *httptest.Server {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusInternalServerError)
-		fmt.Fprintf(w, "%s %s\n", r.Method, r.URL)
+		_, _ = fmt.Fprintf(w, "%s %s\n", r.Method, r.URL)
 		_ = r.Header.Write(w)
 		_, _ = w.Write(body)
 	}))
