@@ -72,7 +72,7 @@ func gossipMail(t *testing.T) string {
 						raw, _ := base64.StdEncoding.DecodeString(b64)
 						text += " which is " + strings.ReplaceAll(string(raw), "\x00", " ")
 					}
-					fmt.Fprintf(c, "535 5.7.8 not so: %s\r\n", text)
+					_, _ = fmt.Fprintf(c, "535 5.7.8 not so: %s\r\n", text)
 				}
 			})
 		}
