@@ -68,6 +68,9 @@ type Source struct {
 	every, on  time.Duration // pulses: on of every; 0: steady
 }
 
+// Forges reports whether packets leave with sources that are not the tenant's.
+func (s Source) Forges() bool { return s.forged != "" }
+
 type shape struct {
 	ok, rst, half, silent, scatter float64 // shares; the rest is dead
 	syn                            int     // tries of a dead one
