@@ -48,17 +48,18 @@ func newWork(cfg Config) (*work, error) {
 		}
 	}
 	w.secret, w.token = []byte(randomHex(32)), randomHex(20)
+	quiet := quietLoopback()
 	preferred := cfg.HTTP
 	if cfg.Once {
-		preferred = "127.0.0.1:0"
+		preferred = netip.AddrPortFrom(quiet, 0).String()
 	}
-	if w.http, err = freeTCP(preferred); err != nil {
+	if w.http, err = freeTCP(preferred, quiet); err != nil {
 		return w, err
 	}
-	if w.netflow, err = freeUDP(); err != nil {
+	if w.netflow, err = freeUDP(quiet); err != nil {
 		return w, err
 	}
-	w.sflow, err = freeUDP()
+	w.sflow, err = freeUDP(quiet)
 	return w, err
 }
 
@@ -75,12 +76,23 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
+// quietLoopback is a loopback address that nobody else uses. The kernel gives
+// out the ports of 127.0.0.1 to every process, so one that was free is taken
+// now and then before flowcordon binds it; here it stays free.
+func quietLoopback() netip.Addr {
+	b := [4]byte{127}
+	_, _ = rand.Read(b[1:])
+	b[1] |= 0x80 // not 127.0.x, where people and their daemons listen
+	b[3] = 1 + b[3]%254
+	return netip.AddrFrom4(b)
+}
+
 // freeTCP returns addr if it can be listened on, otherwise a free port of the
-// loopback address. flowcordon binds it a moment later.
-func freeTCP(addr string) (string, error) {
+// quiet address. flowcordon binds it a moment later.
+func freeTCP(addr string, quiet netip.Addr) (string, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		if l, err = net.Listen("tcp", netip.AddrPortFrom(quiet, 0).String()); err != nil {
 			return "", err
 		}
 	}
@@ -88,8 +100,8 @@ func freeTCP(addr string) (string, error) {
 	return l.Addr().String(), nil
 }
 
-func freeUDP() (netip.AddrPort, error) {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+func freeUDP(quiet netip.Addr) (netip.AddrPort, error) {
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(quiet, 0)))
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
