@@ -4,7 +4,7 @@
 // the cases with their history and the drafts of replies. Everything that is known
 // is the fold of an append-only log.
 //
-// The package starts no goroutine and imports flow and nothing else of ours.
+// The package starts no goroutine and imports flow and internal/journal.
 package casebook
 
 import (
@@ -23,6 +23,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/journal"
 )
 
 // Log is the append-only log (store). Of an event, Incident is the case's id.
@@ -127,51 +128,54 @@ var (
 
 // Book holds the cases. Its methods may be called from any goroutine.
 type Book struct {
-	log Log // nil: nothing is kept over a restart
-
-	write sync.Mutex // held over a change, from reading to folding it
-	stale bool       // under write: an append failed, so the log may hold more than we know
+	log *journal.Journal
 
 	mu    sync.RWMutex
-	seq   uint64
 	cases map[string]*Case
 }
 
-// New returns an empty book; Load fills it. log may be nil.
-func New(log Log) *Book { return &Book{log: log, cases: map[string]*Case{}} }
-
-// Load reads the log.
-func (b *Book) Load(ctx context.Context) error {
-	b.write.Lock()
-	defer b.write.Unlock()
-	return b.load(ctx)
+// New returns an empty book; Load fills it. log may be nil: nothing is kept over a
+// restart then.
+func New(log Log) *Book {
+	b := &Book{cases: map[string]*Case{}}
+	var kept journal.Log
+	if log != nil {
+		kept = journal.Log{Append: log.AppendCases, Read: log.CaseEvents}
+	}
+	b.log = journal.New("case", ErrLog, kept, journal.State{Anew: b.anew, Stored: b.stored})
+	return b
 }
 
-func (b *Book) load(ctx context.Context) error {
-	if b.log == nil {
-		return nil
+// Load reads the log.
+func (b *Book) Load(ctx context.Context) error { return b.log.Load(ctx) }
+
+func (b *Book) anew() (fold func(flow.Event) error, replace func()) {
+	next := &Book{cases: map[string]*Case{}}
+	return next.fold, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.cases = next.cases
 	}
-	next := New(nil)
-	if err := b.log.CaseEvents(ctx, next.fold); err != nil {
-		return fmt.Errorf("load cases: %w", err)
-	}
+}
+
+func (b *Book) stored(evs []flow.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.seq, b.cases, b.stale = next.seq, next.cases, false
+	for _, ev := range evs {
+		if err := b.fold(ev); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 func (b *Book) fold(ev flow.Event) error {
-	if ev.Seq <= b.seq {
-		return fmt.Errorf("case event %d after %d: the log is not in order", ev.Seq, b.seq)
-	}
-	b.seq = ev.Seq
 	c := b.cases[ev.Incident]
 	switch ev.Kind {
 	case KindOpened, KindJoined:
 		var m Mail
 		if err := json.Unmarshal(ev.Body, &m); err != nil {
-			return fmt.Errorf("case event %d: %w", ev.Seq, err)
+			return err
 		}
 		if c == nil {
 			b.forget()
@@ -183,7 +187,7 @@ func (b *Book) fold(ev flow.Event) error {
 	case KindStatus:
 		var s struct{ Status Status }
 		if err := json.Unmarshal(ev.Body, &s); err != nil {
-			return fmt.Errorf("case event %d: %w", ev.Seq, err)
+			return err
 		}
 		if c == nil {
 			return nil // its first rows have expired
@@ -236,11 +240,10 @@ type Took struct {
 // Take opens a case for each mail, or joins the one that is about the same server
 // and time and is not closed.
 func (b *Book) Take(ctx context.Context, mails []Mail, actor string, ts time.Time) ([]Took, error) {
-	b.write.Lock()
-	defer b.write.Unlock()
-	if err := b.change(ctx); err != nil {
+	if err := b.log.Begin(ctx); err != nil {
 		return nil, err
 	}
+	defer b.log.End()
 	var out []Took
 	for _, m := range mails {
 		m.clip()
@@ -289,11 +292,10 @@ func (b *Book) same(m *Mail) *Case {
 
 // SetStatus says where a case stands, with a note for colleagues.
 func (b *Book) SetStatus(ctx context.Context, id string, s Status, actor, note string, ts time.Time) (Case, error) {
-	b.write.Lock()
-	defer b.write.Unlock()
-	if err := b.change(ctx); err != nil {
+	if err := b.log.Begin(ctx); err != nil {
 		return Case{}, err
 	}
+	defer b.log.End()
 	switch note = strings.TrimSpace(note); {
 	case s != Open && s != Answered && s != Closed:
 		return Case{}, fmt.Errorf("%w: status is %.40q: write open, answered or closed", ErrInvalid, s)
@@ -310,33 +312,13 @@ func (b *Book) SetStatus(ctx context.Context, id string, s Status, actor, note s
 	return c, nil
 }
 
-func (b *Book) change(ctx context.Context) error {
-	if !b.stale {
-		return nil
-	}
-	if err := b.load(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrLog, err)
-	}
-	return nil
-}
-
-// append stores one event and folds it. After an error the log is read again before
-// the next change: the event may be stored nevertheless. The caller holds write.
+// append stores one event and folds it.
 func (b *Book) append(ctx context.Context, kind, id, actor, note string, ts time.Time, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)
 	}
-	ev := flow.Event{Seq: b.seq + 1, Time: ts.UTC(), Incident: id, Kind: kind, Actor: actor, Reason: note, Body: text}
-	if b.log != nil {
-		if err := b.log.AppendCases(ctx, []flow.Event{ev}); err != nil {
-			b.stale = true
-			return fmt.Errorf("%w: %w", ErrLog, err)
-		}
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.fold(ev)
+	return b.log.Append(ctx, flow.Event{Time: ts.UTC(), Incident: id, Kind: kind, Actor: actor, Reason: note, Body: text})
 }
 
 // clip bounds what a stranger wrote.

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/journal"
 )
 
 // Log is the append-only log (store). Of an event, Incident is the exemption's id.
@@ -89,13 +90,9 @@ type Config struct {
 // Book holds the exemptions. Its methods may be called from any goroutine.
 type Book struct {
 	cfg Config
-	log Log // nil: nothing is kept over a restart
-
-	write sync.Mutex // held over a change, from reading to folding it
-	stale bool       // under write: an append failed, so the log may hold more than we know
+	log *journal.Journal
 
 	mu      sync.RWMutex
-	seq     uint64
 	entries []*entry // in the order in which they were made
 }
 
@@ -106,12 +103,18 @@ type entry struct {
 	today   map[netip.Addr]string // the day that a tenant was last counted on
 }
 
-// New checks the exemptions of the configuration; Load reads the others. log may be nil.
+// New checks the exemptions of the configuration; Load reads the others. log may be
+// nil: nothing is kept over a restart then.
 func New(cfg Config, log Log) (*Book, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	b := &Book{cfg: cfg, log: log}
+	b := &Book{cfg: cfg}
+	var kept journal.Log
+	if log != nil {
+		kept = journal.Log{Append: log.AppendExemptions, Read: log.ExemptionEvents}
+	}
+	b.log = journal.New("exemption", ErrLog, kept, journal.State{Anew: b.anew, Stored: b.stored})
 	var errs []error
 	for i, e := range cfg.Fixed {
 		if e.Name == "" {
@@ -151,16 +154,10 @@ func (b *Book) find(id string) *entry {
 }
 
 // Load reads the log. It may be called again: the counts go on from what is stored.
-func (b *Book) Load(ctx context.Context) error {
-	b.write.Lock()
-	defer b.write.Unlock()
-	return b.load(ctx)
-}
+func (b *Book) Load(ctx context.Context) error { return b.log.Load(ctx) }
 
-func (b *Book) load(ctx context.Context) error {
-	if b.log == nil {
-		return nil
-	}
+// anew is the state before the first event: the entries of the configuration.
+func (b *Book) anew() (fold func(flow.Event) error, replace func()) {
 	next := &Book{cfg: b.cfg}
 	b.mu.RLock()
 	for _, e := range b.entries {
@@ -170,30 +167,24 @@ func (b *Book) load(ctx context.Context) error {
 		}
 	}
 	b.mu.RUnlock()
-	if err := b.log.ExemptionEvents(ctx, next.fold); err != nil {
-		return fmt.Errorf("load exemptions: %w", err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, e := range next.entries { // what was counted since the counts were stored
-		if old := b.find(e.Name); old != nil && old.hits.Findings > e.hits.Findings {
-			e.hits, e.today, e.unsaved = old.hits, old.today, true
+	return next.fold, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, e := range next.entries { // what was counted since the counts were stored
+			if old := b.find(e.Name); old != nil && old.hits.Findings > e.hits.Findings {
+				e.hits, e.today, e.unsaved = old.hits, old.today, true
+			}
 		}
+		b.entries = next.entries
 	}
-	b.seq, b.entries, b.stale = next.seq, next.entries, false
-	return nil
 }
 
 func (b *Book) fold(ev flow.Event) error {
-	if ev.Seq <= b.seq {
-		return fmt.Errorf("exemption event %d after %d: the log is not in order", ev.Seq, b.seq)
-	}
-	b.seq = ev.Seq
 	switch ev.Kind {
 	case KindCreated, KindChanged, KindRemoved:
 		var n Entry
 		if err := json.Unmarshal(ev.Body, &n); err != nil {
-			return fmt.Errorf("exemption event %d: %w", ev.Seq, err)
+			return err
 		}
 		if e := b.find(ev.Incident); e != nil {
 			e.Entry = n
@@ -205,47 +196,22 @@ func (b *Book) fold(ev flow.Event) error {
 		if e == nil {
 			return nil // of a line that is not in the configuration any more
 		}
-		if err := json.Unmarshal(ev.Body, &e.hits); err != nil {
-			return fmt.Errorf("exemption event %d: %w", ev.Seq, err)
-		}
+		return json.Unmarshal(ev.Body, &e.hits)
 	}
 	return nil // kinds of later releases are left alone
 }
 
-// append stores events and folds them. After an error the log is read again before
-// the next change: the events may be stored nevertheless. The caller holds write.
-func (b *Book) append(ctx context.Context, evs ...flow.Event) error {
-	seq := b.seq
-	for i := range evs {
-		evs[i].Seq = seq + uint64(i) + 1
-	}
-	if b.log != nil {
-		if err := b.log.AppendExemptions(ctx, evs); err != nil {
-			b.stale = true
-			return fmt.Errorf("%w: %w", ErrLog, err)
-		}
-	}
+// stored folds what was appended.
+func (b *Book) stored(evs []flow.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, ev := range evs {
-		if ev.Kind == KindHits { // what was counted meanwhile stays
-			b.seq = ev.Seq
-			continue
+		if ev.Kind == KindHits {
+			continue // what was counted meanwhile stays
 		}
 		if err := b.fold(ev); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// change begins a change: what an append that failed left is read first.
-func (b *Book) change(ctx context.Context) error {
-	if !b.stale {
-		return nil
-	}
-	if err := b.load(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrLog, err)
 	}
 	return nil
 }

@@ -78,11 +78,10 @@ func (b *Book) checkNew(e *flow.Exemption, ts time.Time) error {
 
 // Create stores a new exemption under an id of its own and returns it as it then is.
 func (b *Book) Create(ctx context.Context, e flow.Exemption, actor string, ts time.Time) (Status, error) {
-	b.write.Lock()
-	defer b.write.Unlock()
-	if err := b.change(ctx); err != nil {
+	if err := b.log.Begin(ctx); err != nil {
 		return Status{}, err
 	}
+	defer b.log.End()
 	if err := b.checkNew(&e, ts); err != nil {
 		return Status{}, err
 	}
@@ -96,9 +95,11 @@ func (b *Book) Create(ctx context.Context, e flow.Exemption, actor string, ts ti
 // Change replaces everything but the id. version is that of the exemption which
 // the caller has seen: ErrVersion if it is another by now.
 func (b *Book) Change(ctx context.Context, id string, version int, e flow.Exemption, actor string, ts time.Time) (Status, error) {
-	b.write.Lock()
-	defer b.write.Unlock()
-	old, err := b.editable(ctx, id, version)
+	if err := b.log.Begin(ctx); err != nil {
+		return Status{}, err
+	}
+	defer b.log.End()
+	old, err := b.editable(id, version)
 	if err == nil {
 		err = b.checkNew(&e, ts)
 	}
@@ -114,9 +115,11 @@ func (b *Book) Change(ctx context.Context, id string, version int, e flow.Exempt
 
 // Remove ends an exemption at once. It stays listed as removed.
 func (b *Book) Remove(ctx context.Context, id string, version int, actor, reason string, ts time.Time) (Status, error) {
-	b.write.Lock()
-	defer b.write.Unlock()
-	old, err := b.editable(ctx, id, version)
+	if err := b.log.Begin(ctx); err != nil {
+		return Status{}, err
+	}
+	defer b.log.End()
+	old, err := b.editable(id, version)
 	if err != nil {
 		return Status{}, err
 	}
@@ -128,11 +131,8 @@ func (b *Book) Remove(ctx context.Context, id string, version int, actor, reason
 	return b.put(ctx, KindRemoved, actor, reason, ts, old)
 }
 
-// editable is the entry that a person may change. The caller holds write.
-func (b *Book) editable(ctx context.Context, id string, version int) (Entry, error) {
-	if err := b.change(ctx); err != nil {
-		return Entry{}, err
-	}
+// editable is the entry that a person may change.
+func (b *Book) editable(id string, version int) (Entry, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	e := b.find(id)
@@ -154,7 +154,7 @@ func (b *Book) put(ctx context.Context, kind, actor, reason string, ts time.Time
 	if err != nil {
 		return Status{}, fmt.Errorf("encode exemption: %w", err)
 	}
-	if err := b.append(ctx, flow.Event{Time: ts.UTC(), Incident: e.Name, Kind: kind, Actor: actor, Reason: reason, Body: body}); err != nil {
+	if err := b.log.Append(ctx, flow.Event{Time: ts.UTC(), Incident: e.Name, Kind: kind, Actor: actor, Reason: reason, Body: body}); err != nil {
 		return Status{}, err
 	}
 	s, _ := b.Get(e.Name, ts)

@@ -90,11 +90,10 @@ func (b *Book) keepHits(ctx context.Context, ts time.Time) {
 }
 
 func (b *Book) storeHits(ctx context.Context, ts time.Time) error {
-	b.write.Lock()
-	defer b.write.Unlock()
-	if err := b.change(ctx); err != nil {
+	if err := b.log.Begin(ctx); err != nil {
 		return err
 	}
+	defer b.log.End()
 	var evs []flow.Event
 	var of []*entry
 	b.mu.Lock()
@@ -115,7 +114,7 @@ func (b *Book) storeHits(ctx context.Context, ts time.Time) error {
 	if len(evs) == 0 {
 		return nil
 	}
-	if err := b.append(ctx, evs...); err != nil {
+	if err := b.log.Append(ctx, evs...); err != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, e := range of {

@@ -5,5 +5,5 @@
 // How often each was needed is counted and kept too.
 //
 // Run owns the one goroutine, which stores the counts. The package imports flow and
-// nothing else of ours.
+// internal/journal.
 package exempt
