@@ -11,19 +11,20 @@ import (
 	"net"
 	"net/mail"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/flowcordon/flowcordon/respond/email/eximtest"
 )
 
 // Who may send through a MailServer.
 const (
-	MailUser     = "flowcordon"
-	MailPassword = "s3cret pass"
+	MailUser     = eximtest.User
+	MailPassword = eximtest.Password
 )
 
-const mailPort = "2525" // in the management namespace, which is ours alone
+const mailPort = 2525 // in the management namespace, which is ours alone
 
 // MailServer is Debian's exim in the management namespace: it asks for STARTTLS
 // and a login before it takes a recipient, and keeps mail for owner@ and desk@
@@ -31,102 +32,33 @@ const mailPort = "2525" // in the management namespace, which is ours alone
 type MailServer struct {
 	Addr string // host:port
 	CA   string // file with the certificate to trust
-	dir  string
+	exim *eximtest.Server
+	said string // file with what the daemon itself wrote
 	stop func()
 }
 
-const eximConf = `primary_hostname = localhost
-spool_directory = DIR/spool
-log_file_path = DIR/log/%slog
-pid_file_path = DIR/exim.pid
-exim_user = root
-exim_group = root
-never_users =
-local_interfaces = ADDR
-daemon_smtp_ports = PORT
-host_lookup =
-rfc1413_query_timeout = 0s
-keep_environment =
-disable_ipv6 = true
-tls_advertise_hosts = *
-tls_certificate = CERT/cert.pem
-tls_privatekey = CERT/key.pem
-acl_smtp_rcpt = rcpt
-acl_smtp_data = data
-begin acl
-rcpt:
-  deny !encrypted = *
-  deny !authenticated = *
-       message = 530 5.7.0 log in first
-  accept
-data:
-  accept
-begin routers
-all:
-  driver = accept
-  transport = box
-begin transports
-box:
-  driver = appendfile
-  directory = DIR/mail/${lookup{$local_part}lsearch{DIR/boxes}}
-  maildir_format
-  create_directory
-  user = nobody
-  group = nogroup
-  mode_fail_narrower = false
-begin retry
-*  *  F,1h,1m
-begin authenticators
-plain:
-  driver = plaintext
-  public_name = PLAIN
-  server_prompts = :
-  server_condition = ${if and{{eq{$auth2}{USER}}{eq{$auth3}{PASSWORD}}}}
-  server_set_id = $auth2
-  server_advertise_condition = ${if def:tls_in_cipher}
-`
-
 // Mail starts the server. Close it.
 func (l *Lab) Mail() (_ *MailServer, err error) {
-	bin, err := exec.LookPath("exim4")
-	if err != nil {
-		if bin, err = exec.LookPath("/usr/sbin/exim4"); err != nil {
-			return nil, &MissingError{[]string{"exim4 is not installed (apt-get install --no-install-recommends exim4-daemon-light)"}}
-		}
+	if err := eximtest.Missing(); err != nil {
+		return nil, &MissingError{[]string{err.Error()}}
 	}
-	dir, err := os.MkdirTemp("", "fcmail") // exim delivers as nobody, who may not enter the lab's
+	pki := filepath.Join(l.Dir, "pki", "server")
+	exim, err := eximtest.New(eximtest.Config{Address: MgmtIP, Port: mailPort, Cert: filepath.Join(pki, "cert.pem"), Key: filepath.Join(pki, "key.pem")})
 	if err != nil {
 		return nil, err
 	}
-	srv := &MailServer{Addr: net.JoinHostPort(MgmtIP, mailPort), CA: filepath.Join(l.PKI, "cacert.pem"), dir: dir, stop: func() {}}
+	srv := &MailServer{Addr: exim.Addr, CA: filepath.Join(l.PKI, "cacert.pem"), exim: exim, said: filepath.Join(l.Dir, "exim.log"), stop: func() {}}
 	defer func() {
 		if err != nil {
 			srv.Close()
 		}
 	}()
-	for d, mode := range map[string]os.FileMode{"spool": 0o700, "log": 0o700, "mail": 0o777} {
-		if err := os.Mkdir(filepath.Join(dir, d), mode); err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(filepath.Join(dir, d), mode); err != nil { // whatever the umask
-			return nil, err
-		}
-	}
-	if err := os.Chmod(dir, 0o711); err != nil {
-		return nil, err
-	}
-	conf := strings.NewReplacer("DIR", dir, "ADDR", MgmtIP, "PORT", mailPort, "CERT", filepath.Join(l.Dir, "pki", "server"), "USER", MailUser, "PASSWORD", MailPassword).Replace(eximConf)
-	for name, text := range map[string]string{"exim.conf": conf, "boxes": "owner: owner\ndesk: desk\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return nil, err
-		}
-	}
-	out, err := os.Create(filepath.Join(dir, "log", "stdout"))
+	out, err := os.Create(srv.said)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	srv.stop, err = l.Spawn(Command(l.Mgmt, bin, "-C", filepath.Join(dir, "exim.conf"), "-bdf", "-q1m"), out)
+	srv.stop, err = l.Spawn(Command(l.Mgmt, exim.Args[0], exim.Args[1:]...), out)
 	if err != nil {
 		return nil, err
 	}
@@ -147,17 +79,13 @@ func (l *Lab) Mail() (_ *MailServer, err error) {
 // Close ends the server and forgets the mail.
 func (m *MailServer) Close() {
 	m.stop()
-	_ = os.RemoveAll(m.dir)
+	m.exim.Remove()
 }
 
 // Log is what the server wrote.
 func (m *MailServer) Log() string {
-	var b strings.Builder
-	for _, name := range []string{"stdout", "mainlog", "paniclog"} {
-		text, _ := os.ReadFile(filepath.Join(m.dir, "log", name))
-		b.Write(text)
-	}
-	return b.String()
+	text, _ := os.ReadFile(m.said)
+	return string(text) + m.exim.Log()
 }
 
 // Mail is one that was delivered.
@@ -170,19 +98,15 @@ type Mail struct {
 
 // Box lists what was delivered to a mailbox, owner or desk.
 func (m *MailServer) Box(name string) ([]Mail, error) {
-	files, err := filepath.Glob(filepath.Join(m.dir, "mail", name, "new", "*"))
+	raw, err := m.exim.Box(name)
 	if err != nil {
 		return nil, err
 	}
 	var out []Mail
-	for _, f := range files {
-		b, err := os.ReadFile(f)
+	for _, text := range raw {
+		one, err := readMail(text)
 		if err != nil {
-			return nil, err
-		}
-		one, err := readMail(string(b))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f, err)
+			return nil, fmt.Errorf("a mail to %s: %w", name, err)
 		}
 		out = append(out, one)
 	}
