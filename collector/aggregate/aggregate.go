@@ -44,7 +44,10 @@ type table[T any] struct {
 type keyed[T any] struct {
 	table[T]
 	index index
+	own   int // services that are found by their hosts, not in the index
 }
+
+func (t *keyed[T]) keys() int { return t.index.n + t.own }
 
 type pairTable struct {
 	table[pairRow]
@@ -160,7 +163,7 @@ func (a *Aggregator) remote(p *pairRow, row uint32) ip {
 // newKey returns a free way for a new key of a kind, or ok false if there is no
 // room.
 func newKey[T any](a *Aggregator, t *keyed[T], kind int, hash uint64, win uint16) (at uint32, ok bool) {
-	if t.index.n >= t.max {
+	if t.keys() >= t.max {
 		return 0, false
 	}
 	for {

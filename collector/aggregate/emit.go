@@ -82,7 +82,7 @@ func (a *Aggregator) emitHost(h *hostRow) {
 		UDPOutPackets: uint64(h.udpOut), ICMPOutPackets: uint64(h.icmpOut), ICMPErrOut: uint64(h.icmpErrOut),
 		BogonOut: uint64(h.bogonOut), SpoofOut: uint64(h.spoofOut),
 	})
-	h.reset(h.tenant(), h.rate, h.win, h.flags&rowHot)
+	h.restart()
 }
 
 func (a *Aggregator) emitService(s *serviceRow) {

@@ -224,11 +224,11 @@ func (a *Aggregator) closeRest() (done bool) {
 // wait for memory, few enough to still be in the cache when their turn comes.
 const (
 	fetchRun  = 16
-	bucketRun = 4
+	bucketRun = 2
 )
 
 // fetchKeys fetches ahead of pos: the buckets of the next but one run of keys,
-// the rows of the next, and the hosts of this one's services.
+// the rows of the next, and what this one's name in turn.
 func (a *Aggregator) fetchKeys(kind int, at []uint32, pos int) {
 	x := a.index(kind)
 	lines := a.pipeline.lines[:0]
@@ -239,13 +239,13 @@ func (a *Aggregator) fetchKeys(kind int, at []uint32, pos int) {
 		lines = a.rowLines(lines, kind, *x.way(k))
 	}
 	for _, k := range at[pos:min(pos+fetchRun, len(at))] {
-		lines = a.hostLine(lines, kind, *x.way(k))
+		lines = a.nextLines(lines, kind, *x.way(k))
 	}
 	prefetch(lines)
 }
 
 // fetchBucketRows fetches the rows of the run of buckets after that at pos, and
-// the hosts of this one's services. The buckets themselves follow each other,
+// what this one's name in turn. The buckets themselves follow each other,
 // which the processor sees by itself.
 func (a *Aggregator) fetchBucketRows(kind, pos int) {
 	x := a.index(kind)
@@ -257,7 +257,7 @@ func (a *Aggregator) fetchBucketRows(kind, pos int) {
 	}
 	for i := pos; i < min(pos+bucketRun, len(x.buckets)); i++ {
 		for _, k := range &x.buckets[i] {
-			lines = a.hostLine(lines, kind, k)
+			lines = a.nextLines(lines, kind, k)
 		}
 	}
 	prefetch(lines)
@@ -276,11 +276,18 @@ func (a *Aggregator) rowLines(lines []uintptr, kind int, k uint64) []uintptr {
 	return lines
 }
 
-// hostLine appends where the host of a closing window's service lies, whose row
-// was fetched a run before.
-func (a *Aggregator) hostLine(lines []uintptr, kind int, k uint64) []uintptr {
-	if kind == kindServices && a.round.isClosing(k) {
+// nextLines appends what a closing window's row names, which was fetched a run
+// before: of a service its host, of a host its services.
+func (a *Aggregator) nextLines(lines []uintptr, kind int, k uint64) []uintptr {
+	switch {
+	case !a.round.isClosing(k):
+	case kind == kindServices:
 		lines = append(lines, line(a.hosts.rows.at(a.services.rows.at(rowOf(k)).host)))
+	default:
+		o := &a.hosts.rows.at(rowOf(k)).services
+		for _, row := range o.rows[:o.n] {
+			lines = append(lines, line(a.services.rows.at(row)))
+		}
 	}
 	return lines
 }
@@ -360,15 +367,14 @@ func (a *Aggregator) closeKey(kind int, at uint32) (cost int) {
 	row := rowOf(k)
 	switch kind {
 	case kindServices:
-		a.services.rows.put(row)
-		if s := a.services.rows.at(row); s.flags&rowDirty != 0 {
-			a.emitService(s)
-		}
+		a.closeService(row)
 	case kindHosts:
 		a.hosts.rows.put(row)
-		if h := a.hosts.rows.at(row); h.flags&rowDirty != 0 {
+		h := a.hosts.rows.at(row)
+		cost = costRow * a.closeOwn(h)
+		if h.flags&rowDirty != 0 {
 			a.emitHost(h)
 		}
 	}
-	return costRow
+	return cost + costRow
 }

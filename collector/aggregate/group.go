@@ -19,20 +19,23 @@ type contribution struct {
 // 16 is best, 4 and 24 cost a tenth more.
 const groupSize = 16
 
-// maxLines is the most cache lines that are fetched at once: of a contribution
-// two of its host and of its pair, one of its service.
-const maxLines = 5 * groupSize
+// maxLines is the most cache lines that are fetched at once: when windows close,
+// of each key in a run its bucket, two of a host, and its services.
+const maxLines = (3 + ownSlots) * groupSize
 
 // pipeline holds the contributions that are on their way into the tables. What
 // they touch lies anywhere in some hundred megabytes, and waiting for memory is
-// nearly all that adding one costs. So each group goes through four stages: its
-// buckets are fetched, its rows, its sets of destinations, and it is added; and
-// while one is added the memory works for the three behind it.
+// nearly all that adding one costs. So each group goes through five stages: its
+// buckets are fetched, its hosts and pairs, its services, its sets of
+// destinations, and it is added; and while one is added the memory works for
+// the four behind it.
 type pipeline struct {
-	groups  [4]group
+	groups  [numStages]group
 	filling int // of groups
 	lines   [maxLines]uintptr
 }
+
+const numStages = 5
 
 type group struct {
 	n            int
@@ -60,14 +63,17 @@ func (a *Aggregator) contribute(b *Block, item int, p *span, last bool) {
 // advance moves each group on by one stage.
 func (a *Aggregator) advance(b *Block) {
 	p := &a.pipeline
-	oldest, older, newer := &p.groups[(p.filling+1)%4], &p.groups[(p.filling+2)%4], &p.groups[(p.filling+3)%4]
-	a.fetchBuckets(b, &p.groups[p.filling])
-	a.fetchRows(b, newer, fresh{
-		oldest.fresh.hosts + older.fresh.hosts, oldest.fresh.services + older.fresh.services, oldest.fresh.pairs + older.fresh.pairs,
+	stage := func(n int) *group { return &p.groups[(p.filling+numStages-n)%numStages] }
+	services, sets, add := stage(2), stage(3), stage(4)
+	a.fetchBuckets(b, stage(0))
+	a.fetchRows(b, stage(1), fresh{
+		hosts: services.fresh.hosts + sets.fresh.hosts + add.fresh.hosts,
+		pairs: services.fresh.pairs + sets.fresh.pairs + add.fresh.pairs,
 	})
-	a.fetchSets(b, older)
-	a.addGroup(b, oldest)
-	p.filling = (p.filling + 1) % 4
+	a.fetchServices(services, sets.fresh.services+add.fresh.services)
+	a.fetchSets(b, sets)
+	a.addGroup(b, add)
+	p.filling = (p.filling + 1) % numStages
 }
 
 // drain adds what is on its way.
@@ -84,8 +90,8 @@ func (a *Aggregator) fetchBuckets(b *Block, g *group) {
 	for i := range g.contribution[:g.n] {
 		c := &g.contribution[i]
 		win := c.window.handle
-		h, s, p := &a.hosts.index, &a.services.index, &a.pairs.index
-		lines = append(lines, line(h.bucket(h.at(b.Items[c.item].hash, win))), line(s.bucket(s.at(c.service, win))), line(p.bucket(p.at(c.pair, win))))
+		h, p := &a.hosts.index, &a.pairs.index
+		lines = append(lines, line(h.bucket(h.at(b.Items[c.item].hash, win))), line(p.bucket(p.at(c.pair, win))))
 	}
 	prefetch(lines)
 }
@@ -102,24 +108,42 @@ func (a *Aggregator) fetchRows(b *Block, g *group, before fresh) {
 		win := c.window.handle
 		if c.host = a.hosts.index.row(a.hosts.index.at(it.hash, win), tagOf(it.hash, win)); c.host != noRow {
 			at := line(a.hosts.rows.at(c.host))
-			lines = append(lines, at)
-			if it.set&itemAttempt != 0 {
-				lines = append(lines, at+hostCold)
-			}
-			lines = a.pairLines(lines, it, c, &next)
+			lines = a.pairLines(append(lines, at, at+hostCold), it, c, &next)
 		} else {
 			c.entry = noPair
-			lines = append(lines, line(a.hosts.rows.next(next.hosts)))
+			at := line(a.hosts.rows.next(next.hosts))
+			lines = append(lines, at, at+hostCold)
 			next.hosts++
 		}
-		if c.serviceRow = a.services.index.row(a.services.index.at(c.service, win), tagOf(c.service, win)); c.serviceRow != noRow {
-			lines = append(lines, line(a.services.rows.at(c.serviceRow)))
-		} else {
-			lines = append(lines, line(a.services.rows.next(next.services)))
-			next.services++
-		}
 	}
-	g.fresh = fresh{next.hosts - before.hosts, next.services - before.services, next.pairs - before.pairs}
+	g.fresh.hosts, g.fresh.pairs = next.hosts-before.hosts, next.pairs-before.pairs
+	prefetch(lines)
+}
+
+// fetchServices fetches the rows of the services that the hosts name, for new
+// ones those that will be taken, and the bucket where one beyond them would be.
+func (a *Aggregator) fetchServices(g *group, before int) {
+	lines := a.pipeline.lines[:0]
+	next := before
+	for i := range g.contribution[:g.n] {
+		c := &g.contribution[i]
+		c.serviceRow = noRow
+		if c.host != noRow {
+			o := &a.hosts.rows.at(c.host).services
+			if c.serviceRow = o.row(serviceTag(c.service)); c.serviceRow != noRow {
+				lines = append(lines, line(a.services.rows.at(c.serviceRow)))
+				continue
+			}
+			if o.full() {
+				x := &a.services.index
+				lines = append(lines, line(x.bucket(x.at(c.service, c.window.handle))))
+				continue
+			}
+		}
+		lines = append(lines, line(a.services.rows.next(next)))
+		next++
+	}
+	g.fresh.services = next - before
 	prefetch(lines)
 }
 

@@ -37,8 +37,9 @@ const (
 
 // hostRow, serviceRow and pairRow are the counters of one key in one window
 // since its last row. A service and a pair name their host by its row. What a
-// record touches is one cache line of each; of a host a second one when it
-// sends UDP or ICMP, or tries something.
+// record touches is one cache line of a service and of a pair, and both of a
+// host: they are neighbours, of which the processor fetches the second with the
+// first.
 type (
 	hostRow struct {
 		counts
@@ -52,7 +53,7 @@ type (
 		udpOut, icmpOut                uint32
 		icmpErrOut, bogonOut, spoofOut uint16
 		attempts                       uint16 // decides when the row is due; not stored
-		_                              [40]byte
+		services                       ownServices
 	}
 	serviceRow struct {
 		counts
@@ -85,12 +86,17 @@ const (
 	rowFull              // one of the pair's counters is at its limit
 )
 
-// reset starts the counters again at zero.
-func (h *hostRow) reset(tenant ip, rate uint32, win uint16, flags uint8) {
-	*h = hostRow{tenantLo: tenant.lo, tenantHi: tenant.hi, rate: rate, win: win, flags: flags}
+// init makes it the row of a tenant and a rate in a window, without services.
+func (h *hostRow) init(tenant ip, rate uint32, win uint16) {
+	*h = hostRow{tenantLo: tenant.lo, tenantHi: tenant.hi, rate: rate, win: win}
 	if tenant.hi != 0 {
-		h.flags |= rowWide
+		h.flags = rowWide
 	}
+}
+
+// restart starts the counters again at zero.
+func (h *hostRow) restart() {
+	*h = hostRow{tenantLo: h.tenantLo, tenantHi: h.tenantHi, rate: h.rate, win: h.win, flags: h.flags &^ rowDirty, services: h.services}
 }
 
 func (h *hostRow) tenant() ip {

@@ -101,6 +101,6 @@ func (a *Aggregator) Stats() Stats {
 		PairsBelowFloor: s.pairsBelowFloor, PairsEvicted: s.pairsEvicted,
 		RowsHosts: rows.hosts + uint64(len(b.Hosts)), RowsServices: rows.services + uint64(len(b.Services)),
 		RowsPairs: rows.pairs + uint64(len(b.Pairs)), RowsFlows: rows.flows + uint64(len(b.Flows)),
-		Windows: a.windows.open, Keys: a.hosts.index.n + a.services.index.n + a.pairs.index.n,
+		Windows: a.windows.open, Keys: a.hosts.keys() + a.services.keys() + a.pairs.index.n,
 	}
 }

@@ -86,7 +86,7 @@ func (a *Aggregator) add(it *Item, c *contribution) bool {
 	if it.set&itemBogon != 0 {
 		return true
 	}
-	a.addService(it, c, row, large)
+	a.addService(it, c, row, h, large)
 	a.addPair(it, c, row, large)
 	return true
 }
@@ -117,7 +117,7 @@ func (a *Aggregator) host(it *Item, c *contribution) (uint32, *hostRow) {
 	}
 	row := a.hosts.rows.get()
 	h := a.hosts.rows.at(row)
-	h.reset(tenant, it.rate, c.window.handle, 0)
+	h.init(tenant, it.rate, c.window.handle)
 	a.hosts.index.put(at, tag, row)
 	c.window.keys[kindHosts].add(at, a.hosts.index.capacity())
 	return row, h
@@ -184,8 +184,8 @@ func isHot(attempts uint16, outPackets, rate uint32, heat uint) bool {
 	return uint64(attempts) >= hotAttempts<<heat || uint64(outPackets)*uint64(rate) >= hotOutPackets<<heat
 }
 
-func (a *Aggregator) addService(it *Item, c *contribution, host uint32, large *span) {
-	row, s := a.service(it, c, host)
+func (a *Aggregator) addService(it *Item, c *contribution, host uint32, h *hostRow, large *span) {
+	row, s := a.service(it, c, host, h)
 	if s == nil {
 		a.services.full++
 		return
@@ -210,39 +210,4 @@ func (a *Aggregator) addService(it *Item, c *contribution, host uint32, large *s
 		s.flags |= rowHot
 		a.services.hot = append(a.services.hot, row)
 	}
-}
-
-func (s *serviceRow) is(it *Item, host uint32) bool {
-	return s.host == host && s.svc == it.svc && s.proto == it.proto && s.role == it.role
-}
-
-// service returns the row of the item's service, made if need be, or nil if
-// there is no room.
-func (a *Aggregator) service(it *Item, c *contribution, host uint32) (uint32, *serviceRow) {
-	if c.serviceRow != noRow {
-		if s := a.services.rows.at(c.serviceRow); s.is(it, host) {
-			return c.serviceRow, s
-		}
-	}
-	x := &a.services.index
-	first, tag := x.at(c.service, c.window.handle), tagOf(c.service, c.window.handle)
-	for n := range uint32(2) {
-		for _, k := range &x.buckets[first^n] {
-			if uint32(k>>32) == tag {
-				if s := a.services.rows.at(rowOf(k)); s.is(it, host) {
-					return rowOf(k), s
-				}
-			}
-		}
-	}
-	at, ok := newKey(a, &a.services, kindServices, c.service, c.window.handle)
-	if !ok {
-		return 0, nil
-	}
-	row := a.services.rows.get()
-	s := a.services.rows.at(row)
-	*s = serviceRow{host: host, svc: it.svc, proto: it.proto, role: it.role}
-	a.services.index.put(at, tag, row)
-	c.window.keys[kindServices].add(at, a.services.index.capacity())
-	return row, s
 }
