@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,8 @@ const replayUsage = `usage: flowcordon replay --config F [--json] FILE…
 Sends the datagrams of captures through decoding, aggregation, an embedded
 ClickHouse of its own and the detector, on the captures' own clock, and prints
 findings and incidents. No action is taken and nothing is kept. The exporter
-allow-list does not apply: the files were chosen by hand.
+allow-list does not apply: the files were chosen by hand. All else that serve
+judges by does: tags, overrides, ports, and the exporters' health.
 
 `
 
@@ -119,7 +121,8 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 	if err != nil {
 		return nil, err
 	}
-	r := &replay{dir: dir, out: stdout, interval: cfg.Detect.Interval, svc: &service{cfg: cfg, log: zap.NewNop()}}
+	r := &replay{dir: dir, out: stdout, interval: cfg.Detect.Interval, svc: &service{cfg: cfg, log: zap.NewNop(), inventory: inv}}
+	r.svc.networks.Store(&cfg.Networks)
 	if asJSON {
 		r.json = json.NewEncoder(stdout)
 	}
@@ -134,7 +137,11 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 	}
 	r.dec = decode.New(decodeConfig(cfg), decode.Deps{})
 	r.agg = aggregate.NewLocal(aggregateConfig(cfg), r.write)
-	r.detector = detect.New(cfg.Detect, detect.Deps{Windows: r.svc.store, Tags: tagsOf(inv, func() time.Time { return r.last })})
+	now := func() time.Time { return r.last }
+	r.detector = detect.New(cfg.Detect, detect.Deps{
+		Windows: r.svc.store, Tags: tagsOf(inv, now), Holder: holderNow(inv, now), SameHolder: sameHolder(inv, now),
+		PortOwner: r.svc.portOwner(now), Health: replayHealth{r.dec},
+	})
 	r.control = respond.New(respond.Config{Modes: modes}, respond.Deps{Events: &memoryLog{}, Flows: r.svc.store, Inventory: inv})
 	return r, nil
 }
@@ -294,6 +301,19 @@ func (r *replay) line(kind string, v any, text func() string) error {
 	}
 	_, err = fmt.Fprintf(r.out, "{\"type\":%q,%s\n", kind, b[1:])
 	return err
+}
+
+// replayHealth is what the captures tell of their exporters, on the captures' clock.
+type replayHealth struct{ dec *decode.Decoder }
+
+// Exporters is detect.Health.
+func (h replayHealth) Exporters() []flow.ExporterHealth {
+	var out []flow.ExporterHealth
+	for addr, st := range h.dec.Stats().Exporters {
+		out = append(out, st.Health(addr))
+	}
+	slices.SortFunc(out, func(a, b flow.ExporterHealth) int { return a.Exporter.Compare(b.Exporter) })
+	return out
 }
 
 // memoryLog is an event log that ends with the process.

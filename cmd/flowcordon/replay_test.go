@@ -7,8 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"github.com/flowcordon/flowcordon/cmd/flowgen/export"
 	"github.com/flowcordon/flowcordon/cmd/flowgen/sim"
+	"github.com/flowcordon/flowcordon/detect"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -50,9 +54,16 @@ func (p *pcapWriter) from(router netip.Addr, port uint16) func([]byte, int) erro
 	}
 }
 
-// replayCapture is three minutes of a hoster's border: ordinary tenants, and
-// after 40 s a scan and a flood. It returns the file and who is who.
-func replayCapture(t *testing.T) (string, *sim.World) {
+// A tenant whose address somebody at another's port scans with, and that other.
+var (
+	replayForged, replayForger = netip.MustParseAddr("198.19.255.10"), netip.MustParseAddr("198.19.255.20")
+	replayTop                  = netip.MustParseAddr("192.0.2.3") // the switch that both are at, the forger at interface 77
+)
+
+// replayCapture is two minutes and a third of a hoster's border: ordinary tenants, and
+// after 40 s a scan, a flood, and a scan with a forged source. It returns the
+// file and who is who.
+func replayCapture(t *testing.T, replayStart time.Time) (string, *sim.World) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "border.pcap")
 	f, err := os.Create(path)
@@ -71,9 +82,24 @@ func replayCapture(t *testing.T) (string, *sim.World) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.StartAttacks(replayStart.Add(40 * time.Second))
-	for p.now = replayStart; p.now.Before(replayStart.Add(3 * time.Minute)); p.now = p.now.Add(sim.TickInterval) {
+	top, err := export.New(export.Config{Protocol: flow.SFlow5, SamplingRate: 1, Boot: replayStart.Add(-time.Hour), Agent: replayTop}, p.from(replayTop, 6343))
+	if err != nil {
+		t.Fatal(err)
+	}
+	attack, forged := replayStart.Add(40*time.Second), uint32(0)
+	w.StartAttacks(attack)
+	for p.now = replayStart; p.now.Before(replayStart.Add(140 * time.Second)); p.now = p.now.Add(sim.TickInterval) {
 		if err := w.Tick(p.now); err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < 10 && !p.now.Before(attack); i++ { // 100/s
+			f := scanFlow(replayForged, forged, p.now)
+			f.InIf, forged = 77, forged+1
+			if err := top.Add(&f, p.now.UnixNano()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := top.Flush(p.now.UnixNano()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,18 +109,43 @@ func replayCapture(t *testing.T) (string, *sim.World) {
 	return path, w
 }
 
-// TestReplay: the captures' own clock, the contract's JSON, the same output
-// each time, and no action, whatever the modes say.
+var incidentID = regexp.MustCompile(`"id":"FC-[A-Z0-9]+"`)
+
+// ofDay are the sorted lines of a replay's output without the day: that is in
+// moments, and in the ids of incidents, by which they are ordered.
+func ofDay(out string, day time.Time) []string {
+	lines := strings.Split(incidentID.ReplaceAllString(strings.ReplaceAll(out, day.Format(time.DateOnly), "DAY"), `"id":"FC"`), "\n")
+	slices.Sort(lines)
+	return lines
+}
+
+// TestReplay: the captures' own clock, the contract's JSON, the same output each
+// time and of another day's capture, ports as serve knows them, and no action,
+// whatever the modes say.
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	capture, w := replayCapture(t)
+	capture, w := replayCapture(t, replayStart)
 	s := newSite(t, siteOptions{Mode: flow.ModeEnforce, Interval: "20s", Inventory: holder(w.Scanner.Addr, "panel") + holder(w.Flooder.Addr, "panel")})
+	s.edit(t, "data_dir:", "  ports: [{exporter: "+replayTop.String()+", interface: 77, tenant: "+replayForger.String()+"}]\ndata_dir:")
+	// A day that has not come yet: nothing asks this machine's clock.
+	day := replayStart.AddDate(2, 0, -1)
+	dayCapture, _ := replayCapture(t, day)
+	other := make(chan string, 1)
+	var runs sync.WaitGroup
+	runs.Go(func() {
+		_, out, _ := invoke(t, "replay", "--config", s.config, "--json", dayCapture)
+		other <- out
+	})
+	defer runs.Wait()
 	code, out, errs := invoke(t, "replay", "--config", s.config, "--json", capture)
 	if code != 0 || errs != "" {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
 	if _, again, _ := invoke(t, "replay", "--config", s.config, "--json", capture); again != out {
 		t.Errorf("the second run says something else (-first +second):\n%.3000s", cmp.Diff(strings.Split(out, "\n"), strings.Split(again, "\n")))
+	}
+	if diff := cmp.Diff(ofDay(out, replayStart), ofDay(<-other, day)); diff != "" {
+		t.Errorf("of the capture of another day (-first +other):\n%.3000s", diff)
 	}
 	if n := s.panel.Requests(); n != 0 {
 		t.Errorf("the panel was called %d times", n)
@@ -105,6 +156,7 @@ func TestReplay(t *testing.T) {
 
 	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 	suspended := map[netip.Addr]flow.Rule{}
+	held, blamed := false, false
 	var incidents []flow.Incident
 	for i, line := range lines {
 		var kind struct{ Type string }
@@ -117,6 +169,8 @@ func TestReplay(t *testing.T) {
 			if f.Time.Before(replayStart.Add(40*time.Second)) || f.Time.After(replayStart.Add(5*time.Minute)) {
 				t.Errorf("a finding at %s", f.Time)
 			}
+			held = held || f.Tenant == replayForged && f.Rule == flow.RuleNetscan && slices.Contains(f.Gates, detect.GateSource)
+			blamed = blamed || f.Tenant == replayForger && f.Rule == flow.RuleSpoofed
 			if f.Tier == flow.TierSuspend {
 				suspended[f.Tenant] = f.Rule
 			}
@@ -124,7 +178,7 @@ func TestReplay(t *testing.T) {
 			incidents = append(incidents, parseLine[flow.Incident](t, line, "id tenant rules tier state opened updated"))
 		case kind.Type == "summary" && i == len(lines)-1:
 			sum := parseLine[replaySummary](t, line, "datagrams records options_records templates dropped exporters findings incidents ticks")
-			if sum.Records < 30_000 || len(sum.Dropped) != 0 || sum.Incidents != len(incidents) || len(sum.Exporters) != 2 {
+			if sum.Records < 30_000 || len(sum.Dropped) != 0 || sum.Incidents != len(incidents) || len(sum.Exporters) != 3 {
 				t.Errorf("summary %s", line)
 			}
 		default:
@@ -134,6 +188,9 @@ func TestReplay(t *testing.T) {
 	want := map[netip.Addr]flow.Rule{w.Scanner.Addr: flow.RuleNetscan, w.Flooder.Addr: flow.RuleUDPFlood}
 	if diff := cmp.Diff(want, suspended, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("who would be cut, and for what (-want +got):\n%s", diff)
+	}
+	if !held || !blamed {
+		t.Errorf("a scan with another's address: held %v, its port's tenant blamed %v", held, blamed)
 	}
 	for tenant, rule := range want {
 		i := slices.IndexFunc(incidents, func(i flow.Incident) bool { return i.Tenant == tenant })
