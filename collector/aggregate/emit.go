@@ -90,13 +90,12 @@ func (a *Aggregator) emitService(s *serviceRow) {
 	c := &a.chunk
 	first := len(c.remotes)
 	var level uint8
-	c.remotes, level = a.remotes.appendTo(c.remotes, s.remotes)
+	c.remotes, level = a.takeRemotes(c.remotes, s)
 	c.batch.Services = append(c.batch.Services, flow.ServiceWindow{
 		Key: a.key(a.hosts.rows.at(s.host)), IPProto: s.proto, Role: s.role, SvcPort: s.svc,
 		Counts: s.counts.counts(), Classes: classes(s.class), Attempts: uint64(s.attempts),
 		Remotes: c.remotes[first:len(c.remotes):len(c.remotes)], RemotesLevel: level,
 	})
-	a.remotes.release(&s.remotes)
 	*s = serviceRow{host: s.host, svc: s.svc, proto: s.proto, role: s.role, flags: s.flags & rowHot}
 }
 

@@ -199,7 +199,7 @@ func (a *Aggregator) closeLists() (done bool) {
 // closeRest closes the keys of those that have none, whose keys are many.
 func (a *Aggregator) closeRest() (done bool) {
 	r := &a.round
-	if !slices.ContainsFunc(r.closing, func(w *window) bool { return w.keys[r.kind].long }) {
+	if !a.anyLong(r.kind) {
 		return true
 	}
 	x := a.index(r.kind)
@@ -218,6 +218,11 @@ func (a *Aggregator) closeRest() (done bool) {
 		}
 	}
 	return true
+}
+
+// anyLong reports whether a closing window's keys of a kind are too many for a list.
+func (a *Aggregator) anyLong(kind int) bool {
+	return slices.ContainsFunc(a.round.closing, func(w *window) bool { return w.keys[kind].long })
 }
 
 // How many keys, or buckets, are closed between two fetches: enough to hide the
@@ -299,47 +304,88 @@ func (a *Aggregator) index(kind int) *index {
 	return &a.hosts.index
 }
 
-// closePairs closes the pairs of all windows that are due. A slice ends between
-// two buckets that are beside each other only after the second: what gives way
-// in between must not bring a pair of the second back to the first.
+// closePairs closes the pairs of all windows that are due: those with lists by
+// them, and if there are others by looking through the whole index.
 func (a *Aggregator) closePairs() (done bool) {
 	r, x := &a.round, &a.pairs.index
-	cost := 0
-	for ; len(r.closing) > 0 && r.pos < len(x.buckets); r.pos++ {
-		if r.pos%bucketRun == 0 {
-			a.fetchPairRows(r.pos)
-		}
-		cost += costLook
-		b := &x.buckets[r.pos]
-		for i := range b {
-			for e := &b[i]; e.key != 0 && r.isOf[e.win()]; { // another may come back to its place
-				cost += a.closePair(e)
-				x.remove(uint32(r.pos), e)
+	for ; r.window < len(r.closing); r.window, r.pos = r.window+1, 0 {
+		l := &r.closing[r.window].keys[kindPairs]
+		for ; r.pos < len(l.at); r.pos++ {
+			if r.pos%fetchRun == 0 {
+				a.fetchPairs(l.at, r.pos)
+			}
+			if !r.pay(a.closeBuckets(l.at[r.pos])) {
+				r.pos++
+				return false
 			}
 		}
-		if r.pos%2 == 0 {
-			continue
-		}
-		if !r.pay(cost) {
-			r.pos++
+	}
+	if !a.anyLong(kindPairs) {
+		return true
+	}
+	for ; r.pos < len(x.buckets); r.pos += 2 {
+		a.fetchPairRows(r.pos+2)
+		if !r.pay(a.closeBuckets(uint32(r.pos))) {
+			r.pos += 2
 			return false
 		}
-		cost = 0
 	}
 	return true
 }
 
-func (a *Aggregator) fetchPairRows(pos int) {
-	x := &a.pairs.index
-	lines := a.pipeline.lines[:0]
-	for i := min(pos+bucketRun, len(x.buckets)); i < min(pos+2*bucketRun, len(x.buckets)); i++ {
-		for j := range x.buckets[i] {
-			if e := &x.buckets[i][j]; e.val&worthMask == worthKeep && e.key != 0 && a.round.isOf[e.win()] {
-				lines = append(lines, line(a.pairs.rows.at(e.row())), line(a.hosts.rows.at(e.host())))
+// closeBuckets closes the pairs of closing windows in a bucket and the one beside
+// it, and returns what that cost. Both at once: what gives way between two slices
+// must not bring a pair of the second back to the first.
+func (a *Aggregator) closeBuckets(first uint32) (cost int) {
+	r, x := &a.round, &a.pairs.index
+	for at := first; at < first+2; at++ {
+		cost += costLook
+		b := x.bucket(at)
+		for i := range b {
+			for e := &b[i]; e.key != 0 && r.isOf[e.win()]; { // another may come back to its place
+				cost += a.closePair(e)
+				x.remove(at, e)
 			}
 		}
 	}
+	return cost
+}
+
+// fetchPairs fetches ahead of pos: the buckets of the next but one run of a
+// list, and the rows of the next.
+func (a *Aggregator) fetchPairs(at []uint32, pos int) {
+	x := &a.pairs.index
+	lines := a.pipeline.lines[:0]
+	for _, k := range at[min(pos+2*fetchRun, len(at)):min(pos+3*fetchRun, len(at))] {
+		lines = append(lines, line(x.bucket(k)), line(x.bucket(k+1)))
+	}
+	for _, k := range at[min(pos+fetchRun, len(at)):min(pos+2*fetchRun, len(at))] {
+		lines = a.pairRowLines(a.pairRowLines(lines, k), k+1)
+	}
 	prefetch(lines)
+}
+
+// fetchPairRows fetches the rows of two buckets. The buckets themselves follow
+// each other, which the processor sees by itself.
+func (a *Aggregator) fetchPairRows(first int) {
+	if first >= len(a.pairs.index.buckets) {
+		return
+	}
+	lines := a.pairRowLines(a.pipeline.lines[:0], uint32(first))
+	prefetch(a.pairRowLines(lines, uint32(first+1)))
+}
+
+// pairRowLines appends where those rows of a bucket's pairs lie that are to be
+// stored, and their hosts'.
+func (a *Aggregator) pairRowLines(lines []uintptr, at uint32) []uintptr {
+	b := a.pairs.index.bucket(at)
+	for i := range b {
+		e := &b[i]
+		if e.val&worthMask == worthKeep && e.key != 0 && a.round.isOf[e.win()] && len(lines) < maxLines-1 {
+			lines = append(lines, line(a.pairs.rows.at(e.row())), line(a.hosts.rows.at(e.host())))
+		}
+	}
+	return lines
 }
 
 // closePair hands a closing window's pair over, if it is to be stored. It

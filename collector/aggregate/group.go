@@ -176,8 +176,8 @@ func (a *Aggregator) fetchSets(b *Block, g *group) {
 		if it.set&itemAttempt == 0 || c.serviceRow == noRow || !c.last {
 			continue
 		}
-		if r := a.services.rows.at(c.serviceRow).remotes; r != 0 {
-			meta, slot := a.remotes.where(r, hashRemote(it.remote))
+		if s := a.services.rows.at(c.serviceRow); s.remotes != 0 && s.flags&rowOne == 0 {
+			meta, slot := a.remotes.where(s.remotes, hashRemote(it.remote))
 			lines = append(lines, line(meta), line(slot))
 		}
 	}

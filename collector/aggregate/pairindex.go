@@ -152,6 +152,9 @@ func (b *pairBucket) match(name uint64) (m uint64, full bool) {
 
 func isZero(x uint64) uint64 { return (x|-x)>>63 ^ 1 }
 
+// capacity is the number of ways.
+func (x *pairIndex) capacity() int { return len(x.buckets) * pairWays }
+
 func (x *pairIndex) way(i uint32) *pairEntry { return &x.bucket(i / pairWays)[i%pairWays] }
 
 // free returns a free way for a pair whose own bucket is at, or nil, and whether

@@ -193,6 +193,7 @@ func (a *Aggregator) newPair(hash uint64, win uint16) (e *pairEntry, displaced u
 		e, displaced = x.free(x.at(hash, win))
 	}
 	x.n++
+	a.windows.byID[win].keys[kindPairs].add(x.at(hash, win)&^1, x.capacity())
 	return e, displaced
 }
 

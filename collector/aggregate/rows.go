@@ -84,6 +84,7 @@ const (
 	rowHot               // is in the hot list
 	rowWide              // the host's tenant or the pair's remote has an upper word
 	rowFull              // one of the pair's counters is at its limit
+	rowOne               // the service has one destination, the v4 address in remotes
 )
 
 // init makes it the row of a tenant and a rate in a window, without services.

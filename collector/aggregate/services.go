@@ -119,6 +119,37 @@ func (a *Aggregator) newService(it *Item, host uint32) (uint32, *serviceRow) {
 	return row, s
 }
 
+// addRemote takes a destination of an attempt down. Most services see one in a
+// window, or always the same: that needs no set.
+func (a *Aggregator) addRemote(s *serviceRow, remote ip) {
+	switch {
+	case s.flags&rowOne != 0:
+		if remote == s.one() {
+			return
+		}
+		first := s.one()
+		s.remotes, s.flags = 0, s.flags&^rowOne
+		a.remotes.add(&s.remotes, hashRemote(first))
+	case s.remotes == 0 && remote.is4():
+		s.remotes, s.flags = setRef(remote.lo), s.flags|rowOne
+		return
+	}
+	a.remotes.add(&s.remotes, hashRemote(remote))
+}
+
+// one is the only destination of a service with rowOne.
+func (s *serviceRow) one() ip { return ip{lo: v4Prefix | uint64(s.remotes)} }
+
+// takeRemotes appends the destinations to dst, ascending by hash, and forgets them.
+func (a *Aggregator) takeRemotes(dst []uint64, s *serviceRow) (_ []uint64, level uint8) {
+	if s.flags&rowOne != 0 {
+		return append(dst, hashRemote(s.one())), 0
+	}
+	dst, level = a.remotes.appendTo(dst, s.remotes)
+	a.remotes.release(&s.remotes)
+	return dst, level
+}
+
 // closeOwn hands over the services of a closing window's host, and returns how
 // many there were.
 func (a *Aggregator) closeOwn(h *hostRow) int {

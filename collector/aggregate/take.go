@@ -203,7 +203,7 @@ func (a *Aggregator) addService(it *Item, c *contribution, host uint32, h *hostR
 		s.classify(it)
 		if it.set&itemAttempt != 0 {
 			s.attempts++
-			a.remotes.add(&s.remotes, hashRemote(it.remote))
+			a.addRemote(s, it.remote)
 		}
 	}
 	if s.flags&rowHot == 0 && isHot(s.attempts, s.packets[out], it.rate, a.services.heat) {

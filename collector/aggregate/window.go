@@ -33,9 +33,9 @@ const (
 	numKinds
 )
 
-// keyList is where a window's keys lie in the index: bucket·ways + way. When
-// it would be long, or the index has grown, the whole index is looked through
-// instead.
+// keyList is where a window's keys lie in the index: bucket·ways + way, of a
+// pair the first of the two buckets that it may be in. When it would be long, or
+// the index has grown, the whole index is looked through instead.
 type keyList struct {
 	at   []uint32
 	long bool
