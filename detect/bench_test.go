@@ -75,6 +75,10 @@ func (f *fixedWindows) KnownPeerShare(context.Context, netip.Addr, uint8, uint16
 	return 0, nil
 }
 
+func (f *fixedWindows) Exchanged(context.Context, netip.Addr, netip.Addr, flow.Range, time.Duration) ([]flow.Exchange, error) {
+	return nil, nil
+}
+
 func (f *fixedWindows) Usual(context.Context, flow.PeerQuery, time.Duration) (flow.Usual, error) {
 	return flow.Usual{}, nil
 }

@@ -91,6 +91,26 @@ type habitOf struct {
 	sum   [3]sampledMinute // over 1, 5 and 30 minutes
 	burst int              // minutes that a burst still lasts
 	down  int              // minutes that all its destinations are unreachable
+	past  [dayPast]flow.Exchange
+}
+
+// The day before begins with an hour that is not judged: who has just come has
+// no past.
+const (
+	dayPast   = 24 * 6 // steps of ten minutes
+	dayWarmUp = 60
+)
+
+// before is what the habit's one destination and the tenant exchanged in the
+// steps before the range; a part of a step does not count.
+func (h *habitOf) before(from int) []flow.Exchange {
+	var out []flow.Exchange
+	for k := max(0, from/10-dayPast+1); k < from/10; k++ {
+		if e := h.past[k%dayPast]; e.Out > 0 {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 var dayRanges = [3]int{1, 5, dayRing}
@@ -175,6 +195,11 @@ func (h *habitOf) add(at int, m sampledMinute) {
 		s.syn, s.est, s.answer, s.estIn, s.rst = s.syn+m.syn, s.est+m.est, s.answer+m.answer, s.estIn+m.estIn, s.rst+m.rst
 	}
 	h.ring[at%dayRing] = m
+	past := &h.past[at/10%dayPast]
+	if at%10 == 0 {
+		*past = flow.Exchange{}
+	}
+	past.Out, past.In = past.Out+uint64(m.est), past.In+uint64(m.estIn)
 }
 
 func (h *habitOf) distinct(at, length int) uint64 {
@@ -218,6 +243,16 @@ func (h *habitOf) judge(th *Thresholds, ports *portTable, at, i int, n float64) 
 		return best, rule
 	}
 	best, rule := h.client(th, ports, &st, &pair, h.distinct(at, length), rg)
+	if rule == flow.RuleSYNFlood && best > flow.TierNotify {
+		f, _ := synFlood(&th.SYNFlood, &pair, rg)
+		before := h.before(at - length + 1)
+		for i := range before {
+			before[i].Out, before[i].In = before[i].Out*uint64(n), before[i].In*uint64(n)
+		}
+		if th.SYNFlood.mayReconnect(&f, &pair) && th.SYNFlood.explains(before, f.EstRate) {
+			best = flow.TierNotify
+		}
+	}
 	known := h.pool > 0 && h.ok >= defaultGates().KnownPeers && (rule == flow.RuleNetscan || rule == flow.RuleUDPSweep || rule == flow.RuleICMPSweep)
 	if known && best > flow.TierNotify {
 		best = flow.TierNotify
@@ -311,11 +346,11 @@ func (c *dayCount) live(i int, seed uint64, n float64, th *Thresholds, ports *po
 		}
 	}
 	tested, notified := uint64(0), uint64(0)
-	for at := range dayMinutes {
+	for at := range dayWarmUp + dayMinutes {
 		for _, h := range hs {
 			h.draw(r, n, at)
-			for k, length := range dayRanges {
-				if at+1 < length {
+			for k := range dayRanges {
+				if at < dayWarmUp {
 					continue
 				}
 				tested++

@@ -29,7 +29,7 @@ func (t *tickState) synFlood() error {
 			t.tcpPairs[r] = tcpPairs{leastPackets(cfg.NotifyScore, ackPerSYN), stats}
 			return nil
 		},
-		see: t.fleet.see,
+		see: t.fleet.see, confirm: t.reconnects,
 	})
 }
 
@@ -158,6 +158,8 @@ type floodRule struct {
 	// heard says that the finding needs an export that shows what comes in;
 	// nil: never.
 	heard func(*flow.PairStat) bool
+	// confirm gets a suspension that persists and may hold it; nil: none is held.
+	confirm func(*flow.Finding, *flow.PairStat) error
 }
 
 // tcpPairs are the pairs of a range with at least least outgoing packets.
@@ -237,8 +239,16 @@ func (t *tickState) floodOver(rule floodRule, r flow.Range, length time.Duration
 	if rule.own != nil {
 		own = func(f *flow.Finding) ownShare { return rule.own(open[pairKey{f.Tenant, f.Remote}]) }
 	}
-	return t.keepAll(r, length, fs, func(f *flow.Finding) bool {
+	persists := func(f *flow.Finding) bool {
 		k := pairKey{f.Tenant, f.Remote}
 		return open[k] != nil && rule.goesOn(open[k], rests[k], f.SamplingRate, secs)
-	}, own)
+	}
+	for i := range fs {
+		if f := &fs[i]; rule.confirm != nil && f.Tier > flow.TierNotify && persists(f) {
+			if err := rule.confirm(f, open[pairKey{f.Tenant, f.Remote}]); err != nil {
+				return err
+			}
+		}
+	}
+	return t.keepAll(r, length, fs, persists, own)
 }

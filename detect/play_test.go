@@ -120,7 +120,7 @@ func play(t testing.TB, s *scenario.Scenario, n uint32, seed uint64, protocol fl
 	p := newPipe(t, n, protocol, Deps{Tags: func(netip.Addr) []string { return s.Tags }, PortOwner: func(a flow.Attachment) (netip.Addr, bool) {
 		return tenant4, a.InIf == scenario.IfForger
 	}})
-	p.mem.known = s.Known
+	p.mem.known, p.mem.met = s.Known, s.Met
 	start := epoch.Add(phase(s, seed, n))
 	res := result{notify: never, block: never, suspend: never}
 	end := s.Length + scenario.ActiveTimeout + 2*scenario.InactiveTimeout

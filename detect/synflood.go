@@ -20,13 +20,18 @@ type SYNFloodConfig struct {
 	// reconnects in a loop).
 	EstShare float64 `yaml:"est_share" json:"est_share"`
 	RSTShare float64 `yaml:"rst_share" json:"rst_share"`
+	// A client whose backend falls silent is no flood up to KnownRate SYNs per
+	// second and up to KnownFactor times the packets per second that the two
+	// exchanged before. See reconnect.go.
+	KnownRate   float64 `yaml:"known_rate" json:"known_rate"`
+	KnownFactor float64 `yaml:"known_factor" json:"known_factor"`
 }
 
-const synFloodVersion = 1
+const synFloodVersion = 2
 
 func defaultSYNFlood() SYNFloodConfig {
 	return SYNFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 500, NotifyScore: 14, SuspendScore: 30, PersistScore: 10, SuspendSYN: 30,
-		EstShare: 0.2, RSTShare: 0.5}
+		EstShare: 0.2, RSTShare: 0.5, KnownRate: 5000, KnownFactor: 10}
 }
 
 func (cfg *SYNFloodConfig) validate(v *validator, path string) {
@@ -37,6 +42,8 @@ func (cfg *SYNFloodConfig) validate(v *validator, path string) {
 	v.atLeast1(path+".suspend_syn", cfg.SuspendSYN)
 	v.share(path+".est_share", cfg.EstShare)
 	v.share(path+".rst_share", cfg.RSTShare)
+	v.rate(path+".known_rate", cfg.KnownRate)
+	v.rate(path+".known_factor", cfg.KnownFactor)
 }
 
 // A client that completes its handshake sends at least one ACK for each SYN

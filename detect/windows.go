@@ -62,6 +62,9 @@ type PeerRows interface {
 	// Peers says whom a tenant sent to on one service port. Without a stored row
 	// it returns zeros and no error.
 	Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error)
+	// Exchanged returns what a tenant and a remote exchanged over established TCP
+	// connections, one Exchange for each step of r in which there was any.
+	Exchanged(ctx context.Context, tenant, remote netip.Addr, r flow.Range, step time.Duration) ([]flow.Exchange, error)
 	// Usual says to how many remotes a tenant sends in a step of the query's range;
 	// its Lookback and Settled mean nothing here.
 	Usual(ctx context.Context, q flow.PeerQuery, step time.Duration) (flow.Usual, error)

@@ -320,6 +320,36 @@ func (m *memWindows) TopPrefixes(_ context.Context, r flow.Range, tenants []neti
 	return out, nil
 }
 
+func (m *memWindows) Exchanged(_ context.Context, tenant, remote netip.Addr, r flow.Range, step time.Duration) ([]flow.Exchange, error) {
+	m.queries++
+	if m.err != nil || m.peersErr != nil {
+		return nil, cmp.Or(m.err, m.peersErr)
+	}
+	sums := map[int64]flow.Exchange{}
+	m.eachSeen(flow.SourceQuery{Tenant: tenant, Remote: remote, Range: r, IPProto: flow.ProtoTCP, SvcPort: -1}, func(f *memSeen) {
+		if f.class != flow.ClassEst {
+			return
+		}
+		k := f.at / int64(step)
+		e := sums[k]
+		if n := uint64(f.packets) * uint64(f.rate); f.dir == flow.Out {
+			e.Out += n
+		} else {
+			e.In += n
+		}
+		sums[k] = e
+	})
+	var out []flow.Exchange
+	for _, e := range sums {
+		out = append(out, e)
+	}
+	if m.met > 0 {
+		n := uint64(m.met * step.Seconds())
+		out = append(out, slices.Repeat([]flow.Exchange{{Out: n, In: n}}, 12)...)
+	}
+	return out, nil
+}
+
 func (m *memWindows) Usual(context.Context, flow.PeerQuery, time.Duration) (flow.Usual, error) {
 	m.queries++
 	m.usualAsked++

@@ -24,6 +24,7 @@ type memWindows struct {
 	guardErr   error            // of the queries of the guards but SharedFlows
 	sharedErr  error            // of SharedFlows
 	known      float64          // the answer to KnownPeerShare
+	met        float64          // packets/s exchanged with every remote before anything is stored
 	knownErr   error
 	usual      flow.Usual // the answer to Usual
 	usualAsked int

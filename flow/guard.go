@@ -71,6 +71,10 @@ type PrefixStat struct {
 	Rate                            float64
 }
 
+// Exchange is what one tenant and one remote exchanged over established TCP
+// connections in one step of time, in packets times their sampling rates.
+type Exchange struct{ Out, In uint64 }
+
 // Usual is how many distinct remotes a tenant sends to in one step of time.
 type Usual struct {
 	P99   uint64 // over the steps in which it sent at all

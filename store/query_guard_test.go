@@ -229,6 +229,30 @@ func TestOneWayAndTopPrefixes(t *testing.T) {
 	}
 }
 
+func TestExchanged(t *testing.T) {
+	b := &flow.Batch{}
+	tenant, remote := netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("11.0.0.1")
+	add := func(at time.Duration, dir flow.Direction, class flow.Class, packets uint64, rate uint32, to netip.Addr, spoofed bool) {
+		ns := epoch.Add(at).UnixNano()
+		b.Flows = append(b.Flows, flow.FlowRow{Time: ns, Start: ns, End: ns, Exporter: routerA, Tenant: tenant, Host: tenant, Remote: to,
+			SvcPort: 443, IPProto: 6, Dir: dir, Class: class, Packets: packets, Rate: rate, Spoofed: spoofed})
+	}
+	add(0, flow.Out, flow.ClassEst, 3, 1000, remote, false)
+	add(time.Minute, flow.Out, flow.ClassEst, 2, 100, remote, false)
+	add(2*time.Minute, flow.In, flow.ClassEst, 1, 1000, remote, false)
+	add(11*time.Minute, flow.In, flow.ClassEst, 4, 1000, remote, false)
+	add(12*time.Minute, flow.Out, flow.ClassSYN, 9, 1000, remote, false)
+	add(12*time.Minute, flow.Out, flow.ClassEst, 9, 1000, remote, true)
+	add(12*time.Minute, flow.Out, flow.ClassEst, 9, 1000, remote.Next(), false)
+	add(20*time.Minute, flow.Out, flow.ClassEst, 9, 1000, remote, false)
+	s := guarded(t, b)
+	got, err := s.Exchanged(within(t, 2*time.Minute), tenant, remote, flow.Range{From: epoch, To: epoch.Add(20 * time.Minute)}, 10*time.Minute)
+	slices.SortFunc(got, func(a, b flow.Exchange) int { return int(b.Out) - int(a.Out) })
+	if d := gocmp.Diff([]flow.Exchange{{Out: 3200, In: 1000}, {In: 4000}}, got); err != nil || d != "" {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+}
+
 func TestUsual(t *testing.T) {
 	b := &flow.Batch{}
 	tenant := netip.MustParseAddr("198.18.0.1")

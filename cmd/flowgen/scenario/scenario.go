@@ -25,6 +25,7 @@ import (
 //	by 1:1/sflow suspend 90s   the same, by sFlow only
 //	tag mail                   the tenant's role tags
 //	known 0.9                  share of the destinations that are known peers
+//	met 300                    packets/s exchanged with each remote for hours before
 //	rates 1:1 1:256            only these; the default is all four
 //	export sflow|netflow       only this; the default is both
 //	phase 3s                   when in a window it begins; the default is random
@@ -61,6 +62,7 @@ type Scenario struct {
 	OutOnly     bool
 	Tags        []string
 	Known       float64
+	Met         float64
 	Phase       time.Duration // of the first packet within a window; -1: random
 	Sources     []Source
 }
@@ -199,6 +201,8 @@ func (s *Scenario) statement(w []string) (err error) {
 		s.OutOnly = true
 	case "tag":
 		s.Tags = w[1:]
+	case "met":
+		s.Met, err = strconv.ParseFloat(w[1], 64)
 	case "known":
 		s.Known, err = strconv.ParseFloat(w[1], 64)
 	case "tcp", "udp", "icmp", "stream":
