@@ -233,6 +233,22 @@ func (c *Collector) Flush() {
 	}
 }
 
+// FlushDue hands the rows that are due now to the sink, those of busy keys among
+// them, and does not wait for the next flush. It returns when that is done or
+// ctx has ended; what is still on its way from the sockets is left to the next.
+func (c *Collector) FlushDue(ctx context.Context) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if !c.open {
+		return
+	}
+	var shards sync.WaitGroup
+	for _, s := range c.shards {
+		shards.Go(func() { s.flushDue(ctx) })
+	}
+	shards.Wait()
+}
+
 // Reload takes a new allow-list, sampling rules, networks and flow policy for
 // datagrams that come from now on. Templates, windows and counts stay. What
 // cannot change while running (sockets, workers, sizes, files) keeps its value

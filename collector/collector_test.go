@@ -313,6 +313,26 @@ func TestFlushTicker(t *testing.T) {
 	h.eventually("rows without a Flush", func() bool { return len(h.sink.sums()) == 1 })
 }
 
+// What is due goes out at once when somebody asks, and the windows stay open.
+func TestFlushDue(t *testing.T) {
+	h := start(t, func(c *Config, _ *Deps) { c.FlushInterval = time.Hour })
+	h.send(0, "127.0.0.1", v5(0, "198.18.0.1", 10), v5(10, "198.18.0.2", 1)) // hot; not
+	hot, cold := netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("198.18.0.2")
+	h.eventually("the hot rows", func() bool {
+		h.FlushDue(t.Context())
+		return h.sink.sums()[hot].OutRecords == 10
+	})
+	if sums := h.sink.sums(); len(sums) != 1 {
+		t.Errorf("handed over: %v; those of %s are not due", sums, cold)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.send(0, "127.0.0.1", v5(11, "198.18.0.1", 10))
+	h.FlushDue(ended) // nothing, at once
+	h.stop()
+	h.FlushDue(t.Context()) // after the end: nothing, and no panic
+}
+
 func TestListenErrors(t *testing.T) {
 	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

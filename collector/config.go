@@ -36,7 +36,8 @@ type Config struct {
 	Allow     []netip.Prefix
 	Decode    decode.Config
 	Aggregate aggregate.Config
-	// FlushInterval is how often rows that are due go to the sink: 2 s.
+	// FlushInterval is the longest time until rows that are due go to the sink:
+	// 2.5 s. FlushDue may have them go earlier.
 	FlushInterval time.Duration
 	// StateFile keeps templates and sampling options over a restart, so that
 	// data can be read before the exporter sends them again; empty: nowhere.
@@ -61,8 +62,9 @@ type Deps struct {
 
 // Defaults of Config.
 const (
-	// DefaultFlushInterval: the detector looks each 5 s, so 2 s costs it little.
-	DefaultFlushInterval = 2 * time.Second
+	// DefaultFlushInterval: the detector looks each 5 s and has rows flushed before
+	// (FlushDue), so that this is one flush in between.
+	DefaultFlushInterval = 2500 * time.Millisecond
 	// DefaultReadBuffer bridges 0.2 s at 100,000 datagrams/s of 1,400 bytes:
 	// while a sink writes to a slow disk, datagrams wait there.
 	DefaultReadBuffer = 32 << 20

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -27,9 +28,11 @@ type shard struct {
 	queued atomic.Int64  // blocks in full, or taken from it and not yet added
 	waits  atomic.Uint64 // times that a lane waited for an empty block
 
-	// mu guards agg. It is held for one block, or one slice of a flush.
-	mu  sync.Mutex
-	agg *aggregate.Aggregator
+	// mu guards what follows. It is held for one block, or one slice of a flush.
+	mu     sync.Mutex
+	agg    *aggregate.Aggregator
+	within bool      // a round of flushing has begun and has not ended
+	begun  time.Time // when the last one did
 }
 
 const (
@@ -98,7 +101,7 @@ func (s *shard) take(b *aggregate.Block) {
 // work adds blocks and flushes rows that are due until full is closed and
 // empty, then flushes everything.
 func (s *shard) work() {
-	tick := time.NewTicker(s.c.cfg.FlushInterval)
+	tick := time.NewTimer(s.c.cfg.FlushInterval)
 	defer tick.Stop()
 	for more := false; ; {
 		if more { // a flush goes on, and what came meanwhile has its turn
@@ -111,7 +114,12 @@ func (s *shard) work() {
 		}
 		select {
 		case <-tick.C:
-			more = s.flush(false, flushSlice)
+			wait := s.untilFlush()
+			if wait <= 0 {
+				more = s.flush(false, flushSlice)
+				wait = s.c.cfg.FlushInterval
+			}
+			tick.Reset(wait)
 		case b, ok := <-s.full:
 			if !ok {
 				s.flushAll()
@@ -136,7 +144,31 @@ func (s *shard) add(b *aggregate.Block) {
 func (s *shard) flush(all bool, limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.agg.Flush(s.c.now().UnixNano(), all, limit)
+	if !s.within {
+		s.begun = time.Now()
+	}
+	s.within = s.agg.Flush(s.c.now().UnixNano(), all, limit)
+	return s.within
+}
+
+// untilFlush is how long the next round has to wait: FlushDue may just have made one.
+func (s *shard) untilFlush() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.c.cfg.FlushInterval - time.Since(s.begun)
+}
+
+// flushDue ends the round that has begun and makes another, while ctx lasts.
+func (s *shard) flushDue(ctx context.Context) {
+	s.mu.Lock()
+	more := s.within
+	s.mu.Unlock()
+	for more && ctx.Err() == nil {
+		more = s.flush(false, flushSlice)
+	}
+	for more = true; more && ctx.Err() == nil; {
+		more = s.flush(false, flushSlice)
+	}
 }
 
 // flushAll hands over everything there is.

@@ -36,7 +36,11 @@ type Deps struct {
 	// Fresh reports whether windows from a moment on still count for a tenant; nil:
 	// all do. What was answered already does not, and a long range that holds it
 	// must not hide a short one that does not.
-	Fresh      func(tenant netip.Addr, from time.Time) bool
+	Fresh func(tenant netip.Addr, from time.Time) bool
+	// Prepare is called a moment before each slot and brings what was received
+	// until then where Windows finds it; nil: nothing has to be done. The tick
+	// waits for it, so it gives up by itself. Only Run calls it.
+	Prepare    func(ctx context.Context)
 	Health     Health                // of the exporters; nil: nothing is known of them
 	Log        *zap.Logger           // nil: none
 	Registerer prometheus.Registerer // nil: a private registry
@@ -59,6 +63,10 @@ type Detector struct {
 	base     *policy
 	policies *policies
 	warned   time.Time // slot of the last warning
+	// everybody is Deps.Windows as it was given; screen, where that is a Screener,
+	// stands in its place and asks it of suspects only.
+	everybody Windows
+	screen    *screened
 }
 
 // New returns a Detector. cfg has passed Validate; what it leaves zero as a
@@ -75,6 +83,11 @@ func New(cfg Config, deps Deps) *Detector {
 	d.loose, d.policies = d.cfg.loosest(), newPolicies(&d.cfg)
 	d.base = d.policies.compile(nil)
 	d.hashes = d.base.hashes
+	d.everybody = d.deps.Windows
+	if s, ok := d.deps.Windows.(Screener); ok {
+		d.screen = newScreened(d.deps.Windows, s, &d.loose, &d.cfg.Thresholds.Reflector)
+		d.deps.Windows = d.screen
+	}
 	return d
 }
 
@@ -92,6 +105,9 @@ func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, erro
 func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding, error) {
 	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{}}
 	d.guards.health.observe(t.ts, d.deps.Health)
+	if d.screen != nil {
+		d.screen.begin(t.ts)
+	}
 	steps := []struct {
 		rule flow.Rule
 		run  func() error
@@ -229,6 +245,9 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 	inOrder(out)
 	out = t.capModes(out)
 	t.d.guards.note(&t.d.cfg.Thresholds.Guards, out, t.ts)
+	if err := t.seeFleet(out); err != nil {
+		return nil, err
+	}
 	g := t.d.cfg.Thresholds.Gates
 	deaf := t.fleet.deaf()
 	for i := range out {

@@ -8,6 +8,10 @@ import (
 	"go.uber.org/zap"
 )
 
+// prepareLead is how long before a slot Deps.Prepare is called: about what a
+// flush and an insert take, so that the tick need not wait for them.
+const prepareLead = 200 * time.Millisecond
+
 // logEvery bounds the lines about a failure that repeats at each slot.
 const logEvery = time.Minute
 
@@ -20,6 +24,9 @@ func (d *Detector) Run(ctx context.Context) error {
 		return errors.New("detect: Deps.Emit is needed to run")
 	}
 	step := d.cfg.Interval
+	if err := d.Warm(ctx, d.deps.Now()); err != nil && ctx.Err() == nil {
+		d.log.Warn("windows could not be read before the first slot, which has to", zap.Error(err))
+	}
 	last := floorTo(d.deps.Now(), step)
 	var logged time.Time
 	for {
@@ -29,7 +36,7 @@ func (d *Detector) Run(ctx context.Context) error {
 			d.m.missed.Add(float64(current.Sub(next) / step))
 			next = current
 		}
-		if !sleep(ctx, next.Sub(d.deps.Now())) {
+		if !d.await(ctx, next) {
 			return nil
 		}
 		err := d.slot(ctx, last, next)
@@ -42,6 +49,17 @@ func (d *Detector) Run(ctx context.Context) error {
 		}
 		last = next
 	}
+}
+
+// await returns at the slot, or when what it is to see is stored; false: ctx ended.
+func (d *Detector) await(ctx context.Context, slot time.Time) bool {
+	if d.deps.Prepare != nil {
+		if !sleep(ctx, slot.Add(-prepareLead).Sub(d.deps.Now())) {
+			return false
+		}
+		d.deps.Prepare(ctx)
+	}
+	return sleep(ctx, slot.Sub(d.deps.Now()))
 }
 
 // slot runs one tick and hands its findings on.

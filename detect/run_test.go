@@ -184,3 +184,31 @@ func TestRunNeedsEmit(t *testing.T) {
 		t.Error("runs without Emit")
 	}
 }
+
+// A tick waits for what was received until a moment before it, but the slot stays the slot.
+func TestPrepare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const takes = 300 * time.Millisecond
+		var prepared []time.Time
+		ctx, cancel := context.WithCancel(t.Context())
+		ticks := 0
+		d := New(onlyNetscan(), Deps{Windows: always{newMemWindows()}, Prepare: func(context.Context) {
+			prepared = append(prepared, time.Now())
+			time.Sleep(takes)
+		}, Emit: func(_ context.Context, ts time.Time, _ []flow.Finding) error {
+			if since := prepared[len(prepared)-1].Sub(ts); since != -prepareLead {
+				t.Errorf("prepared %v after the slot, want %v before", since, prepareLead)
+			}
+			if after := time.Since(ts); after != takes-prepareLead {
+				t.Errorf("the tick ended %v after its slot, want %v", after, takes-prepareLead)
+			}
+			if ticks++; ticks == 3 {
+				cancel()
+			}
+			return nil
+		}})
+		if err := d.Run(ctx); err != nil || len(prepared) != 3 {
+			t.Errorf("prepared %d times for %d ticks: %v", len(prepared), ticks, err)
+		}
+	})
+}

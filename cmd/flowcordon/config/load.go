@@ -30,7 +30,7 @@ func Default() Config {
 		HTTP: HTTP{Address: "127.0.0.1:8080"},
 		Collector: Collector{
 			ReadBuffer:    32 << 20,
-			FlushInterval: 2 * time.Second,
+			FlushInterval: 2500 * time.Millisecond,
 			Lateness:      5 * time.Second,
 			MaxAge:        time.Hour,
 			MaxKeys:       2_000_000,
