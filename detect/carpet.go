@@ -95,6 +95,7 @@ func (t *tickState) carpetFindings(r flow.Range, length time.Duration, stats []f
 // carpetTwice takes those out of open for which the range can be cut so that
 // both parts show the rate.
 func (t *tickState) carpetTwice(r flow.Range, length time.Duration, open map[netip.Addr]*flow.ServiceStat) error {
+	defer t.inParts()()
 	for _, l := range lateParts(length) {
 		if len(open) == 0 {
 			return nil

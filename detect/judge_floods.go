@@ -13,7 +13,7 @@ import (
 
 func (t *tickState) synFlood() error {
 	cfg := &t.d.loose.SYNFlood
-	return t.flood(floodRule{
+	err := t.flood(floodRule{
 		pairs: t.pairsOf(flow.ProtoTCP), rule: flow.RuleSYNFlood, windowsS: cfg.WindowsS, least: leastPackets(cfg.NotifyScore, ackPerSYN),
 		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
 			return synFlood(&t.th(p.Tenant).SYNFlood, p, r)
@@ -31,6 +31,10 @@ func (t *tickState) synFlood() error {
 		},
 		see: t.fleet.see, confirm: t.reconnects,
 	})
+	if err != nil {
+		return err
+	}
+	return t.synCarpet() // which leaves out what was judged here
 }
 
 func (t *tickState) udpFlood() error {
@@ -91,12 +95,13 @@ func (t *tickState) icmpTotals(r flow.Range, proto uint8, pairs []flow.PairStat)
 		tenants[i] = pairs[i].Tenant
 	}
 	slices.SortFunc(tenants, netip.Addr.Compare)
-	hosts, err := t.d.deps.Windows.HostStats(t.ctx, r, slices.Compact(tenants))
+	tenants = slices.Compact(tenants)
+	hosts, err := t.d.deps.Windows.HostStats(t.ctx, r, tenants)
 	if err != nil {
 		return nil, fmt.Errorf("host totals: %w", err)
 	}
 	// By packets: a flow record of a minute is one attempt.
-	echo, err := t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: proto, Role: flow.RoleClient, MinOutPackets: leastPings})
+	echo, err := t.d.deps.Windows.ServiceTotals(flow.Among(t.ctx, tenants), r, flow.ServiceQuery{IPProto: proto, Role: flow.RoleClient, MinOutPackets: leastPings})
 	if err != nil {
 		return nil, fmt.Errorf("service windows: %w", err)
 	}

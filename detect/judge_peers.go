@@ -47,15 +47,20 @@ func (t *tickState) logins(r flow.Range, _ bool) ([]flow.ServiceStat, error) {
 		return stats, nil
 	}
 	th := &t.d.loose
-	ports := append([]uint16{portSMTP}, th.Bruteforce.Ports...)
-	ports = append(ports, th.BlockedPort.ports(flow.ProtoTCP)...)
-	slices.Sort(ports)
 	stats, err := t.d.deps.Windows.ServiceTotals(t.ctx, r, flow.ServiceQuery{IPProto: flow.ProtoTCP, Role: flow.RoleClient,
-		Ports: slices.Compact(ports), MinOutPackets: min(th.BlockedPort.MinSamples, th.Spam.MinServers)})
+		Ports: loginPorts(th), MinOutPackets: min(th.BlockedPort.MinSamples, th.Spam.MinServers)})
 	if err == nil {
 		t.loginStats[r] = stats
 	}
 	return stats, err
+}
+
+// loginPorts are the TCP ports of spam, bruteforce and blocked_port, in order.
+func loginPorts(th *Thresholds) []uint16 {
+	ports := append([]uint16{portSMTP}, th.Bruteforce.Ports...)
+	ports = append(ports, th.BlockedPort.ports(flow.ProtoTCP)...)
+	slices.Sort(ports)
+	return slices.Compact(ports)
 }
 
 func (t *tickState) isLogin(port uint16) bool {

@@ -52,6 +52,7 @@ func (t *tickState) blockscan() error {
 
 // triesAllTwice is scansTwice for all ports of a tenant.
 func (t *tickState) triesAllTwice(cfg *BlockscanConfig, r flow.Range, length time.Duration, open map[netip.Addr]scanCounts) error {
+	defer t.inParts()()
 	for _, l := range lateParts(length) {
 		if len(open) == 0 {
 			return nil
@@ -297,6 +298,7 @@ func (t *tickState) serviceFinding(rule *serviceRule, f flow.Finding, s *flow.Se
 // servesTwice takes those out of open for which the range can be cut so that
 // both parts show the finding on their own, as scansTwice does.
 func (t *tickState) servesTwice(rule *serviceRule, r flow.Range, length time.Duration, open map[serviceKey]*flow.ServiceStat) error {
+	defer t.inParts()()
 	// A flow cache may hold back the last 15 s or more: of a minute, three
 	// quarters are the half that has rows.
 	parts := append([]time.Duration{(length*3/4 + window - 1) / window * window}, lateParts(length)...)

@@ -30,6 +30,7 @@ func late(r flow.Range, length time.Duration) flow.Range {
 // count in the earlier one: going through the same list again is not a second
 // piece of evidence.
 func (t *tickState) scansTwice(cfg *NetscanConfig, r flow.Range, length time.Duration, open map[serviceKey]scanCounts) error {
+	defer t.inParts()()
 	for _, l := range lateParts(length) {
 		if len(open) == 0 {
 			return nil
@@ -55,6 +56,7 @@ func (t *tickState) scansTwice(cfg *NetscanConfig, r flow.Range, length time.Dur
 
 // triesTwice is scansTwice for the ports of one remote.
 func (t *tickState) triesTwice(cfg *PortscanConfig, r flow.Range, length time.Duration, open map[pairKey]scanCounts) error {
+	defer t.inParts()()
 	for _, l := range lateParts(length) {
 		if len(open) == 0 {
 			return nil
@@ -85,6 +87,7 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 	if len(open) == 0 || length < minFloodPersist {
 		return nil, r.Seconds(), nil
 	}
+	defer t.inParts()()
 	parts := floodParts(r, length)
 	pieces := make(map[pairKey][]float64, len(open))
 	for i, part := range parts {

@@ -16,10 +16,12 @@ import (
 // queryWait bounds a query whose caller has set no deadline of its own.
 const queryWait = 60 * time.Second
 
-// query runs a SELECT with bound parameters and scans each row.
+// query runs a SELECT with bound parameters and scans each row. Of the tenants,
+// those that ctx wants (among).
 func query[T any](ctx context.Context, s *Store, what, sql string, args []any, scan func(driver.Rows, *T) error) ([]T, error) {
 	ctx, cancel := withDeadline(ctx, queryWait)
 	defer cancel()
+	sql, args = among(ctx, sql, args)
 	rows, err := s.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("query %s: %w", what, err)
@@ -91,7 +93,7 @@ const distinctRemotes = `if(empty(thinned.1), uniqExactArray(remotes), bitShiftL
 // are thinned, and their greatest levels.
 const withThinned = `(SELECT (groupArray(k), groupArray(l)) FROM (
 	SELECT ` + remotesKey + ` AS k, max(remotes_level) AS l FROM service_window
-	WHERE ` + inRange + ` AND remotes_level > 0 GROUP BY k)) AS thinned`
+	WHERE ` + inRange + ` AND remotes_level > 0 ` + amongMark + ` GROUP BY k)) AS thinned`
 
 const remotesKey = `cityHash64(tenant, svc_port, ip_proto, role)`
 

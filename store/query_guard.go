@@ -135,7 +135,7 @@ func (s *Store) RateChecks(ctx context.Context, r flow.Range, least uint32, slac
 // oneWaySQL is for all ports of a protocol together. What acquits, incoming
 // packets, may have another role than what went out.
 var oneWaySQL = `SELECT tenant, ` + countSums + `, toFloat64(` + thinnest + `)
-FROM service_window WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
+FROM service_window WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} ` + amongMark + `
 GROUP BY tenant
 HAVING sum(out_packets * rate) >= {scaled:UInt64} AND sum(in_packets * rate) <= {back:Float64} * sum(out_packets * rate)`
 

@@ -18,7 +18,7 @@ SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
 	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = {role:UInt8}
-	AND ({any_port:UInt8} = 1 OR svc_port IN {ports:Array(UInt16)})
+	AND ({any_port:UInt8} = 1 OR svc_port IN {ports:Array(UInt16)}) ` + amongMark + `
 GROUP BY tenant, svc_port HAVING sum(out_packets) >= {packets:UInt64}`
 
 // ServiceTotals sums the windows that begin in r by tenant and service port, for
@@ -44,7 +44,7 @@ func (s *Store) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQ
 // sums are scaled already and the rate is 1.
 var attemptSQL = `WITH k AS (
 	SELECT tenant FROM service_window
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0 ` + amongMark + `
 	GROUP BY tenant HAVING sum(attempts) >= {min:UInt64} AND sum(attempts * rate) >= {scaled:UInt64}),
 ` + withThinned + `,
 p AS (
@@ -52,7 +52,7 @@ p AS (
 		sum(w.attempts * w.rate) AS scaled, sum(w.attempts) AS tries,
 		` + distinctRemotes + ` AS n, groupUniqArrayArray(remotes) AS all, max(remotes_level) AS level
 	FROM service_window AS w
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND tenant IN k
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND tenant IN k ` + amongMark + `
 	GROUP BY tenant, svc_port)
 SELECT tenant, ` + rescaledSums() + `,
 	` + rescaled("scaled") + ` AS attempts,
@@ -117,7 +117,7 @@ FROM (
 	SELECT tenant, remote, ip_proto, max(rate) AS rate, ` + scaledSums() + `, sum(w.out_packets) AS out,
 		groupUniqArrayIf(start, w.out_packets > 0) AS starts, minIf(start, w.out_packets > 0) AS first, maxIf(start, w.out_packets > 0) AS last
 	FROM pair_window AS w
-	WHERE ` + inRange + ` AND ip_proto NOT IN (6, 17)
+	WHERE ` + inRange + ` AND ip_proto NOT IN (6, 17) ` + amongMark + `
 	GROUP BY tenant, remote, ip_proto)
 GROUP BY tenant, remote HAVING sum(out) >= {packets:UInt64}`
 

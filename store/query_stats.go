@@ -19,13 +19,13 @@ import (
 // trying the set on its marks is wasted.
 var serviceSQL = `WITH k AS (SELECT tenant FROM (
 	SELECT tenant, svc_port FROM service_window
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0 ` + amongMark + `
 	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64})),
 ` + withThinned + `
 SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
 	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
-WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR tenant IN k)
+WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR tenant IN k) ` + amongMark + `
 GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}
 SETTINGS use_index_for_in_with_subqueries = 0`
 
@@ -51,7 +51,7 @@ func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, m
 // least the number of distinct ports.
 var pairSQL = `WITH k AS (SELECT tenant FROM (
 	SELECT tenant, remote FROM pair_window
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} ` + amongMark + `
 	GROUP BY tenant, remote
 	HAVING ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
 		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64})))
@@ -61,7 +61,7 @@ SELECT tenant, remote, ` + countSums + `, ` + classSums + `,
 	minIf(start, out_packets > 0), maxIf(start, out_packets > 0), uniqExactIf(start, out_packets > 0)
 FROM pair_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
-	AND (({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR tenant IN k)
+	AND (({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR tenant IN k) ` + amongMark + `
 GROUP BY tenant, remote
 HAVING ({packets:UInt64} = 0 AND {ports:UInt64} = 0)
 	OR ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})

@@ -1,0 +1,294 @@
+package detect
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// The first stage of a tick. What a rule can find over a range is bounded by the
+// sum of what slots of time show (flow.Sign), so that each window is read once,
+// when it is new or has got rows, and the rules' questions are asked only of the
+// tenants who may be suspects, mostly nobody. It loses no finding: see bound, and
+// TestScreenLosesNothing. What is kept follows from the stored rows alone, so that
+// a detector that has just started finds the same.
+
+// Screener is a Windows that says what slots of time show.
+type Screener interface {
+	// ServiceScreen and PairScreen return the signs before flow.SignPortScan, and
+	// those from it on.
+	ServiceScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.ScreenRow, error)
+	PairScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.ScreenRow, error)
+	// RowCount counts the rows of windows that begin in r, WindowRows those of
+	// each window that has any.
+	RowCount(ctx context.Context, r flow.Range) (flow.RowCounts, error)
+	WindowRows(ctx context.Context, r flow.Range) (map[int64]flow.RowCounts, error)
+}
+
+// screened asks the store what the rules ask, of suspects only. A question that
+// is not one of those that a rule begins with is passed on as it is, and a part
+// of a range (inParts) is asked of those who were suspects of the whole.
+type screened struct {
+	Windows
+	slots *slotCache
+	loose *Thresholds
+	ports screenPorts
+
+	ts       time.Time
+	suspects map[string]map[netip.Addr]struct{} // of this tick, by question
+}
+
+// screenPorts are the service ports that packets are counted for.
+type screenPorts struct{ logins, closed, answers []uint16 }
+
+func newScreened(w Windows, s Screener, loose *Thresholds, reflector *ReflectorConfig) *screened {
+	p := screenPorts{logins: loginPorts(loose), closed: loose.BlockedPort.ports(flow.ProtoUDP), answers: reflector.ports()}
+	return &screened{Windows: w, slots: newSlotCache(s, screenQuery(loose, p), longest(loose)), loose: loose, ports: p}
+}
+
+// drift is the part of a flood's rate that a slot may have and show nothing.
+const drift = 0.5
+
+// screenQuery is what every slot is asked.
+func screenQuery(th *Thresholds, p screenPorts) flow.ScreenQuery {
+	q := flow.ScreenQuery{TCPClient: p.logins, UDPClient: p.closed, UDPServer: p.answers,
+		OneWay: drift * th.UDPFlood.Rate, UDP: drift * th.UDPFlood.Rate, SYN: drift * th.SYNFlood.Rate,
+		TCP: drift * th.PacketFlood.Rate, Other: drift * th.PacketFlood.Rate, Echo: drift * th.ICMPFlood.Rate}
+	if th.UDPFlood.Mbps > 0 {
+		q.ByteWeight = th.UDPFlood.Rate * 8 / (th.UDPFlood.Mbps * 1e6)
+	}
+	return q
+}
+
+// longest is the longest length of any rule that is screened.
+func longest(th *Thresholds) time.Duration {
+	all := slices.Concat(th.Netscan.WindowsS, th.Portscan.WindowsS, th.Blockscan.WindowsS, th.UDPSweep.WindowsS, th.ICMPSweep.WindowsS,
+		th.SYNFlood.WindowsS, th.UDPFlood.WindowsS, th.ICMPFlood.WindowsS, th.PacketFlood.WindowsS,
+		th.Reflector.WindowsS, th.Spam.WindowsS, th.Bruteforce.WindowsS, th.BlockedPort.WindowsS)
+	return time.Duration(slices.Max(append(all, flow.WindowSeconds))) * time.Second
+}
+
+// Warm reads what the first tick would have to: half an hour of windows, unless a
+// rule has a longer range. Run calls it; without it the first tick takes as long.
+func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
+	if d.screen == nil {
+		return nil
+	}
+	ts = floorTo(ts, d.cfg.Interval)
+	d.screen.begin(ts)
+	return d.screen.slots.ensure(ctx, span(ts, d.screen.slots.keep))
+}
+
+// begin starts a tick.
+func (w *screened) begin(ts time.Time) {
+	w.ts, w.suspects = ts, map[string]map[netip.Addr]struct{}{}
+	w.slots.begin(ts)
+}
+
+type partsKey struct{}
+
+// inParts marks the tick's questions as being about parts of a range, for tenants
+// that the whole was asked for before, until the function that it returns is called.
+func (t *tickState) inParts() func() {
+	whole := t.ctx
+	t.ctx = context.WithValue(whole, partsKey{}, true)
+	return func() { t.ctx = whole }
+}
+
+// bound says that a rule can find something over a range only if the sum of sign
+// over its slots is at least.
+type bound struct {
+	sign  flow.Sign
+	least float64
+}
+
+// rounding is what bringing counts to the thinnest rate may add to a score: half
+// of the weights of lambdaA, the greatest.
+const rounding = (laDistinct + laEstOut + laSYNACK + laEstIn) / 2
+
+// scoreBound is for the log-likelihoods: the score is no more than one of them,
+// which is linear in the counts, and the sum of positive parts is not below it.
+func scoreBound(s flow.Sign, notify float64) bound { return bound{s, notify - rounding - 0.1} }
+
+// leastScore is the score below which an excess may be half a packet.
+const leastScore = 2
+
+// rateBound is for the floods: excess is 0 unless more than rate goes out, of
+// which slots may hide drift each.
+func rateBound(s flow.Sign, score, rate float64, r flow.Range) bound {
+	if score < leastScore {
+		return bound{s, 0}
+	}
+	return bound{s, 0.999 * (1 - drift) * rate * r.Seconds()}
+}
+
+// narrow returns ctx for a question, and whether nobody is to be asked about.
+// Suspects add up over a tick, so that parts of any range find theirs.
+func (w *screened) narrow(ctx context.Context, key string, r flow.Range, main bool, bounds ...bound) (context.Context, bool, error) {
+	if part, _ := ctx.Value(partsKey{}).(bool); part {
+		if l, ok := w.suspects[key]; ok {
+			return amongThem(ctx, l), len(l) == 0, nil
+		}
+		return ctx, false, nil
+	}
+	if !main || slices.ContainsFunc(bounds, func(b bound) bool { return !(b.least > 0) }) {
+		return ctx, false, nil
+	}
+	if err := w.slots.ensure(ctx, r); err != nil {
+		return ctx, false, fmt.Errorf("screen of %s: %w", seconds(r.To.Sub(r.From)), err)
+	}
+	l := w.suspects[key]
+	if l == nil {
+		l = map[netip.Addr]struct{}{}
+		w.suspects[key] = l
+	}
+	for _, b := range bounds {
+		for a, sum := range w.slots.sums(b.sign, r) {
+			if sum >= b.least {
+				l[a] = struct{}{}
+			}
+		}
+	}
+	return amongThem(ctx, l), len(l) == 0, nil
+}
+
+func amongThem(ctx context.Context, l map[netip.Addr]struct{}) context.Context {
+	return flow.Among(ctx, slices.SortedFunc(maps.Keys(l), netip.Addr.Compare))
+}
+
+// spans reports whether r is what one of the lists of lengths is judged over now.
+func (w *screened) spans(r flow.Range, lists ...[]int) bool {
+	for _, s := range slices.Concat(lists...) {
+		length := time.Duration(s) * time.Second
+		if r == span(w.ts, length) {
+			return true
+		}
+		if last, ok := lastWindow(w.ts, length); ok && r == last {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *screened) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, least uint64) ([]flow.ServiceStat, error) {
+	var main bool
+	var b bound
+	switch th := w.loose; ipProto {
+	case flow.ProtoTCP:
+		main, b = least == th.Netscan.NotifyDistinct && w.spans(r, th.Netscan.WindowsS), scoreBound(flow.SignTCPScan, th.Netscan.NotifyScore)
+	case flow.ProtoUDP:
+		main, b = least == th.UDPSweep.NotifyDistinct && w.spans(r, th.UDPSweep.WindowsS), scoreBound(flow.SignUDPSweep, th.UDPSweep.NotifyScore)
+	case flow.ProtoICMP, flow.ProtoICMPv6:
+		main, b = least == th.ICMPSweep.NotifyDistinct && w.spans(r, th.ICMPSweep.WindowsS), scoreBound(flow.SignEchoSweep, th.ICMPSweep.NotifyScore)
+	}
+	ctx, none, err := w.narrow(ctx, fmt.Sprint("clients ", ipProto), r, main, b)
+	if none || err != nil {
+		return nil, err
+	}
+	return w.Windows.ServiceStats(ctx, r, ipProto, least)
+}
+
+func (w *screened) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8, least, scaled uint64) ([]flow.AttemptStat, error) {
+	th := &w.loose.Blockscan
+	main := ipProto == flow.ProtoTCP && least == th.NotifyPairs && w.spans(r, th.WindowsS)
+	ctx, none, err := w.narrow(ctx, fmt.Sprint("attempts ", ipProto), r, main, scoreBound(flow.SignTCPScan, th.NotifyScore))
+	if none || err != nil {
+		return nil, err
+	}
+	return w.Windows.AttemptStats(ctx, r, ipProto, least, scaled)
+}
+
+func (w *screened) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
+	var main bool
+	b := bound{least: float64(q.MinOutPackets)}
+	within := func(ports []uint16) bool {
+		return q.Ports != nil && !slices.ContainsFunc(q.Ports, func(p uint16) bool { return !slices.Contains(ports, p) })
+	}
+	switch th := w.loose; {
+	case q.IPProto == flow.ProtoTCP && q.Role == flow.RoleClient:
+		b.sign, main = flow.SignLogins, within(w.ports.logins) && w.spans(r, th.Spam.WindowsS, th.Bruteforce.WindowsS, th.BlockedPort.WindowsS)
+	case q.IPProto == flow.ProtoUDP && q.Role == flow.RoleClient:
+		b.sign, main = flow.SignClosed, within(w.ports.closed) && w.spans(r, th.BlockedPort.WindowsS)
+	case q.IPProto == flow.ProtoUDP && q.Role == flow.RoleServer:
+		b.sign, main = flow.SignAnswers, within(w.ports.answers) && w.spans(r, th.Reflector.WindowsS)
+	}
+	ctx, none, err := w.narrow(ctx, fmt.Sprint("totals ", q.IPProto, q.Role), r, main, b)
+	if none || err != nil {
+		return nil, err
+	}
+	return w.Windows.ServiceTotals(ctx, r, q)
+}
+
+func (w *screened) PairStats(ctx context.Context, r flow.Range, ipProto uint8, packets, ports uint64) ([]flow.PairStat, error) {
+	th := w.loose
+	var main bool
+	var bounds []bound
+	switch {
+	case ipProto == flow.ProtoTCP && packets == 0:
+		main = ports == th.Portscan.NotifyPorts && w.spans(r, th.Portscan.WindowsS)
+		bounds = []bound{scoreBound(flow.SignPortScan, th.Portscan.NotifyScore)}
+	case ports != 0:
+	case ipProto == flow.ProtoTCP: // of which packet_flood is told as well
+		main = w.spans(r, th.SYNFlood.WindowsS, th.PacketFlood.WindowsS) &&
+			(packets == leastPackets(th.SYNFlood.NotifyScore, ackPerSYN) || packets == leastPackets(th.PacketFlood.NotifyScore, th.PacketFlood.Return))
+		bounds = []bound{rateBound(flow.SignSYNs, th.SYNFlood.NotifyScore, th.SYNFlood.Rate, r), rateBound(flow.SignTCP, th.PacketFlood.NotifyScore, th.PacketFlood.Rate, r)}
+	case ipProto == flow.ProtoUDP:
+		main = packets == leastPackets(th.UDPFlood.NotifyScore, th.UDPFlood.NotifyReturn) && w.spans(r, th.UDPFlood.WindowsS)
+		bounds = []bound{rateBound(flow.SignUDP, th.UDPFlood.NotifyScore, th.UDPFlood.Rate, r)}
+	case ipProto == flow.ProtoICMP || ipProto == flow.ProtoICMPv6:
+		main = packets == leastPings && w.spans(r, th.ICMPFlood.WindowsS)
+		bounds = []bound{rateBound(flow.SignEchoes, th.ICMPFlood.NotifyScore, th.ICMPFlood.Rate, r)}
+	}
+	ctx, none, err := w.narrow(ctx, fmt.Sprint("pairs ", ipProto, ports != 0), r, main, bounds...)
+	if none || err != nil {
+		return nil, err
+	}
+	return w.Windows.PairStats(ctx, r, ipProto, packets, ports)
+}
+
+func (w *screened) OtherPairStats(ctx context.Context, r flow.Range, packets uint64) ([]flow.PairStat, error) {
+	th := &w.loose.PacketFlood
+	main := packets == leastPackets(th.NotifyScore, th.Return) && w.spans(r, th.WindowsS)
+	ctx, none, err := w.narrow(ctx, "other pairs", r, main, rateBound(flow.SignOther, th.NotifyScore, th.Rate, r))
+	if none || err != nil {
+		return nil, err
+	}
+	return w.Windows.OtherPairStats(ctx, r, packets)
+}
+
+func (w *screened) OneWay(ctx context.Context, r flow.Range, ipProto uint8, scaled uint64, back float64) ([]flow.ServiceStat, error) {
+	rate := w.loose.UDPFlood.Rate
+	main := ipProto == flow.ProtoUDP && float64(scaled) >= 0.99*rate*r.Seconds() && w.spans(r, w.loose.UDPFlood.WindowsS)
+	ctx, none, err := w.narrow(ctx, fmt.Sprint("one way ", ipProto), r, main, bound{flow.SignOneWay, float64(scaled) - 1.001*drift*rate*r.Seconds()})
+	if none || err != nil {
+		return nil, err
+	}
+	return w.Windows.OneWay(ctx, r, ipProto, scaled, back)
+}
+
+// seeFleet completes what syn_flood saw of the fleet where it was asked of
+// suspects only, if there is a finding that the fleet can hold.
+func (t *tickState) seeFleet(fs []flow.Finding) error {
+	held := func(f flow.Finding) bool { return f.Tier > flow.TierNotify || len(f.Gates) > 0 }
+	if t.d.screen == nil || !t.d.cfg.on(flow.RuleSYNFlood) || !slices.ContainsFunc(fs, held) {
+		return nil
+	}
+	cfg := &t.d.loose.SYNFlood
+	lengths := t.dueLengths(flow.RuleSYNFlood, cfg.WindowsS)
+	if len(lengths) == 0 {
+		return nil
+	}
+	r := span(t.ts, slices.Max(lengths))
+	stats, err := t.d.everybody.PairStats(t.ctx, r, flow.ProtoTCP, leastPackets(cfg.NotifyScore, ackPerSYN), 0)
+	if err != nil {
+		return fmt.Errorf("pair windows of the fleet: %w", err)
+	}
+	clear(t.fleet)
+	t.fleet.see(stats)
+	return nil
+}

@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// What slots of time show of each tenant: the first stage of the detector, which
+// keeps the answers and asks for new slots only (flow.Sign).
+
+// aboveRounding keeps a bound one when it becomes a float32.
+const aboveRounding = 1 + 1e-6
+
+// always is evidence enough for everything.
+const always = "1e30"
+
+// serviceScreenSQL adds up by key, at the thinnest rate of the slot, then by
+// tenant. Destinations are no more than attempts while all rows have them
+// complete; where one holds a sample of them, the estimate may be anything.
+var serviceScreenSQL = `SELECT slot, tenant, sum(scan) AS tcp, sum(sweep) AS udp, sum(ping) AS icmp, sum(login) AS logins, sum(closed) AS blocked, sum(answer) AS answers,
+	greatest(0, sum(o) - {oneway:Float64}) AS oneway
+FROM (
+	SELECT slot, tenant, if(ip_proto = 17, toFloat64(sum(out_packets * rate)), 0) AS o, toFloat64(sum(out_packets)) AS packets,
+		greatest(max(rate), 1) AS n, sum(attempts * rate) / n AS a, max(remotes_level) > 0 AS estimated,
+		if(role = 1 AND estimated, ` + always + `, 0) AS sure,
+		if(role = 1 AND ip_proto = 6, greatest(sure,
+			1.2 * a - (2.5 * sum(est_out * rate) + 2. * sum(synack_in * rate) + 2.5 * sum(est_in * rate)) / n,
+			0.26 * a - 1.35 * sum(synack_in * rate) / n, 0.1335 * a - 1.2528 * sum(synack_in * rate) / n,
+			(4.25 * sum(raw_syn * rate) - 2.25 * sum(syn_out * rate)) / n), 0) AS scan,
+		greatest(sure, 0.31 * a - 1.3 * sum(in_records * rate) / n) AS unanswered,
+		if(role = 1 AND ip_proto = 17, unanswered, 0) AS sweep,
+		if(role = 1 AND ip_proto IN (1, 58), unanswered, 0) AS ping,
+		if(role = 1 AND ip_proto = 6 AND svc_port IN {tcp_client:Array(UInt16)}, packets, 0) AS login,
+		if(role = 1 AND ip_proto = 17 AND svc_port IN {udp_client:Array(UInt16)}, packets, 0) AS closed,
+		if(role = 2 AND ip_proto = 17 AND svc_port IN {udp_server:Array(UInt16)}, packets, 0) AS answer
+	FROM service_window WHERE ` + inRange + `
+	GROUP BY ` + slotOf + ` AS slot, tenant, ip_proto, svc_port, role)
+GROUP BY slot, tenant
+HAVING greatest(tcp, udp, icmp, logins, blocked, answers, oneway) > 0`
+
+// slotOf is the slot that a window lies in.
+const slotOf = `intDiv(toUnixTimestamp(start), {step:UInt32}) * {step:UInt32}`
+
+// pairScreenSQL counts a pair's SYNs for its ports. Protocols but TCP and UDP are
+// one, as in otherPairSQL.
+var pairScreenSQL = `SELECT slot, tenant, sum(scan) AS ports, sum(greatest(0, s - {syn:Float64})) AS syns, sum(if(c = 6, greatest(0, o - {tcp:Float64}), 0)) AS tcp,
+	sum(if(c = 17, greatest(0, greatest(o, by) - {udp:Float64}), 0)) AS udp, sum(greatest(0, e - {echo:Float64})) AS echoes,
+	sum(if(c = 0, greatest(0, o - {other:Float64}), 0)) AS others
+FROM (
+	SELECT slot, tenant, c, toFloat64(sum(out_packets * rate)) AS o, sum(out_bytes * rate) * {weight:Float64} AS by,
+		if(c = 6, toFloat64(sum(syn_packets * rate)), 0) AS s, toFloat64(sumIf(out_packets * rate, ip_proto IN (1, 58))) AS e,
+		if(c = 6, greatest(0, (1.2 * sum(syn_out * rate) - 2.5 * sum(est_out * rate) - 2. * sum(synack_in * rate) - 2.5 * sum(est_in * rate)) / greatest(max(rate), 1)), 0) AS scan
+	FROM pair_window WHERE ` + inRange + `
+	GROUP BY ` + slotOf + ` AS slot, tenant, remote, if(ip_proto IN (6, 17), ip_proto, 0) AS c)
+GROUP BY slot, tenant
+HAVING greatest(ports, syns, tcp, udp, echoes, others) > 0`
+
+// ServiceScreen says what the slots of q show of the tenants' services: the kinds
+// of evidence below flow.SignPortScan. The order is undefined.
+func (s *Store) ServiceScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.ScreenRow, error) {
+	secs := q.Step.Seconds()
+	return query(ctx, s, "screen of services", serviceScreenSQL,
+		screenArgs(q, namedPorts("tcp_client", q.TCPClient), namedPorts("udp_client", q.UDPClient), namedPorts("udp_server", q.UDPServer),
+			named("oneway", q.OneWay*secs)),
+		func(rows driver.Rows, v *flow.ScreenRow) error {
+			return scanScreen(rows, v, flow.SignTCPScan, flow.SignOneWay)
+		})
+}
+
+// PairScreen is ServiceScreen for pairs: the kinds from flow.SignPortScan on.
+func (s *Store) PairScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.ScreenRow, error) {
+	secs := q.Step.Seconds()
+	return query(ctx, s, "screen of pairs", pairScreenSQL,
+		screenArgs(q, named("syn", q.SYN*secs), named("tcp", q.TCP*secs), named("udp", q.UDP*secs), named("echo", q.Echo*secs),
+			named("other", q.Other*secs), named("weight", q.ByteWeight)),
+		func(rows driver.Rows, v *flow.ScreenRow) error {
+			return scanScreen(rows, v, flow.SignPortScan, flow.SignOther)
+		})
+}
+
+func screenArgs(q flow.ScreenQuery, more ...any) []any {
+	return rangeArgs(q.Range, append([]any{named("step", uint32(q.Step/time.Second))}, more...)...)
+}
+
+func scanScreen(rows driver.Rows, v *flow.ScreenRow, first, last flow.Sign) error {
+	var start uint64
+	var shows [flow.SignCount]float64
+	to := []any{&start, &v.Tenant}
+	for e := first; e <= last; e++ {
+		to = append(to, &shows[e])
+	}
+	if err := rows.Scan(to...); err != nil {
+		return err
+	}
+	v.Start, v.Tenant = int64(start), unmap(v.Tenant)
+	for e := first; e <= last; e++ {
+		v.Shows[e] = float32(shows[e] * aboveRounding)
+	}
+	return nil
+}
+
+// rowCountSQL is answered from the index, but for the granules at both ends.
+const rowCountSQL = `SELECT (SELECT count() FROM service_window WHERE ` + inRange + `), (SELECT count() FROM pair_window WHERE ` + inRange + `)`
+
+// RowCount counts the rows of windows that begin in r. Rows are only ever added
+// to a window, until they expire: the same number means the same rows.
+func (s *Store) RowCount(ctx context.Context, r flow.Range) (flow.RowCounts, error) {
+	l, err := query(ctx, s, "number of rows", rowCountSQL, rangeArgs(r),
+		func(rows driver.Rows, v *flow.RowCounts) error { return rows.Scan(&v.Services, &v.Pairs) })
+	if err != nil || len(l) == 0 {
+		return flow.RowCounts{}, err
+	}
+	return l[0], nil
+}
+
+var windowRowsSQL = `SELECT toInt64(toUnixTimestamp(start)) AS s, sum(a), sum(b) FROM (
+	SELECT start, count() AS a, 0 AS b FROM service_window WHERE ` + inRange + ` GROUP BY start
+	UNION ALL
+	SELECT start, 0 AS a, count() AS b FROM pair_window WHERE ` + inRange + ` GROUP BY start)
+GROUP BY s`
+
+// WindowRows is RowCount for each window of r that has rows, by its beginning in
+// Unix seconds.
+func (s *Store) WindowRows(ctx context.Context, r flow.Range) (map[int64]flow.RowCounts, error) {
+	type window struct {
+		start int64
+		rows  flow.RowCounts
+	}
+	l, err := query(ctx, s, "rows of windows", windowRowsSQL, rangeArgs(r),
+		func(rows driver.Rows, v *window) error { return rows.Scan(&v.start, &v.rows.Services, &v.rows.Pairs) })
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[int64]flow.RowCounts, len(l))
+	for _, w := range l {
+		out[w.start] = w.rows
+	}
+	return out, nil
+}
+
+// among returns sql with its marks replaced by a condition on the
+// tenants that ctx wants, and the arguments with them. That the list is in the
+// text, and not a condition that may be off, is what lets the index be used.
+func among(ctx context.Context, sql string, args []any) (string, []any) {
+	l, ok := flow.WantedOf(ctx)
+	if !ok || !strings.Contains(sql, amongMark) {
+		return sql, args
+	}
+	return strings.ReplaceAll(sql, amongMark, "AND tenant IN {among:Array(IPv6)}"), append(args, namedAddrs("among", l))
+}
+
+const amongMark = "/* among */"
