@@ -2,8 +2,9 @@ package aggregate
 
 import "github.com/flowcordon/flowcordon/flow"
 
-// ChunkRows is the most rows that write gets at once. 8192 are about 1.5 MB.
-const ChunkRows = 8192
+// ChunkRows is the most rows that write gets at once: about 400 KB, which are still
+// in the cache when they are encoded.
+const ChunkRows = 2048
 
 // chunkHashes and chunkPorts bound what the rows of a chunk point to: 1 MB.
 const (

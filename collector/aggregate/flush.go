@@ -324,7 +324,7 @@ func (a *Aggregator) closePairs() (done bool) {
 		return true
 	}
 	for ; r.pos < len(x.buckets); r.pos += 2 {
-		a.fetchPairRows(r.pos+2)
+		a.fetchPairRows(r.pos + 2)
 		if !r.pay(a.closeBuckets(uint32(r.pos))) {
 			r.pos += 2
 			return false
