@@ -132,7 +132,8 @@ func (h hyper) Watch(ctx context.Context, changed func(string)) error {
 	}
 }
 
-func (h hyper) Marked(context.Context) (out []flow.MarkedNIC, err error) {
+func (h hyper) Marked(ctx context.Context) (out []flow.MarkedNIC, err error) {
+	var list func(context.Context, []flow.MarkedNIC) ([]flow.MarkedNIC, error)
 	err = h.ask(func() error {
 		for _, mac := range slices.Sorted(maps.Keys(h.w.nics)) {
 			n := h.w.nics[mac]
@@ -140,8 +141,12 @@ func (h hyper) Marked(context.Context) (out []flow.MarkedNIC, err error) {
 				out = append(out, flow.MarkedNIC{NIC: flow.NIC{VDS: "vds-" + mac[len(mac)-1:], Hypervisor: h.name, MAC: mac}, Status: n.status()})
 			}
 		}
+		list = h.w.list
 		return nil
 	})
+	if err == nil && list != nil {
+		return list(ctx, out)
+	}
 	return out, err
 }
 

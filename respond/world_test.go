@@ -48,6 +48,9 @@ type world struct {
 	notifyCalls int
 	redundant int           // calls that found already done what they ask for
 	hang      chan struct{} // non-nil: Cut blocks until it is closed, deaf to its context
+	// list is asked, without the lock, what a listing of marks answers of what is
+	// there; nil: all of it, at once.
+	list func(ctx context.Context, all []flow.MarkedNIC) ([]flow.MarkedNIC, error)
 	// crash points
 	points  int
 	crashAt map[int]bool

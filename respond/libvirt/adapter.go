@@ -272,6 +272,27 @@ func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context) e
 			err = fmt.Errorf("%w (%w)", held, err)
 		}
 	}
+	return a.ended(op, start, err)
+}
+
+// parts runs an operation that is as long as the node is big: the deadline is not
+// the whole's but that of each part, which fn ends by calling next. The whole is
+// bounded by ctx.
+func (a *Adapter) parts(ctx context.Context, op string, fn func(s *session, next func()) error) error {
+	start := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := time.AfterFunc(a.cfg.timeout(), func() { cancel(errDeadline) })
+	defer t.Stop()
+	next := func() { t.Reset(a.cfg.timeout()) }
+	return a.ended(op, start, a.link.with(ctx, func(s *session) error {
+		next()
+		return fn(s, next)
+	}))
+}
+
+// ended gives an operation's error a class and counts it.
+func (a *Adapter) ended(op string, start time.Time, err error) error {
 	if err != nil {
 		err = classify(fmt.Sprintf("libvirt %s: %s", a.cfg.Name, op), err)
 	}

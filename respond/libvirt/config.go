@@ -34,7 +34,7 @@ type Config struct {
 	// PKI is a directory with cacert.pem, clientcert.pem and clientkey.pem.
 	// Without it Address is spoken to in clear: for a management network only.
 	PKI     string
-	Timeout time.Duration // of one operation, waiting for an earlier one included; 0: 10 s
+	Timeout time.Duration // of one operation, waiting for an earlier one included; of one domain in a list of all; 0: 10 s
 	// MetadataID is the local name of the element in a domain's <metadata>
 	// that holds the panel's VDS id; empty: "id".
 	MetadataID string

@@ -16,16 +16,18 @@ const ourNamespaces = "urn:flowcordon:"
 // Marked lists the NICs of the node's domains that carry a mark of ours. Their
 // VDS is the id that the panel wrote to the domain's metadata, or the domain's
 // name; their MAC is what they are to be told apart by. On the way, filters of
-// ours that nothing refers to are removed from the node.
+// ours that nothing refers to are removed from the node. Its time is ctx's; the
+// configured timeout is that of each domain. On an error what was read is given too.
 func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 	var out []flow.MarkedNIC
-	err := a.do(ctx, "list", func(_ context.Context, s *session) error {
+	err := a.parts(ctx, "list", func(s *session, next func()) error {
 		out = nil // it may be the second try
 		doms, _, err := s.l.ConnectListAllDomains(1, allDomains)
 		if err != nil {
 			return fmt.Errorf("list domains: %w", err)
 		}
 		for _, dom := range doms {
+			next()
 			nics, err := a.markedOf(s, dom)
 			if golibvirt.IsNotFound(err) {
 				continue // undefined or migrated away since the list was made
@@ -35,6 +37,7 @@ func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 			}
 			out = append(out, nics...)
 		}
+		next()
 		a.sweep(s)
 		return nil
 	})
