@@ -39,7 +39,8 @@ type Config struct {
 	MetricsOpen bool          // /metrics without a token; right where only loopback listens
 	Version     string        // of the program, shown in the OpenAPI document
 	Timeout     time.Duration // of one call; 0: 30 s
-	Rate        Rate          // of tokens without one of their own; zero: not bounded
+	Rate        Rate          // of tokens without one of their own, and of sessions; zero: not bounded
+	OIDC        *OIDC         // nil: nobody signs in, there are tokens only
 }
 
 // Deps is what the interface shows. Incidents and Store are needed; everything
@@ -128,6 +129,8 @@ type Handler struct {
 	tokens  atomic.Pointer[accepted]
 	router  chi.Router
 	rest    huma.API
+	signIn  *signIn // nil: tokens only
+	live    *sessions
 
 	streams  *streams
 	snapshot snapshot
@@ -151,10 +154,16 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	if deps.TenantKey == nil {
 		deps.TenantKey = slash64
 	}
-	h := &Handler{cfg: cfg, deps: deps, log: deps.Log.Named("api"), audit: deps.Log.Named("audit"), metrics: newMetrics(deps.Registerer), streams: newStreams()}
+	h := &Handler{cfg: cfg, deps: deps, log: deps.Log.Named("api"), audit: deps.Log.Named("audit"), metrics: newMetrics(deps.Registerer), streams: newStreams(), live: newSessions(cfg.OIDC)}
 	h.reads = newReadLog(h)
 	if err := h.SetTokens(cfg.Tokens); err != nil {
 		return nil, err
+	}
+	if cfg.OIDC != nil {
+		var err error
+		if h.signIn, err = newSignIn(h, *cfg.OIDC); err != nil {
+			return nil, err
+		}
 	}
 	h.routes()
 	return h, nil
@@ -209,6 +218,7 @@ func (h *Handler) routes() {
 		r.MethodNotAllowed(h.methodNotAllowed)
 		r.Route("/v1", h.restRoutes)
 	})
+	r.Route(signInPath, h.signInRoutes)
 	for path, f := range h.deps.Pages {
 		r.Mount(path, f)
 	}
@@ -248,6 +258,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerFleet()
 	h.registerEvents()
 	h.registerReads()
+	h.registerSessions()
 	h.registerExemptions()
 	h.registerFlowSearch()
 	h.registerTenants()

@@ -55,6 +55,16 @@ type Token struct {
 	Hash    [sha256.Size]byte
 	Expires time.Time // the first moment at which it is not accepted; zero: never
 	Rate    Rate      // zero: Config.Rate
+
+	session string // of whoever signed in without a token
+}
+
+// what the caller is, for sentences about it.
+func (t Token) what() string {
+	if t.session != "" {
+		return "the session of " + t.Name
+	}
+	return "token " + t.Name
 }
 
 // Rate bounds how often a token may call; the zero value does not.
@@ -108,6 +118,9 @@ func (h *Handler) SetTokens(tokens []Token) error {
 
 // accepted reports whether a token that was accepted still is, as it was.
 func (h *Handler) accepted(t Token) bool {
+	if t.session != "" {
+		return h.live.alive(t.session, h.deps.Now())
+	}
 	return !t.expired(h.deps.Now()) && slices.Contains(h.tokens.Load().tokens, t)
 }
 
@@ -124,17 +137,20 @@ func caller(ctx context.Context) Token {
 const noTokens = "no API tokens are configured, so every call is refused; add to the configuration " +
 	"api: {tokens: [{name: noc, role: viewer, token_file: /etc/flowcordon/noc.token}]} and restart"
 
-// authenticate lets only requests with an accepted token through.
+// authenticate lets only requests with an accepted token, or with the session of
+// somebody who signed in, through.
 func (h *Handler) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		t, why := h.lookup(r)
-		if why != "" {
-			h.metrics.denied.WithLabelValues("401").Inc()
-			w.Header().Set("WWW-Authenticate", `Bearer realm="flowcordon"`)
-			writeProblem(w, r, http.StatusUnauthorized, why)
+		t, limit, bad := h.lookup(r)
+		if bad != nil {
+			h.metrics.denied.WithLabelValues(strconv.Itoa(bad.Status)).Inc()
+			if bad.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="flowcordon"`)
+			}
+			writeProblem(w, r, bad.Status, bad.Detail)
 			return
 		}
-		if wait := h.tokens.Load().wait(t); wait > 0 {
+		if wait := waitFor(limit); wait > 0 {
 			h.metrics.limited.Inc()
 			tooOften(w, r, t, wait)
 			return
@@ -143,9 +159,22 @@ func (h *Handler) authenticate(next http.Handler) http.Handler {
 	})
 }
 
-// wait is how long a token has to wait before it may call; 0: it may.
-func (a *accepted) wait(t Token) time.Duration {
-	l := a.limits[t.Name]
+// lookup finds who calls and what bounds him, or says why he may not. A token
+// that is sent counts; a session never stands in for one that is wrong.
+func (h *Handler) lookup(r *http.Request) (Token, *rate.Limiter, *Error) {
+	if h.signIn != nil && len(r.Header.Values("Authorization")) == 0 {
+		x, bad := h.signIn.session(r)
+		return x.token, x.limit, bad
+	}
+	t, why := h.bearer(r)
+	if why != "" {
+		return t, nil, &Error{Status: http.StatusUnauthorized, Detail: why}
+	}
+	return t, h.tokens.Load().limits[t.Name], nil
+}
+
+// waitFor is how long a caller has to wait before he may call; 0: he may.
+func waitFor(l *rate.Limiter) time.Duration {
 	if l == nil {
 		return 0
 	}
@@ -159,8 +188,8 @@ func (a *accepted) wait(t Token) time.Duration {
 
 func tooOften(w http.ResponseWriter, r *http.Request, t Token, wait time.Duration) {
 	setRetry(w.Header(), wait)
-	writeProblem(w, r, http.StatusTooManyRequests, fmt.Sprintf("token %s may call %g times a second, %d at once; wait, send If-None-Match when you poll, or read %s/events",
-		t.Name, t.Rate.PerSecond, t.Rate.Burst, Prefix))
+	writeProblem(w, r, http.StatusTooManyRequests, fmt.Sprintf("%s may call %g times a second, %d at once; wait, send If-None-Match when you poll, or read %s/events",
+		t.what(), t.Rate.PerSecond, t.Rate.Burst, Prefix))
 }
 
 // setRetry rounds up to the whole seconds that the header has.
@@ -168,8 +197,8 @@ func setRetry(hd http.Header, wait time.Duration) {
 	hd.Set("Retry-After", strconv.FormatInt(max(int64((wait+time.Second-1)/time.Second), 1), 10))
 }
 
-// lookup finds the request's token, or says why there is none.
-func (h *Handler) lookup(r *http.Request) (Token, string) {
+// bearer finds the request's token, or says why there is none.
+func (h *Handler) bearer(r *http.Request) (Token, string) {
 	tokens := h.tokens.Load().tokens
 	if len(tokens) == 0 {
 		return Token{}, noTokens
@@ -214,6 +243,6 @@ func (h *Handler) require(role Role) func(huma.Context, func(huma.Context)) {
 		}
 		// Errors of writing are the client's; the status is in the access log.
 		_ = huma.WriteErr(h.rest, ctx, http.StatusForbidden,
-			fmt.Sprintf("token %s has the role %s; this needs %s or higher", t.Name, t.Role, role))
+			fmt.Sprintf("%s has the role %s; this needs %s or higher", t.what(), t.Role, role))
 	}
 }

@@ -41,11 +41,12 @@ type exportersOutput struct {
 
 type whoamiOutput struct {
 	Body struct {
-		Name    string    `json:"name" doc:"of the token"`
+		Name    string    `json:"name" doc:"of the token, or of who signed in"`
 		Role    string    `json:"role" enum:"viewer,abuse,operator,admin"`
 		Time    time.Time `json:"time" doc:"the server's clock"`
 		Expires time.Time `json:"expires,omitzero" doc:"when the token ends; absent: never"`
 		Rate    *rateView `json:"rate,omitempty" doc:"how often it may call; absent: as often as it likes"`
+		CSRF    string    `json:"csrf,omitempty" doc:"of a session: what its calls that change something send as X-CSRF-Token; absent: a token is used"`
 	}
 }
 
@@ -60,7 +61,7 @@ func (h *Handler) registerFleet() {
 	}
 	register(h, RoleViewer, op("top", "/top", "The tenants with the most traffic", "Scaled by the sampling rate where the name begins with est_.", "hosts"), h.top)
 	register(h, RoleViewer, op("exporters", "/exporters", "The exporters and their health", "What came, what was dropped and why, sampling rates in force, and problems with what to do.", "exporters"), h.exporters)
-	register(h, RoleViewer, op("whoami", "/whoami", "The token in use", "Its name and role.", "session"), h.whoami)
+	register(h, RoleViewer, op("whoami", "/whoami", "The token or session in use", "Its name and role.", "session"), h.whoami)
 }
 
 func (h *Handler) top(ctx context.Context, in *topInput) (*topOutput, error) {
@@ -130,6 +131,9 @@ func (h *Handler) whoami(ctx context.Context, _ *struct{}) (*whoamiOutput, error
 	t := caller(ctx)
 	out := &whoamiOutput{}
 	out.Body.Name, out.Body.Role, out.Body.Time, out.Body.Expires = t.Name, t.Role.String(), h.deps.Now().UTC(), t.Expires
+	if t.session != "" {
+		out.Body.CSRF = h.live.csrfOf(t.session)
+	}
 	if t.Rate.PerSecond > 0 {
 		out.Body.Rate = &rateView{t.Rate.PerSecond, t.Rate.Burst}
 	}

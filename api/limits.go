@@ -37,4 +37,19 @@ const (
 	exporterEvery = 5 * time.Second
 	// exporterSilent: exporters send every few seconds, and active timeouts are a minute.
 	exporterSilent = 90 * time.Second
+	// attemptLife: to type a password and a second factor takes minutes.
+	attemptLife = 10 * time.Minute
+	// defaultSession is a shift and a bit; defaultIdle is for a page that was closed:
+	// one that is looked at asks every few seconds.
+	defaultSession, defaultIdle = 12 * time.Hour, time.Hour
+	// maxSessions: memory of 1 kB each; of one person: browsers and machines.
+	maxSessions, maxSessionsOf = 10_000, 16
+	// maxAnswered sign-ins within attemptLife: far more than a desk has people.
+	maxAnswered = 10_000
+	// answersPerSecond bounds what strangers make us ask the provider.
+	answersPerSecond, answersAtOnce = 10, 50
+	// providerTimeout of one call to the provider; discoverAgain after a failed one.
+	providerTimeout, discoverAgain = 10 * time.Second, 5 * time.Second
+	// maxReturn of the address of a page, in bytes; maxName of a person, in characters.
+	maxReturn, maxName = 1000, 80
 )

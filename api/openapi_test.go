@@ -134,6 +134,8 @@ func (b *bench) seeded(t testing.TB, op, name string) (string, bool) {
 			return b.exempt[0], true
 		case strings.HasPrefix(op, "complaint"):
 			return b.caseID, true
+		case op == "session-end":
+			return b.signedIn(RoleViewer, "anna"), true
 		case op == "approve":
 			return "inc-2", true
 		case op == "close":

@@ -309,12 +309,15 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 	if change != nil {
 		change(&cfg, &deps)
 	}
+	b.Server = httptest.NewUnstartedServer(nil)
+	if cfg.OIDC != nil && cfg.OIDC.PublicURL == "" {
+		cfg.OIDC.PublicURL = "http://" + b.Listener.Addr().String()
+	}
 	h, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.h = h
-	b.Server = httptest.NewUnstartedServer(nil)
 	b.Config = NewServer(h)
 	b.Start()
 	t.Cleanup(b.Close)

@@ -587,6 +587,30 @@ func (e SearchOutputBodyKind) Valid() bool {
 	}
 }
 
+// Defines values for SessionViewRole.
+const (
+	SessionViewRoleAbuse    SessionViewRole = "abuse"
+	SessionViewRoleAdmin    SessionViewRole = "admin"
+	SessionViewRoleOperator SessionViewRole = "operator"
+	SessionViewRoleViewer   SessionViewRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the SessionViewRole enum.
+func (e SessionViewRole) Valid() bool {
+	switch e {
+	case SessionViewRoleAbuse:
+		return true
+	case SessionViewRoleAdmin:
+		return true
+	case SessionViewRoleOperator:
+		return true
+	case SessionViewRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WhoamiOutputBodyRole.
 const (
 	WhoamiOutputBodyRoleAbuse    WhoamiOutputBodyRole = "abuse"
@@ -2090,6 +2114,42 @@ type SeriesPoint struct {
 	Time          time.Time `json:"time"`
 }
 
+// SessionView defines model for SessionView.
+type SessionView struct {
+	Created time.Time `json:"created"`
+
+	// Expires at the latest
+	Expires time.Time `json:"expires"`
+
+	// ID Examples: Zm9vYmFyYmF6cXV4
+	ID string `json:"id"`
+
+	// Name as in the audit log
+	//
+	// Examples: oidc:anna
+	Name string `json:"name"`
+
+	// Own the caller's
+	Own bool `json:"own"`
+
+	// Remote address of the connection that signed in: that of the proxy, where there is one
+	Remote string          `json:"remote"`
+	Role   SessionViewRole `json:"role"`
+
+	// Subject of the provider's ID token
+	Subject string    `json:"subject"`
+	Used    time.Time `json:"used"`
+}
+
+// SessionViewRole defines model for SessionView.Role.
+type SessionViewRole string
+
+// SessionsOutputBody defines model for SessionsOutputBody.
+type SessionsOutputBody struct {
+	// Sessions newest first
+	Sessions []SessionView `json:"sessions"`
+}
+
 // Spread defines model for Spread.
 type Spread struct {
 	Max     float64 `json:"max"`
@@ -2223,10 +2283,13 @@ type ValueExplanation struct {
 
 // WhoamiOutputBody defines model for WhoamiOutputBody.
 type WhoamiOutputBody struct {
+	// Csrf of a session: what its calls that change something send as X-CSRF-Token; absent: a token is used
+	Csrf *string `json:"csrf,omitempty"`
+
 	// Expires when the token ends; absent: never
 	Expires *time.Time `json:"expires,omitempty"`
 
-	// Name of the token
+	// Name of the token, or of who signed in
 	Name string `json:"name"`
 
 	// Rate how often it may call; absent: as often as it likes
@@ -3032,6 +3095,20 @@ type ClientInterface interface {
 	// Corresponds with GET /search (the `Search` operationId).
 	Search(ctx context.Context, params *SearchParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// Sessions Who is signed in
+	//
+	// Browsers of people who came by api.oidc; none without it. Needs a token of the role admin or higher.
+	//
+	// Corresponds with GET /sessions (the `Sessions` operationId).
+	Sessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SessionEnd End a session
+	//
+	// At once, streams of events too; answers with those that are left. Whoever still may sign in at the provider can do so again. Needs a token of the role admin or higher.
+	//
+	// Corresponds with DELETE /sessions/{id} (the `SessionEnd` operationId).
+	SessionEnd(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Tenants Customers of the inventory
 	//
 	// With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -3071,7 +3148,7 @@ type ClientInterface interface {
 	// Corresponds with POST /undo (the `Undo` operationId).
 	Undo(ctx context.Context, body UndoJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Whoami The token in use
+	// Whoami The token or session in use
 	//
 	// Its name and role. Needs a token of the role viewer or higher.
 	//
@@ -3907,6 +3984,40 @@ func (c *Client) Search(ctx context.Context, params *SearchParams, reqEditors ..
 	return c.Client.Do(req)
 }
 
+// Sessions Who is signed in
+//
+// Browsers of people who came by api.oidc; none without it. Needs a token of the role admin or higher.
+//
+// Corresponds with GET /sessions (the `Sessions` operationId).
+func (c *Client) Sessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSessionsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SessionEnd End a session
+//
+// At once, streams of events too; answers with those that are left. Whoever still may sign in at the provider can do so again. Needs a token of the role admin or higher.
+//
+// Corresponds with DELETE /sessions/{id} (the `SessionEnd` operationId).
+func (c *Client) SessionEnd(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSessionEndRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // Tenants Customers of the inventory
 //
 // With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -3996,7 +4107,7 @@ func (c *Client) Undo(ctx context.Context, body UndoJSONRequestBody, reqEditors 
 	return c.Client.Do(req)
 }
 
-// Whoami The token in use
+// Whoami The token or session in use
 //
 // Its name and role. Needs a token of the role viewer or higher.
 //
@@ -6403,6 +6514,67 @@ func NewSearchRequest(server string, params *SearchParams) (*http.Request, error
 	return req, nil
 }
 
+// NewSessionsRequest constructs an http.Request for the Sessions method
+func NewSessionsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSessionEndRequest constructs an http.Request for the SessionEnd method
+func NewSessionEndRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewTenantsRequest constructs an http.Request for the Tenants method
 func NewTenantsRequest(server string, params *TenantsParams) (*http.Request, error) {
 	var err error
@@ -7118,6 +7290,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /search (the `Search` operationId).
 	SearchWithResponse(ctx context.Context, params *SearchParams, reqEditors ...RequestEditorFn) (*SearchResponse, error)
 
+	// SessionsWithResponse Who is signed in
+	//
+	// Browsers of people who came by api.oidc; none without it. Needs a token of the role admin or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /sessions (the `Sessions` operationId).
+	SessionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SessionsResponse, error)
+
+	// SessionEndWithResponse End a session
+	//
+	// At once, streams of events too; answers with those that are left. Whoever still may sign in at the provider can do so again. Needs a token of the role admin or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /sessions/{id} (the `SessionEnd` operationId).
+	SessionEndWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*SessionEndResponse, error)
+
 	// TenantsWithResponse Customers of the inventory
 	//
 	// With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -7163,7 +7353,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /undo (the `Undo` operationId).
 	UndoWithResponse(ctx context.Context, body UndoJSONRequestBody, reqEditors ...RequestEditorFn) (*UndoResponse, error)
 
-	// WhoamiWithResponse The token in use
+	// WhoamiWithResponse The token or session in use
 	//
 	// Its name and role. Needs a token of the role viewer or higher.
 	//
@@ -10414,6 +10604,193 @@ func (r SearchResponse) ContentType() string {
 	return ""
 }
 
+type SessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SessionsOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SessionsResponse) GetJSON200() *SessionsOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SessionsResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SessionsResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r SessionsResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SessionsResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SessionsResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SessionsResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SessionEndResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SessionsOutputBody
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *ErrorModel
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SessionEndResponse) GetJSON200() *SessionsOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON400() *ErrorModel {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON409() *ErrorModel {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SessionEndResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SessionEndResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SessionEndResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SessionEndResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SessionEndResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type TenantsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11547,6 +11924,36 @@ func (c *ClientWithResponses) SearchWithResponse(ctx context.Context, params *Se
 	return ParseSearchResponse(rsp)
 }
 
+// SessionsWithResponse Who is signed in
+//
+// Browsers of people who came by api.oidc; none without it. Needs a token of the role admin or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /sessions (the `Sessions` operationId).
+func (c *ClientWithResponses) SessionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SessionsResponse, error) {
+	rsp, err := c.Sessions(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSessionsResponse(rsp)
+}
+
+// SessionEndWithResponse End a session
+//
+// At once, streams of events too; answers with those that are left. Whoever still may sign in at the provider can do so again. Needs a token of the role admin or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /sessions/{id} (the `SessionEnd` operationId).
+func (c *ClientWithResponses) SessionEndWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*SessionEndResponse, error) {
+	rsp, err := c.SessionEnd(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSessionEndResponse(rsp)
+}
+
 // TenantsWithResponse Customers of the inventory
 //
 // With what they hold and the incidents they had. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -11622,7 +12029,7 @@ func (c *ClientWithResponses) UndoWithResponse(ctx context.Context, body UndoJSO
 	return ParseUndoResponse(rsp)
 }
 
-// WhoamiWithResponse The token in use
+// WhoamiWithResponse The token or session in use
 //
 // Its name and role. Needs a token of the role viewer or higher.
 //
@@ -14466,6 +14873,163 @@ func ParseSearchResponse(rsp *http.Response) (*SearchResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSessionsResponse parses an HTTP response from a SessionsWithResponse call
+func ParseSessionsResponse(rsp *http.Response) (*SessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SessionsOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSessionEndResponse parses an HTTP response from a SessionEndWithResponse call
+func ParseSessionEndResponse(rsp *http.Response) (*SessionEndResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SessionEndResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SessionsOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
 		var dest ErrorModel

@@ -142,6 +142,7 @@ func secretSite(t *testing.T) (s *site, names []string) {
 		_ = conn.Close()
 	})
 	s.edit(t, "inventory: {file: \""+s.dir+"/inventory.yaml\"}\n", secretInventory)
+	s.edit(t, "api:\n", "api:\n  oidc: {issuer: \"URL\", client_id: flowcordon, client_secret_file: F(oidc), public_url: \"http://localhost:8080\", roles: {noc: viewer}, ca_file: CA}\n")
 	s.write(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rude.Certificate().Raw})))
 	raw, err := os.ReadFile(s.config)
 	if err != nil {

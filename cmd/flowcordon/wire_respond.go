@@ -124,7 +124,9 @@ func apiConfig(c config.Config) (api.Config, error) {
 		}
 		out.Tokens = append(out.Tokens, tok)
 	}
-	return out, nil
+	var err error
+	out.OIDC, err = oidcConfig(c.API.OIDC)
+	return out, err
 }
 
 func (s *service) apiDeps() api.Deps {

@@ -205,6 +205,9 @@ func (c *Config) checkAPI(d *decoder) {
 			d.bad(at+".name", "every token needs a name of its own; it stands in the audit log")
 		}
 		names[t.Name] = true
+		if strings.HasPrefix(t.Name, "oidc:") {
+			d.bad(at+".name", "begins with oidc:, as the names of people who sign in do; choose another")
+		}
 		d.oneOf(at+".role", t.Role, "viewer", "abuse", "operator", "admin")
 		if (t.TokenFile == "") == (t.TokenSHA256 == "") {
 			d.bad(at, "needs either token_file or token_sha256 (printf %%s TOKEN | sha256sum)")
@@ -218,7 +221,8 @@ func (c *Config) checkAPI(d *decoder) {
 			d.bad(at+".token_file", "holds a token of %d characters; use at least 20 (openssl rand -hex 24)", len(t.Secret))
 		}
 	}
-	if c.HTTP.Address != "" && len(c.API.Tokens) == 0 {
+	c.checkOIDC(d)
+	if c.HTTP.Address != "" && len(c.API.Tokens) == 0 && c.API.OIDC == nil {
 		if h, _, err := net.SplitHostPort(c.HTTP.Address); err == nil {
 			if a, err := netip.ParseAddr(h); err != nil || !a.IsLoopback() {
 				d.bad("api.tokens", "is empty while http.address is not loopback; add a token: {name: noc, role: viewer, token_file: /etc/flowcordon/noc.token}")

@@ -116,6 +116,7 @@ type API struct {
 	Tokens      []Token `yaml:"tokens"`
 	Rate        *Rate   `yaml:"rate"`         // of each token without one of its own; default: 50 a second, 200 at once
 	MetricsOpen *bool   `yaml:"metrics_open"` // /metrics without a token; default: on
+	OIDC        *OIDC   `yaml:"oidc"`         // none: tokens only
 }
 
 // Token is one bearer token: from a file, or as the SHA-256 of its text.
