@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -127,13 +128,38 @@ func TestPanelServes(t *testing.T) {
 	if err != nil || len(nics) != 1 || nics[0].MAC != "52:54:00:00:00:07" || nics[0].IP != "198.18.0.7" {
 		t.Errorf("interfaces: %v %+v", err, nics)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var out, errs bytes.Buffer
-	if code := run(ctx, []string{"panel", "--listen", "127.0.0.1:0", "--secret-file", secret, "--inventory", inventory}, &out, &errs); code != 0 {
-		t.Errorf("exit status %d: %s", code, &errs)
+	var out bytes.Buffer
+	errs := &cue{text: "panel on ", then: cancel}
+	if code := run(ctx, []string{"panel", "--listen", "127.0.0.1:0", "--secret-file", secret, "--inventory", inventory}, &out, errs); code != 0 {
+		t.Errorf("exit status %d: %s", code, errs.String())
 	}
 	if !strings.Contains(errs.String(), "panel on http://127.0.0.1:") {
-		t.Errorf("stderr %q", &errs)
+		t.Errorf("stderr %q", errs.String())
 	}
+}
+
+// cue does something once a text was written to it.
+type cue struct {
+	mu   sync.Mutex
+	all  bytes.Buffer
+	text string
+	then func()
+}
+
+func (u *cue) Write(b []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n, err := u.all.Write(b)
+	if strings.Contains(u.all.String(), u.text) {
+		u.then()
+	}
+	return n, err
+}
+
+func (u *cue) String() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.all.String()
 }

@@ -65,7 +65,7 @@ func startReal(t *testing.T) *region {
 	}
 	dir := t.TempDir()
 	kport, nport := freePort(t), freePort(t)
-	replace := strings.NewReplacer("DIR", dir, "KEYSTONE_PORT", kport, "NEUTRON_PORT", nport)
+	replace := strings.NewReplacer("DIR", dir, "HOST", quietLoopback(), "KEYSTONE_PORT", kport, "NEUTRON_PORT", nport)
 	for _, name := range []string{"keystone.conf", "neutron.conf"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))
 		if err == nil {
@@ -84,14 +84,14 @@ func startReal(t *testing.T) *region {
 	keystone := func(args ...string) []string {
 		return append([]string{"keystone-manage", "--config-file", filepath.Join(dir, "keystone.conf")}, args...)
 	}
-	kurl, nurl := "http://127.0.0.1:"+kport+"/v3/", "http://127.0.0.1:"+nport
+	kurl, nurl := "http://"+quietLoopback()+":"+kport+"/v3/", "http://"+quietLoopback()+":"+nport
 	tool(t, dir, keystone("db_sync")...)
 	tool(t, dir, keystone("fernet_setup", "--keystone-user", me, "--keystone-group", strconv.Itoa(os.Getgid()))...)
 	tool(t, dir, keystone("credential_setup", "--keystone-user", me, "--keystone-group", strconv.Itoa(os.Getgid()))...)
 	tool(t, dir, keystone("bootstrap", "--bootstrap-password", "secret", "--bootstrap-admin-url", kurl,
 		"--bootstrap-internal-url", kurl, "--bootstrap-public-url", kurl, "--bootstrap-region-id", "RegionOne")...)
 	wal(t, dir, "keystone.db")
-	daemon(t, dir, kurl, "keystone-wsgi-public", "--host", "127.0.0.1", "--port", kport)
+	daemon(t, dir, kurl, "keystone-wsgi-public", "--host", quietLoopback(), "--port", kport)
 	register(t, kurl, nurl)
 	tables, err := filepath.Abs("testdata/tables.py")
 	if err != nil {
@@ -175,9 +175,16 @@ func (r *region) keystone(t *testing.T, method, url string, opts *gophercloud.Re
 	_ = resp.Body.Close()
 }
 
+// quietLoopback is a loopback address of this process, where nobody else takes a
+// port before the server that it was chosen for.
+func quietLoopback() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.97.%d.%d", pid>>8&0xff, pid&0xff)
+}
+
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", quietLoopback()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -361,19 +361,14 @@ func TestRebuiltWithNewMAC(t *testing.T) {
 
 func TestOtherEndpoint(t *testing.T) {
 	s := pvetest.Start(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "https://" + l.Addr().String()
-	_ = l.Close()
+	const dead = "https://127.96.0.1:1" // where nobody listens
 	a := adapter(t, s, func(c *Config) { c.URLs = []string{dead, s.URL()} })
 	mustCut(t, a, vmNIC, suspendertest.Mark("inc-1"))
 	if a.api.good.Load() != 1 {
 		t.Error("the endpoint that answered is not kept")
 	}
 	a = adapter(t, s, func(c *Config) { c.URLs = []string{dead} })
-	_, err = a.Status(t.Context(), vmNIC)
+	_, err := a.Status(t.Context(), vmNIC)
 	wantClass(t, "Status", err, flow.ErrTransient)
 }
 
