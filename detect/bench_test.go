@@ -79,6 +79,10 @@ func (f *fixedWindows) Exchanged(context.Context, netip.Addr, netip.Addr, flow.R
 	return nil, nil
 }
 
+func (f *fixedWindows) Answered(context.Context, netip.Addr, uint8, flow.Range, time.Duration) (flow.Peers, error) {
+	return flow.Peers{}, nil
+}
+
 func (f *fixedWindows) Usual(context.Context, flow.PeerQuery, time.Duration) (flow.Usual, error) {
 	return flow.Usual{}, nil
 }

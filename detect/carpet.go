@@ -62,11 +62,18 @@ func (t *tickState) carpet() error {
 
 func (t *tickState) carpetFindings(r flow.Range, length time.Duration, stats []flow.ServiceStat, nets []flow.PrefixStat) error {
 	strongest := map[netip.Addr]flow.Finding{}
-	for i := range nets {
-		f, ok := carpet(&t.th(nets[i].Tenant).UDPFlood, &nets[i], r)
+	stronger := func(f flow.Finding, ok bool) {
 		if o, have := strongest[f.Tenant]; ok && (!have || f.Tier > o.Tier || f.Tier == o.Tier && f.Score > o.Score) {
 			strongest[f.Tenant] = f
 		}
+	}
+	remotes := map[netip.Addr]uint64{}
+	for i := range nets {
+		remotes[nets[i].Tenant] += nets[i].Remotes
+		stronger(carpet(&t.th(nets[i].Tenant).UDPFlood, &nets[i], r))
+	}
+	for i := range stats {
+		stronger(hostFlood(&t.th(stats[i].Tenant).UDPFlood, &stats[i], remotes[stats[i].Tenant], r))
 	}
 	var fs []flow.Finding
 	open := map[netip.Addr]*flow.ServiceStat{}
@@ -89,7 +96,15 @@ func (t *tickState) carpetFindings(r flow.Range, length time.Duration, stats []f
 	if err := t.carpetTwice(r, length, open); err != nil {
 		return err
 	}
-	return t.keepAll(r, length, fs, func(f *flow.Finding) bool { return open[f.Tenant] == nil }, nil)
+	persists := func(f *flow.Finding) bool { return open[f.Tenant] == nil }
+	for i := range fs {
+		if f := &fs[i]; f.Tier > flow.TierNotify && persists(f) {
+			if err := t.answeredBefore(f); err != nil {
+				return err
+			}
+		}
+	}
+	return t.keepAll(r, length, fs, persists, nil)
 }
 
 // carpetTwice takes those out of open for which the range can be cut so that

@@ -65,6 +65,9 @@ type PeerRows interface {
 	// Exchanged returns what a tenant and a remote exchanged over established TCP
 	// connections, one Exchange for each step of r in which there was any.
 	Exchanged(ctx context.Context, tenant, remote netip.Addr, r flow.Range, step time.Duration) ([]flow.Exchange, error)
+	// Answered says to how many remotes a tenant sent by a protocol in r, and how
+	// many of them (Known) had sent it something within lookback before.
+	Answered(ctx context.Context, tenant netip.Addr, ipProto uint8, r flow.Range, lookback time.Duration) (flow.Peers, error)
 	// Usual says to how many remotes a tenant sends in a step of the query's range;
 	// its Lookback and Settled mean nothing here.
 	Usual(ctx context.Context, q flow.PeerQuery, step time.Duration) (flow.Usual, error)

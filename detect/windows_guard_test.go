@@ -350,6 +350,25 @@ func (m *memWindows) Exchanged(_ context.Context, tenant, remote netip.Addr, r f
 	return out, nil
 }
 
+func (m *memWindows) Answered(_ context.Context, tenant netip.Addr, proto uint8, r flow.Range, lookback time.Duration) (flow.Peers, error) {
+	m.queries++
+	if m.err != nil || m.peersErr != nil {
+		return flow.Peers{}, cmp.Or(m.err, m.peersErr)
+	}
+	to, spoke := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	m.eachSeen(flow.SourceQuery{Tenant: tenant, Range: r, IPProto: proto, SvcPort: -1}, func(f *memSeen) {
+		if f.dir == flow.Out {
+			to[f.remote] = true
+		}
+	})
+	m.eachSeen(flow.SourceQuery{Tenant: tenant, Range: flow.Range{From: r.From.Add(-lookback), To: r.From}, IPProto: proto, SvcPort: -1}, func(f *memSeen) {
+		if f.dir == flow.In && to[f.remote] {
+			spoke[f.remote] = true
+		}
+	})
+	return flow.Peers{Remotes: uint64(len(to)), Known: max(uint64(len(spoke)), uint64(m.known*float64(len(to))))}, nil
+}
+
 func (m *memWindows) Usual(context.Context, flow.PeerQuery, time.Duration) (flow.Usual, error) {
 	m.queries++
 	m.usualAsked++

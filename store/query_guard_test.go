@@ -251,6 +251,14 @@ func TestExchanged(t *testing.T) {
 	if d := gocmp.Diff([]flow.Exchange{{Out: 3200, In: 1000}, {In: 4000}}, got); err != nil || d != "" {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
+	// After the 12th minute it sends to the remote, which spoke before, and in it
+	// also to another, which never did.
+	for from, want := range map[time.Duration]flow.Peers{12 * time.Minute: {Remotes: 2, Known: 1}, 13 * time.Minute: {Remotes: 1, Known: 1}, 0: {Remotes: 2}} {
+		got, err := s.Answered(within(t, 2*time.Minute), tenant, 6, flow.Range{From: epoch.Add(from), To: epoch.Add(time.Hour)}, 24*time.Hour)
+		if d := gocmp.Diff(want, got); err != nil || d != "" {
+			t.Errorf("answered from %s: %v (-want +got):\n%s", from, err, d)
+		}
+	}
 }
 
 func TestUsual(t *testing.T) {
