@@ -63,10 +63,9 @@ type Detector struct {
 	base     *policy
 	policies *policies
 	warned   time.Time // slot of the last warning
-	// everybody is Deps.Windows as it was given; screen, where that is a Screener,
-	// stands in its place and asks it of suspects only.
-	everybody Windows
-	screen    *screened
+	// screen stands in the place of Deps.Windows where that is a Screener, and asks
+	// it of suspects only.
+	screen *screened
 }
 
 // New returns a Detector. cfg has passed Validate; what it leaves zero as a
@@ -83,7 +82,6 @@ func New(cfg Config, deps Deps) *Detector {
 	d.loose, d.policies = d.cfg.loosest(), newPolicies(&d.cfg)
 	d.base = d.policies.compile(nil)
 	d.hashes = d.base.hashes
-	d.everybody = d.deps.Windows
 	if s, ok := d.deps.Windows.(Screener); ok {
 		d.screen = newScreened(d.deps.Windows, s, &d.loose, &d.cfg.Thresholds.Reflector)
 		d.deps.Windows = d.screen

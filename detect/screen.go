@@ -28,6 +28,9 @@ type Screener interface {
 	// each window that has any.
 	RowCount(ctx context.Context, r flow.Range) (flow.RowCounts, error)
 	WindowRows(ctx context.Context, r flow.Range) (map[int64]flow.RowCounts, error)
+	// FleetPairs sums EstOutPackets and InPackets of PairStats' TCP pairs with any
+	// of the former by tenant.
+	FleetPairs(ctx context.Context, r flow.Range, minOutPackets uint64) ([]flow.PairStat, error)
 }
 
 // screened asks the store what the rules ask, of suspects only. A question that
@@ -41,6 +44,14 @@ type screened struct {
 
 	ts       time.Time
 	suspects map[string]map[netip.Addr]struct{} // of this tick, by question
+	attempts map[attemptsKey][]flow.AttemptStat // answers of this tick
+}
+
+type attemptsKey struct {
+	r             flow.Range
+	ipProto       uint8
+	least, scaled uint64
+	suspects      int
 }
 
 // screenPorts are the service ports that packets are counted for.
@@ -51,13 +62,17 @@ func newScreened(w Windows, s Screener, loose *Thresholds, reflector *ReflectorC
 	return &screened{Windows: w, slots: newSlotCache(s, screenQuery(loose, p), longest(loose)), loose: loose, ports: p}
 }
 
-// drift is the part of a flood's rate that a slot may have and show nothing.
-const drift = 0.5
+// drift is the part of a flood's rate that a slot may have and show nothing. Of
+// SYNs it is half as much: synCarpet is told of remotes that get half the rate.
+const (
+	drift    = 0.5
+	driftSYN = drift / 2
+)
 
 // screenQuery is what every slot is asked.
 func screenQuery(th *Thresholds, p screenPorts) flow.ScreenQuery {
 	q := flow.ScreenQuery{TCPClient: p.logins, UDPClient: p.closed, UDPServer: p.answers,
-		OneWay: drift * th.UDPFlood.Rate, UDP: drift * th.UDPFlood.Rate, SYN: drift * th.SYNFlood.Rate,
+		OneWay: drift * th.UDPFlood.Rate, UDP: drift * th.UDPFlood.Rate, SYN: driftSYN * th.SYNFlood.Rate,
 		TCP: drift * th.PacketFlood.Rate, Other: drift * th.PacketFlood.Rate, Echo: drift * th.ICMPFlood.Rate}
 	if th.UDPFlood.Mbps > 0 {
 		q.ByteWeight = th.UDPFlood.Rate * 8 / (th.UDPFlood.Mbps * 1e6)
@@ -86,7 +101,7 @@ func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 
 // begin starts a tick.
 func (w *screened) begin(ts time.Time) {
-	w.ts, w.suspects = ts, map[string]map[netip.Addr]struct{}{}
+	w.ts, w.suspects, w.attempts = ts, map[string]map[netip.Addr]struct{}{}, map[attemptsKey][]flow.AttemptStat{}
 	w.slots.begin(ts)
 }
 
@@ -125,6 +140,14 @@ func rateBound(s flow.Sign, score, rate float64, r flow.Range) bound {
 		return bound{s, 0}
 	}
 	return bound{s, 0.999 * (1 - drift) * rate * r.Seconds()}
+}
+
+// synBound is rateBound for half the rate of the SYN flood.
+func synBound(s flow.Sign, cfg *SYNFloodConfig, r flow.Range) bound {
+	if cfg.NotifyScore < leastScore {
+		return bound{s, 0}
+	}
+	return bound{s, 0.999 * (drift - driftSYN) * cfg.Rate * r.Seconds()}
 }
 
 // narrow returns ctx for a question, and whether nobody is to be asked about.
@@ -195,12 +218,23 @@ func (w *screened) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8
 
 func (w *screened) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8, least, scaled uint64) ([]flow.AttemptStat, error) {
 	th := &w.loose.Blockscan
-	main := ipProto == flow.ProtoTCP && least == th.NotifyPairs && w.spans(r, th.WindowsS)
-	ctx, none, err := w.narrow(ctx, fmt.Sprint("attempts ", ipProto), r, main, scoreBound(flow.SignTCPScan, th.NotifyScore))
+	key := fmt.Sprint("attempts ", ipProto)
+	// A SYN carpet is asked for in the same way.
+	main := ipProto == flow.ProtoTCP && least == th.NotifyPairs && w.spans(r, th.WindowsS, w.loose.SYNFlood.WindowsS)
+	ctx, none, err := w.narrow(ctx, key, r, main, scoreBound(flow.SignTCPScan, th.NotifyScore),
+		synBound(flow.SignHostSYNs, &w.loose.SYNFlood, r))
 	if none || err != nil {
 		return nil, err
 	}
-	return w.Windows.AttemptStats(ctx, r, ipProto, least, scaled)
+	k := attemptsKey{r, ipProto, least, scaled, len(w.suspects[key])}
+	if l, ok := w.attempts[k]; ok && main { // two rules ask the same
+		return l, nil
+	}
+	l, err := w.Windows.AttemptStats(ctx, r, ipProto, least, scaled)
+	if err == nil && main {
+		w.attempts[k] = l
+	}
+	return l, err
 }
 
 func (w *screened) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
@@ -236,7 +270,7 @@ func (w *screened) PairStats(ctx context.Context, r flow.Range, ipProto uint8, p
 	case ipProto == flow.ProtoTCP: // of which packet_flood is told as well
 		main = w.spans(r, th.SYNFlood.WindowsS, th.PacketFlood.WindowsS) &&
 			(packets == leastPackets(th.SYNFlood.NotifyScore, ackPerSYN) || packets == leastPackets(th.PacketFlood.NotifyScore, th.PacketFlood.Return))
-		bounds = []bound{rateBound(flow.SignSYNs, th.SYNFlood.NotifyScore, th.SYNFlood.Rate, r), rateBound(flow.SignTCP, th.PacketFlood.NotifyScore, th.PacketFlood.Rate, r)}
+		bounds = []bound{synBound(flow.SignSYNs, &th.SYNFlood, r), rateBound(flow.SignTCP, th.PacketFlood.NotifyScore, th.PacketFlood.Rate, r)}
 	case ipProto == flow.ProtoUDP:
 		main = packets == leastPackets(th.UDPFlood.NotifyScore, th.UDPFlood.NotifyReturn) && w.spans(r, th.UDPFlood.WindowsS)
 		bounds = []bound{rateBound(flow.SignUDP, th.UDPFlood.NotifyScore, th.UDPFlood.Rate, r)}
@@ -284,7 +318,7 @@ func (t *tickState) seeFleet(fs []flow.Finding) error {
 		return nil
 	}
 	r := span(t.ts, slices.Max(lengths))
-	stats, err := t.d.everybody.PairStats(t.ctx, r, flow.ProtoTCP, leastPackets(cfg.NotifyScore, ackPerSYN), 0)
+	stats, err := t.d.screen.slots.s.FleetPairs(t.ctx, r, leastPackets(cfg.NotifyScore, ackPerSYN))
 	if err != nil {
 		return fmt.Errorf("pair windows of the fleet: %w", err)
 	}

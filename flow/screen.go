@@ -25,6 +25,7 @@ const (
 	SignClosed                // packets, as exported, to ScreenQuery.UDPClient
 	SignAnswers               // packets, as exported, from ScreenQuery.UDPServer
 	SignOneWay                // UDP packets of all ports
+	SignHostSYNs              // SYNs to all ports
 	SignPortScan              // of pairs
 	SignSYNs                  // SYNs of a pair
 	SignTCP                   // TCP packets of a pair

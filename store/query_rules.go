@@ -26,7 +26,7 @@ GROUP BY tenant, svc_port HAVING sum(out_packets) >= {packets:UInt64}`
 // went out (unscaled). Rows of several sampling rates are brought to the
 // thinnest. The order is undefined.
 func (s *Store) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
-	return query(ctx, s, "service totals", serviceTotalsSQL,
+	return query(ctx, s, "service totals", oneOf(ctx, serviceTotalsSQL, fewTotalsSQL),
 		rangeArgs(r, named("proto", q.IPProto), named("role", uint8(q.Role)), named("any_port", bit(q.Ports == nil)),
 			namedPorts("ports", q.Ports), named("packets", q.MinOutPackets)),
 		func(rows driver.Rows, v *flow.ServiceStat) error {
@@ -97,7 +97,7 @@ func rescaledSums() string {
 // stand for at least minScaled. Pairs, Remotes and TopDistinct are exact before
 // they are brought to the thinnest rate. The order is undefined.
 func (s *Store) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts, minScaled uint64) ([]flow.AttemptStat, error) {
-	return query(ctx, s, "attempt statistics", attemptSQL,
+	return query(ctx, s, "attempt statistics", oneOf(ctx, attemptSQL, fewAttemptsSQL),
 		rangeArgs(r, named("proto", ipProto), named("min", max(minAttempts, 1)), named("scaled", minScaled)),
 		func(rows driver.Rows, v *flow.AttemptStat) error {
 			v.IPProto = ipProto

@@ -23,9 +23,9 @@ const always = "1e30"
 // tenant. Destinations are no more than attempts while all rows have them
 // complete; where one holds a sample of them, the estimate may be anything.
 var serviceScreenSQL = `SELECT slot, tenant, sum(scan) AS tcp, sum(sweep) AS udp, sum(ping) AS icmp, sum(login) AS logins, sum(closed) AS blocked, sum(answer) AS answers,
-	greatest(0, sum(o) - {oneway:Float64}) AS oneway
+	greatest(0, sum(o) - {oneway:Float64}) AS oneway, greatest(0, sum(s) - {syn:Float64}) AS syns
 FROM (
-	SELECT slot, tenant, if(ip_proto = 17, toFloat64(sum(out_packets * rate)), 0) AS o, toFloat64(sum(out_packets)) AS packets,
+	SELECT slot, tenant, if(ip_proto = 17, toFloat64(sum(out_packets * rate)), 0) AS o, if(role = 1 AND ip_proto = 6, toFloat64(sum(syn_out * rate)), 0) AS s, toFloat64(sum(out_packets)) AS packets,
 		greatest(max(rate), 1) AS n, sum(attempts * rate) / n AS a, max(remotes_level) > 0 AS estimated,
 		if(role = 1 AND estimated, ` + always + `, 0) AS sure,
 		if(role = 1 AND ip_proto = 6, greatest(sure,
@@ -41,7 +41,7 @@ FROM (
 	FROM service_window WHERE ` + inRange + `
 	GROUP BY ` + slotOf + ` AS slot, tenant, ip_proto, svc_port, role)
 GROUP BY slot, tenant
-HAVING greatest(tcp, udp, icmp, logins, blocked, answers, oneway) > 0`
+HAVING greatest(tcp, udp, icmp, logins, blocked, answers, oneway, syns) > 0`
 
 // slotOf is the slot that a window lies in.
 const slotOf = `intDiv(toUnixTimestamp(start), {step:UInt32}) * {step:UInt32}`
@@ -66,9 +66,9 @@ func (s *Store) ServiceScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.S
 	secs := q.Step.Seconds()
 	return query(ctx, s, "screen of services", serviceScreenSQL,
 		screenArgs(q, namedPorts("tcp_client", q.TCPClient), namedPorts("udp_client", q.UDPClient), namedPorts("udp_server", q.UDPServer),
-			named("oneway", q.OneWay*secs)),
+			named("oneway", q.OneWay*secs), named("syn", q.SYN*secs)),
 		func(rows driver.Rows, v *flow.ScreenRow) error {
-			return scanScreen(rows, v, flow.SignTCPScan, flow.SignOneWay)
+			return scanScreen(rows, v, flow.SignTCPScan, flow.SignHostSYNs)
 		})
 }
 

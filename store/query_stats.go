@@ -36,7 +36,7 @@ SETTINGS use_index_for_in_with_subqueries = 0`
 // Rows of several sampling rates are brought to the thinnest. The order is
 // undefined.
 func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
-	return query(ctx, s, "service statistics", serviceSQL,
+	return query(ctx, s, "service statistics", oneOf(ctx, serviceSQL, fewServicesSQL),
 		rangeArgs(r, named("proto", ipProto), named("min", minAttempts)),
 		func(rows driver.Rows, v *flow.ServiceStat) error {
 			v.IPProto = ipProto
@@ -75,7 +75,7 @@ SETTINGS use_index_for_in_with_subqueries = 0`
 // and Last are zero without any. Rows of several sampling rates are brought to
 // the thinnest. The order is undefined.
 func (s *Store) PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error) {
-	return query(ctx, s, "pair statistics", pairSQL,
+	return query(ctx, s, "pair statistics", oneOf(ctx, pairSQL, fewPairsSQL),
 		rangeArgs(r, named("proto", ipProto), named("packets", minOutPackets), named("ports", minPorts)),
 		func(rows driver.Rows, v *flow.PairStat) error {
 			v.IPProto = ipProto
