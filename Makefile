@@ -65,10 +65,11 @@ e2e:
 
 # Real captures as each tenant in them, through softflowd, pmacctd and Open
 # vSwitch at 1:1 and 1:10; not a part of make test, because the captures are not
-# in this repository (../shared/corpora). Half an hour.
+# in this repository (../shared/corpora). Writes its table into docs/detectors.md.
+# 40 minutes.
 captures:
 	@.ci/install captures
-	FLOWCORDON_CAPTURES=1 FLOWCORDON_CAPTURES_TABLE=$(CURDIR)/.cache/captures.md go test -v -count=1 -timeout 90m -run '^TestCaptures$$' ./detect
+	FLOWCORDON_CAPTURES=1 FLOWCORDON_CAPTURES_DOC=$(CURDIR)/docs/detectors.md go test -v -count=1 -timeout 90m -run '^TestCaptures$$' ./detect
 
 # Known totals over UDP, and kill -9 of flowcordon and of the engine.
 totals:
