@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/login"
 	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -53,7 +54,7 @@ type Adapter struct {
 	log     *zap.Logger
 	metrics *meter.Operations
 	now     func() time.Time
-	link    *connector
+	link    *login.Keeper[client]
 }
 
 // New returns an Adapter. It does no I/O: an unreachable region or a wrong
@@ -71,7 +72,7 @@ func New(cfg Config, deps Deps) *Adapter {
 		log:     deps.Log.Named("openstack").With(zap.String("adapter", cfg.Name)),
 		metrics: meter.New(deps.Registerer, "openstack", "Operations on an OpenStack region", cfg.Name),
 		now:     deps.Now,
-		link:    &connector{cfg: cfg, turn: make(chan struct{}, 1)},
+		link:    newKeeper(cfg),
 	}
 }
 
@@ -81,8 +82,8 @@ func (a *Adapter) Name() string { return a.cfg.Name }
 // Close forgets the token and closes idle connections. The next operation logs
 // in again.
 func (a *Adapter) Close() {
-	if cl := a.link.current(); cl != nil {
-		a.link.drop(cl)
+	if cl := a.link.Current(); cl != nil {
+		a.link.Drop(cl)
 	}
 }
 
@@ -241,7 +242,7 @@ func (a *Adapter) run(ctx context.Context, op string, fn func(context.Context, *
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.timeout(), errDeadline)
 	defer cancel()
-	err := a.link.with(ctx, fn)
+	err := a.link.With(ctx, fn)
 	if err != nil {
 		err = classify(ctx, fmt.Sprintf("openstack %s: %s", a.cfg.Name, op), err)
 	}

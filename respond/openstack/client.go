@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -19,6 +18,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 
 	"github.com/flowcordon/flowcordon/internal/bound"
+	"github.com/flowcordon/flowcordon/internal/login"
 )
 
 const (
@@ -39,72 +39,14 @@ type client struct {
 	neutron string // …/v2.0/
 }
 
-// connector keeps one token and logs in again when it is refused.
-type connector struct {
-	cfg  Config
-	turn chan struct{} // holds one token while somebody logs in
-
-	mu  sync.Mutex // guards cur
-	cur *client
+// newKeeper keeps one token and logs in again when it is refused.
+func newKeeper(cfg Config) *login.Keeper[client] {
+	return login.New(func(ctx context.Context) (*client, error) { return logIn(ctx, cfg) },
+		func(err error) bool { return isStatus(err, http.StatusUnauthorized) },
+		func(c *client) { c.p.HTTPClient.CloseIdleConnections() })
 }
 
-// with runs fn with a token. fn runs a second time if the token turns out to
-// have expired: operations are idempotent for that.
-func (c *connector) with(ctx context.Context, fn func(context.Context, *client) error) error {
-	for {
-		cl, fresh, err := c.client(ctx)
-		if err != nil {
-			return err
-		}
-		err = fn(ctx, cl)
-		if !isStatus(err, http.StatusUnauthorized) {
-			return err
-		}
-		c.drop(cl)
-		if fresh {
-			return err
-		}
-	}
-}
-
-func (c *connector) current() *client {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cur
-}
-
-func (c *connector) client(ctx context.Context) (cl *client, fresh bool, err error) {
-	if cl = c.current(); cl != nil {
-		return cl, false, nil
-	}
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return nil, false, errors.New("wait for the login under way")
-	}
-	if cl = c.current(); cl != nil {
-		return cl, false, nil
-	}
-	if cl, err = login(ctx, c.cfg); err != nil {
-		return nil, false, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cur = cl
-	return cl, true, nil
-}
-
-func (c *connector) drop(cl *client) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cl.p.HTTPClient.CloseIdleConnections()
-	if c.cur == cl {
-		c.cur = nil
-	}
-}
-
-func login(ctx context.Context, cfg Config) (*client, error) {
+func logIn(ctx context.Context, cfg Config) (*client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errConfig, err)
 	}

@@ -54,7 +54,7 @@ func newRegion(t *testing.T) *region {
 func (r *region) login(t *testing.T) {
 	t.Helper()
 	var err error
-	if r.admin, err = login(t.Context(), r.cfg); err != nil {
+	if r.admin, err = logIn(t.Context(), r.cfg); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -174,7 +174,7 @@ func (r *region) spied(t *testing.T) (*Adapter, *spy) {
 	if _, err := a.Marked(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h := &a.link.current().p.HTTPClient
+	h := &a.link.Current().p.HTTPClient
 	s := &spy{next: h.Transport}
 	h.Transport = s
 	return a, s
@@ -462,16 +462,16 @@ func anotherMAC(t *testing.T, r *region) {
 
 // endToken makes Neutron refuse the adapter's token. Not by revoking it, which
 // a real Neutron hears of only when its cache of tokens expires.
-func (r *region) endToken(a *Adapter) { a.link.current().p.SetToken("expired") }
+func (r *region) endToken(a *Adapter) { a.link.Current().p.SetToken("expired") }
 
 func tokenEnds(t *testing.T, r *region) {
 	r.port(t, nil)
 	a, m := r.adapter(t), suspendertest.Mark("inc-1")
 	mustStatus(t, a, nic1())
-	first := a.link.current()
+	first := a.link.Current()
 	r.endToken(a)
 	rec := mustCut(t, a, nic1(), m)
-	if a.link.current() == first {
+	if a.link.Current() == first {
 		t.Error("the old token is still in use")
 	}
 	r.endToken(a)

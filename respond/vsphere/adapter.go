@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/login"
 	"github.com/flowcordon/flowcordon/internal/meter"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vmware/govmomi/vim25/types"
@@ -47,7 +48,7 @@ type Adapter struct {
 	log      *zap.Logger
 	metrics  *meter.Operations
 	now      func() time.Time
-	link     *connector
+	link     *login.Keeper[session]
 	machines machines
 	marks    markCache
 
@@ -70,7 +71,7 @@ func New(cfg Config, deps Deps) *Adapter {
 		log:     deps.Log.Named("vsphere").With(zap.String("adapter", cfg.Name)),
 		metrics: meter.New(deps.Registerer, "vsphere", "Operations on a vCenter", cfg.Name),
 		now:     deps.Now,
-		link:    &connector{cfg: cfg, turn: make(chan struct{}, 1)},
+		link:    newKeeper(cfg),
 		known:   map[types.ManagedObjectReference]string{},
 	}
 }
@@ -78,8 +79,14 @@ func New(cfg Config, deps Deps) *Adapter {
 // Name returns the adapter's name in the configuration.
 func (a *Adapter) Name() string { return a.cfg.Name }
 
-// Close logs out. The next operation logs in again.
-func (a *Adapter) Close() { a.link.close() }
+// Close logs out, for a vCenter refuses logins when too many sessions are open. The
+// next operation logs in again.
+func (a *Adapter) Close() {
+	if s := a.link.Current(); s != nil {
+		a.link.Drop(s)
+		s.bye()
+	}
+}
 
 // Status reads the NIC's connection now and at the next power-on, and our mark
 // if the NIC carries one. The state of a machine whose host vCenter has lost is
@@ -186,7 +193,7 @@ func (a *Adapter) do(ctx context.Context, op string, fn func(context.Context, *s
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.timeout(), errDeadline)
 	defer cancel()
-	err := a.link.with(ctx, fn)
+	err := a.link.With(ctx, fn)
 	if err != nil {
 		err = classify(ctx, fmt.Sprintf("vsphere %s: %s", a.cfg.Name, op), err)
 	}

@@ -121,7 +121,7 @@ func TestMissesShareAList(t *testing.T) {
 func TestListingAgain(t *testing.T) {
 	v := newVCenter(t)
 	a := v.adapter()
-	s, _, err := a.link.session(t.Context())
+	s, _, err := a.link.Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

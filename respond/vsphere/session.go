@@ -2,11 +2,9 @@ package vsphere
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/property"
@@ -17,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/flowcordon/flowcordon/internal/bound"
+	"github.com/flowcordon/flowcordon/internal/login"
 )
 
 const (
@@ -36,80 +35,11 @@ type session struct {
 	http *http.Transport
 }
 
-// connector keeps one session and logs in again when it has ended.
-type connector struct {
-	cfg  Config
-	turn chan struct{} // holds one token while somebody logs in
-
-	mu  sync.Mutex // guards cur
-	cur *session
-}
-
-// with runs fn in a session. fn runs a second time if the session turns out to
-// have ended (idle for 30 minutes, ended by an admin, vCenter restarted):
-// operations are idempotent for that.
-func (c *connector) with(ctx context.Context, fn func(context.Context, *session) error) error {
-	for {
-		s, fresh, err := c.session(ctx)
-		if err != nil {
-			return err
-		}
-		err = fn(ctx, s)
-		if !notAuthenticated(err) {
-			return err
-		}
-		c.drop(s)
-		if fresh {
-			return err
-		}
-	}
-}
-
-func (c *connector) current() *session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cur
-}
-
-func (c *connector) session(ctx context.Context) (s *session, fresh bool, err error) {
-	if s = c.current(); s != nil {
-		return s, false, nil
-	}
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return nil, false, errors.New("wait for the login under way")
-	}
-	if s = c.current(); s != nil {
-		return s, false, nil
-	}
-	if s, err = open(ctx, c.cfg); err != nil {
-		return nil, false, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cur = s
-	return s, true, nil
-}
-
-func (c *connector) drop(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.http.CloseIdleConnections()
-	if c.cur == s {
-		c.cur = nil
-	}
-}
-
-// close logs out: a vCenter refuses logins when too many sessions are open.
-func (c *connector) close() {
-	s := c.current()
-	if s == nil {
-		return
-	}
-	c.drop(s)
-	s.bye()
+// newKeeper keeps one session and logs in again when it has ended: idle for 30
+// minutes, ended by an admin, vCenter restarted.
+func newKeeper(cfg Config) *login.Keeper[session] {
+	return login.New(func(ctx context.Context) (*session, error) { return open(ctx, cfg) },
+		notAuthenticated, func(s *session) { s.http.CloseIdleConnections() })
 }
 
 func (s *session) bye() {

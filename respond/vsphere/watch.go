@@ -55,7 +55,7 @@ func (a *Adapter) Watch(ctx context.Context, changed func(vds string)) error {
 
 func (a *Adapter) watch(ctx context.Context, changed func(string), up func()) error {
 	again := false
-	return a.link.with(ctx, func(ctx context.Context, s *session) error {
+	return a.link.With(ctx, func(ctx context.Context, s *session) error {
 		if again { // the login had ended
 			a.machines.forget()
 			changed("")
