@@ -31,6 +31,14 @@ type Measure struct {
 	KbitS uint64      `json:"kbit_s,omitempty"` // of MeasureLimit: kbit/s that the tenant may send; not 0 there
 }
 
+// Same reports whether two measures are the same; the order of ports is free.
+func (m Measure) Same(o Measure) bool {
+	holds := func(in, all []PortRule) bool {
+		return !slices.ContainsFunc(all, func(p PortRule) bool { return !slices.Contains(in, p) })
+	}
+	return m.Kind == o.Kind && m.KbitS == o.KbitS && holds(m.Ports, o.Ports) && holds(o.Ports, m.Ports)
+}
+
 // Restriction is a measure milder than the cut that a NIC carries, read back
 // from where it is in force, with our mark.
 type Restriction struct {
@@ -46,6 +54,18 @@ func (s NICStatus) Restricted(k MeasureKind) (Restriction, bool) {
 		}
 	}
 	return Restriction{}, false
+}
+
+// MarkOf is the mark of a measure of this kind, the cut included, that the NIC
+// carries, or nil.
+func (s NICStatus) MarkOf(k MeasureKind) *Mark {
+	if k == MeasureCut {
+		return s.Mark
+	}
+	if r, ok := s.Restricted(k); ok {
+		return &r.Mark
+	}
+	return nil
 }
 
 // MarkedNIC is a NIC that carries a mark of ours, as an adapter lists them.

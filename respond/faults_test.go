@@ -34,7 +34,7 @@ func (s *stage) truth(a netip.Addr) {
 			s.Fatalf("%s is %s and its NIC is gone", a, inc.State)
 		}
 		for _, nic := range inc.Action.NICs {
-			if n := s.w.nics[nic.MAC]; n == nil || !effective(n.status(), *inc.Action) || markOf(n.status(), inc.Action.Taken()).Incident != inc.ID {
+			if n := s.w.nics[nic.MAC]; n == nil || !effective(n.status(), *inc.Action) || n.status().MarkOf(inc.Action.Taken()).Incident != inc.ID {
 				s.Fatalf("%s is %s by %s and %s is %+v", a, inc.State, inc.Action.Taken(), nic.MAC, n)
 			}
 		}

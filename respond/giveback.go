@@ -115,7 +115,7 @@ func (c *Controller) giveBackNIC(ctx context.Context, s Suspender, server string
 		return out, false, err
 	}
 	out.Before, out.After = before[0], before[0]
-	m := markOf(before[0], kind)
+	m := before[0].MarkOf(kind)
 	if m == nil || m.Incident != id {
 		if kind == flow.MeasureCut && before[0].Mark == nil && before[0].Config == flow.LinkDown && was.Before.Config == flow.LinkUp {
 			return out, false, &flow.ActError{Class: flow.ErrDenied, Err: fmt.Errorf(
@@ -137,7 +137,7 @@ func (c *Controller) giveBackNIC(ctx context.Context, s Suspender, server string
 		return out, true, err
 	}
 	out.After = after[0]
-	m = markOf(after[0], kind)
+	m = after[0].MarkOf(kind)
 	if m != nil && m.Incident == id || kind == flow.MeasureCut && was.Before.Config == flow.LinkUp && after[0].Config == flow.LinkDown {
 		return out, true, &flow.ActError{Class: flow.ErrTransient, Err: fmt.Errorf("%s after it was given back", readsAs(nic, after[0]))}
 	}

@@ -142,7 +142,7 @@ func (c *Controller) adopt(ctx context.Context, key string, o stray) time.Durati
 	if err != nil {
 		return c.cfg.Reassert // the next listing shows what is left of it
 	}
-	m := markOf(st, o.kind)
+	m := st.MarkOf(o.kind)
 	r, known := c.record(o.mark.Incident)
 	if m == nil || m.Incident != o.mark.Incident || m.By != c.cfg.MarkBy || r.holdsOn(o.adapter, o.nic, o.kind) {
 		c.forget(key)

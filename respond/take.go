@@ -62,17 +62,6 @@ func ours(st flow.NICStatus, incident string) bool {
 	return st.Mark != nil && st.Mark.Incident == incident
 }
 
-// markOf is the mark of the measure's kind that a NIC carries, or nil.
-func markOf(st flow.NICStatus, k flow.MeasureKind) *flow.Mark {
-	if k == flow.MeasureCut {
-		return st.Mark
-	}
-	if r, ok := st.Restricted(k); ok {
-		return &r.Mark
-	}
-	return nil
-}
-
 // effective reports whether a NIC reads back with the action's measure in force.
 func effective(st flow.NICStatus, a flow.Action) bool {
 	if a.Taken() == flow.MeasureCut {
@@ -84,7 +73,7 @@ func effective(st flow.NICStatus, a flow.Action) bool {
 
 // asWanted is effective, for our incident, and nothing beyond it.
 func asWanted(st flow.NICStatus, incident string, a flow.Action) bool {
-	m := markOf(st, a.Taken())
+	m := st.MarkOf(a.Taken())
 	if m == nil || m.Incident != incident || !effective(st, a) {
 		return false
 	}
@@ -113,7 +102,7 @@ func (c *Controller) take(ctx context.Context, s Suspender, server string, r rec
 	var seen []flow.Receipt
 	already := true
 	for i, nic := range a.NICs {
-		m := markOf(before[i], a.Taken())
+		m := before[i].MarkOf(a.Taken())
 		if m != nil && m.Incident != id {
 			return nil, "", &flow.ActError{Class: flow.ErrConflict, Err: fmt.Errorf("%s of %s carries the mark of %s", nic.MAC, nic.VDS, m.Incident)}
 		}

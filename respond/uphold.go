@@ -90,7 +90,7 @@ func (c *Controller) upholdAt(ctx context.Context, s Suspender, server string, r
 	}
 	var off []string
 	for i, st := range before {
-		if m := markOf(st, a.Taken()); m != nil && m.Incident != r.inc.ID {
+		if m := st.MarkOf(a.Taken()); m != nil && m.Incident != r.inc.ID {
 			return nil, &flow.ActError{Class: flow.ErrConflict, Err: fmt.Errorf("%s of %s carries the mark of %s", a.NICs[i].MAC, a.NICs[i].VDS, m.Incident)}
 		}
 		if !effective(st, a) {

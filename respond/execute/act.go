@@ -8,17 +8,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// markOf is the mark of a measure that the NIC carries, or nil.
-func markOf(st flow.NICStatus, kind flow.MeasureKind) *flow.Mark {
-	if kind == flow.MeasureCut {
-		return st.Mark
-	}
-	if r, ok := st.Restricted(kind); ok {
-		return &r.Mark
-	}
-	return nil
-}
-
 // check refuses what the command cannot be asked for.
 func (a *Adapter) check(action string, me flow.Measure, m flow.Mark) error {
 	switch {
@@ -48,7 +37,7 @@ func (a *Adapter) take(ctx context.Context, action string, nic flow.NIC, me flow
 		if err != nil {
 			return flow.Receipt{}, err
 		}
-		old := markOf(was.status(), me.Kind)
+		old := was.status().MarkOf(me.Kind)
 		if old != nil && old.Incident != m.Incident {
 			return flow.Receipt{}, fail(flow.ErrConflict, "the NIC already carries %s for incident %s by %s", me.Kind, old.Incident, old.By)
 		}
@@ -73,7 +62,7 @@ func (a *Adapter) take(ctx context.Context, action string, nic flow.NIC, me flow
 
 // took checks that a command which says that it is done did it.
 func took(st flow.NICStatus, me flow.Measure, m flow.Mark) error {
-	mark := markOf(st, me.Kind)
+	mark := st.MarkOf(me.Kind)
 	if mark == nil || mark.Incident != m.Incident {
 		return fail(flow.ErrConflict, "exited with 0, but says that %s carries the mark of %s", me.Kind, incident(mark))
 	}
@@ -83,24 +72,10 @@ func took(st flow.NICStatus, me flow.Measure, m flow.Mark) error {
 		}
 		return nil
 	}
-	if got, _ := st.Restricted(me.Kind); !same(got.Measure, me) {
+	if got, _ := st.Restricted(me.Kind); !got.Measure.Same(me) {
 		return fail(flow.ErrConflict, "exited with 0, but says that %+v is in force, not %+v", got.Measure, me)
 	}
 	return nil
-}
-
-func same(a, b flow.Measure) bool {
-	for _, p := range a.Ports {
-		if !slices.Contains(b.Ports, p) {
-			return false
-		}
-	}
-	for _, p := range b.Ports {
-		if !slices.Contains(a.Ports, p) {
-			return false
-		}
-	}
-	return a.Kind == b.Kind && a.KbitS == b.KbitS
 }
 
 // before is the state before the first act: what the command kept, or what it
@@ -109,7 +84,7 @@ func before(was flow.NICStatus, rep reply, kind flow.MeasureKind) flow.NICStatus
 	switch {
 	case rep.Before != nil:
 		return rep.Before.status()
-	case markOf(was, kind) == nil:
+	case was.MarkOf(kind) == nil:
 		return was
 	case kind == flow.MeasureCut:
 		was.Mark, was.Live, was.Config = nil, flow.LinkUnknown, flow.LinkUnknown
@@ -133,7 +108,7 @@ func (a *Adapter) giveBack(ctx context.Context, action string, nic flow.NIC, kin
 		if err != nil {
 			return false, err
 		}
-		old := markOf(was.status(), kind)
+		old := was.status().MarkOf(kind)
 		if old == nil {
 			return false, given(was.status(), kind, r)
 		}
@@ -148,7 +123,7 @@ func (a *Adapter) giveBack(ctx context.Context, action string, nic flow.NIC, kin
 		if err != nil {
 			return false, err
 		}
-		if mark := markOf(rep.status(), kind); mark != nil {
+		if mark := rep.status().MarkOf(kind); mark != nil {
 			return false, fail(flow.ErrConflict, "exited with 0, but says that %s still carries the mark of %s", kind, incident(mark))
 		}
 		return true, given(rep.status(), kind, r)

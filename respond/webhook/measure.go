@@ -10,17 +10,6 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// markOf is the mark of a measure that the NIC carries, or nil.
-func markOf(st flow.NICStatus, kind flow.MeasureKind) *flow.Mark {
-	if kind == flow.MeasureCut {
-		return st.Mark
-	}
-	if r, ok := st.Restricted(kind); ok {
-		return &r.Mark
-	}
-	return nil
-}
-
 // check refuses what the receiver cannot be asked for.
 func (a *Adapter) check(action string, me flow.Measure, m flow.Mark) error {
 	switch {
@@ -40,7 +29,7 @@ func (a *Adapter) check(action string, me flow.Measure, m flow.Mark) error {
 
 // took checks that a receiver which says that it is done did it.
 func took(st flow.NICStatus, action string, me flow.Measure, m flow.Mark) error {
-	mark := markOf(st, me.Kind)
+	mark := st.MarkOf(me.Kind)
 	if mark == nil || mark.Incident != m.Incident || me.Kind == flow.MeasureCut && !st.Cut() {
 		return fail(flow.ErrConflict, "answered 200 to %s, but says live %s, config %s, mark of %s %s",
 			action, st.Live, st.Config, me.Kind, incident(mark))
@@ -48,18 +37,10 @@ func took(st flow.NICStatus, action string, me flow.Measure, m flow.Mark) error 
 	if me.Kind == flow.MeasureCut {
 		return nil
 	}
-	if got, _ := st.Restricted(me.Kind); !same(got.Measure, me) {
+	if got, _ := st.Restricted(me.Kind); !got.Measure.Same(me) {
 		return fail(flow.ErrConflict, "answered 200 to %s, but says that %+v is in force, not %+v", action, got.Measure, me)
 	}
 	return nil
-}
-
-// same compares measures; the order of ports is free.
-func same(a, b flow.Measure) bool {
-	holds := func(in, all []flow.PortRule) bool {
-		return !slices.ContainsFunc(all, func(p flow.PortRule) bool { return !slices.Contains(in, p) })
-	}
-	return a.Kind == b.Kind && a.KbitS == b.KbitS && holds(a.Ports, b.Ports) && holds(b.Ports, a.Ports)
 }
 
 // Marked lists every NIC with a mark of ours; flow.ErrUnsupported where the

@@ -131,7 +131,7 @@ func (a *Adapter) take(ctx context.Context, action string, nic flow.NIC, me flow
 		if err != nil {
 			return err
 		}
-		old := markOf(was.status(), me.Kind)
+		old := was.status().MarkOf(me.Kind)
 		if old != nil && old.Incident != m.Incident {
 			return fail(flow.ErrConflict, "the NIC already carries %s for incident %s by %s", me.Kind, old.Incident, old.By)
 		}
@@ -161,7 +161,7 @@ func before(was, rep reply, kind flow.MeasureKind) flow.NICStatus {
 	switch {
 	case rep.Before != nil:
 		return rep.Before.status()
-	case markOf(st, kind) == nil:
+	case st.MarkOf(kind) == nil:
 		return st
 	case kind == flow.MeasureCut:
 		return flow.NICStatus{Live: flow.LinkUnknown, Config: flow.LinkUnknown, Running: was.Running, Restrictions: st.Restrictions}
@@ -194,7 +194,7 @@ func (a *Adapter) giveBack(ctx context.Context, action string, nic flow.NIC, kin
 		if err != nil {
 			return err
 		}
-		old := markOf(was.status(), kind)
+		old := was.status().MarkOf(kind)
 		if old == nil {
 			if st := was.status(); kind == flow.MeasureCut && !as(st, r.Before) {
 				return fail(flow.ErrConflict, "the NIC carries no mark of ours and is live %s, config %s; it stays as it is",
@@ -212,7 +212,7 @@ func (a *Adapter) giveBack(ctx context.Context, action string, nic flow.NIC, kin
 			return err
 		}
 		st := rep.status()
-		if mark := markOf(st, kind); mark != nil || kind == flow.MeasureCut && !as(st, r.Before) {
+		if mark := st.MarkOf(kind); mark != nil || kind == flow.MeasureCut && !as(st, r.Before) {
 			return fail(flow.ErrConflict, "answered 200 to %s, but says live %s, config %s, mark %s",
 				action, st.Live, st.Config, incident(mark))
 		}
