@@ -22,7 +22,12 @@ func query[T any](ctx context.Context, s *Store, what, sql string, args []any, s
 	ctx, cancel := withDeadline(ctx, queryWait)
 	defer cancel()
 	sql, args = among(ctx, sql, args)
-	rows, err := s.conn.Query(ctx, sql, args...)
+	ctx, conn, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", what, err)
+	}
+	defer end()
+	rows, err := conn.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("query %s: %w", what, err)
 	}

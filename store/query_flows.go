@@ -69,24 +69,65 @@ func flowColumns() string {
 // Flows returns stored flow rows in the order of their time: of those that match
 // the earliest q.Limit, or with q.Newest the latest (0: 1000, at most a million).
 func (s *Store) Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, error) {
-	limit := q.Limit
-	if limit <= 0 {
-		limit = defaultFlows
+	if q.Limit <= 0 {
+		q.Limit = defaultFlows
 	}
+	q.Tenant, q.Limit = unmap(q.Tenant), min(q.Limit, maxFlows)
+	shape := q
+	shape.Tenant, shape.Range = netip.Addr{}, flow.Range{}
+	return answer(ctx, s, question[[]flow.FlowRow]{
+		shape:  fmt.Sprintf("flows %+v %d %d", shape, nanos(q.Range.From), nanos(q.Range.To)),
+		tenant: q.Tenant, to: q.Range.To, bytes: rowsBytes[flow.FlowRow],
+		ask: func(ctx context.Context, tenants []netip.Addr) (map[netip.Addr][]flow.FlowRow, error) {
+			return s.flowsOf(ctx, q, tenants)
+		},
+	})
+}
+
+// flowsOf is Flows for several tenants, or for the one of q, whose rows are then
+// not all read.
+func (s *Store) flowsOf(ctx context.Context, q flow.FlowQuery, tenants []netip.Addr) (map[netip.Addr][]flow.FlowRow, error) {
 	text := flowsSQL
 	if q.Newest {
 		text = newestSQL
 	}
+	who := namedAddr("tenant", tenants[0])
+	if len(tenants) > 1 {
+		text, who = ofSeveral(text), namedAddrs("tenants", tenants)
+	}
 	rows, err := query(ctx, s, "flows", text, nanoArgs(q.Range,
-		namedAddr("tenant", q.Tenant), named("dir", uint8(q.Dir)),
+		who, named("dir", uint8(q.Dir)),
 		named("any_remote", bit(!q.Remote.IsValid())), namedAddr("remote", q.Remote),
 		named("proto", q.IPProto), named("port", q.SvcPort),
 		named("any_class", bit(!q.HasClass)), named("class", uint8(q.Class)),
-		named("limit", min(limit, maxFlows))), scanFlow)
+		named("limit", q.Limit)), scanFlow)
 	if q.Newest {
 		slices.Reverse(rows)
 	}
-	return rows, err
+	return byTenant(rows, tenants), err
+}
+
+// ofSeveral makes of a question about one tenant's rows one about several, with a
+// limit for each, in an order that begins as the table's key does.
+func ofSeveral(sql string) string {
+	return strings.NewReplacer(
+		"tenant = {tenant:IPv6}", "tenant IN {tenants:Array(IPv6)}",
+		"ORDER BY time DESC", "ORDER BY tenant DESC, time DESC", "ORDER BY time,", "ORDER BY tenant, time,",
+		"LIMIT {limit:UInt32}", "LIMIT {limit:UInt32} BY tenant",
+	).Replace(sql)
+}
+
+// byTenant parts rows, whose order within each tenant stays. The slices do not
+// share memory, so that one that is kept keeps no other.
+func byTenant(rows []flow.FlowRow, tenants []netip.Addr) map[netip.Addr][]flow.FlowRow {
+	if len(tenants) == 1 {
+		return map[netip.Addr][]flow.FlowRow{tenants[0]: rows}
+	}
+	out := make(map[netip.Addr][]flow.FlowRow, len(tenants))
+	for i := range rows {
+		out[rows[i].Tenant] = append(out[rows[i].Tenant], rows[i])
+	}
+	return out
 }
 
 func bit(b bool) int {

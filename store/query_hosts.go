@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -15,16 +14,6 @@ import (
 // step of the window that a row begins, aligned to the epoch.
 const stepOf = `intDiv(toInt64(toUnixTimestamp(start)), {step:Int64}) * {step:Int64}`
 
-const seriesSQL = `SELECT ` + stepOf + ` AS step,
-	sum(out_packets * rate), sum(in_packets * rate), sum(out_bytes * rate), sum(in_bytes * rate),
-	sum(out_records), sum(in_records), sum(syn_out)
-FROM host_window WHERE tenant = {tenant:IPv6} AND ` + inRange + `
-GROUP BY step ORDER BY step`
-
-const attemptsSQL = `SELECT ` + stepOf + ` AS step, sum(attempts)
-FROM service_window WHERE tenant = {tenant:IPv6} AND ` + inRange + `
-GROUP BY step ORDER BY step`
-
 // longSeries is from where on HostSeries reads rollups: what is shorter is looked
 // at while it happens, and late rows should show at once.
 const longSeries = 6 * time.Hour
@@ -35,51 +24,8 @@ const longSeries = 6 * time.Hour
 // attempts are not. step is a multiple of 10 s. More than six hours by the minute
 // or more are read from rollups: History.
 func (s *Store) HostSeries(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error) {
-	if step < flow.WindowSeconds*time.Second || step%(flow.WindowSeconds*time.Second) != 0 {
-		return nil, fmt.Errorf("step %v is not a multiple of %d s", step, flow.WindowSeconds)
-	}
-	if step%time.Minute == 0 && r.To.Sub(r.From) > longSeries {
-		h, err := s.History(ctx, flow.SeriesQuery{Tenant: tenant, Range: r, Step: step})
-		return h.Points, err
-	}
-	args := rangeArgs(r, namedAddr("tenant", tenant), named("step", int64(step/time.Second)))
-	series, err := query(ctx, s, "time series", seriesSQL, args, func(rows driver.Rows, v *flow.SeriesPoint) error {
-		var at int64
-		err := rows.Scan(&at, &v.EstOutPackets, &v.EstInPackets, &v.EstOutBytes, &v.EstInBytes, &v.OutRecords, &v.InRecords, &v.SYNOut)
-		v.Time = time.Unix(at, 0).UTC()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	// Attempts are kept by service only. The table's key begins with time, but
-	// one window of many tenants is many granules, of which one or two match.
-	type count struct {
-		at time.Time
-		n  uint64
-	}
-	attempts, err := query(ctx, s, "attempts by time", attemptsSQL, args, func(rows driver.Rows, v *count) error {
-		var at int64
-		err := rows.Scan(&at, &v.n)
-		v.at = time.Unix(at, 0).UTC()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	// A service window without its host window can be there for a moment only.
-	for i, j := 0, 0; i < len(series) && j < len(attempts); {
-		switch c := series[i].Time.Compare(attempts[j].at); {
-		case c < 0:
-			i++
-		case c > 0:
-			j++
-		default:
-			series[i].Attempts = attempts[j].n
-			i, j = i+1, j+1
-		}
-	}
-	return series, nil
+	v, err := s.Series(ctx, tenant, r, step)
+	return v.Points, err
 }
 
 // topOrders are what Top can order by: identifiers are never taken from a

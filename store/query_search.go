@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -30,7 +31,40 @@ func (s *Store) SearchFlows(ctx context.Context, q flow.FlowSearch) ([]flow.Flow
 	if q.Limit <= 0 {
 		q.Limit = defaultFlows
 	}
+	q.Limit = min(q.Limit, maxFlows)
+	shape := q
+	shape.Range, shape.Of = flow.Range{}, nil
+	found := question[[]flow.FlowRow]{shape: fmt.Sprintf("search %+v %d %d", shape, nanos(q.Range.From), nanos(q.Range.To)),
+		to: q.Range.To, wide: q.Of == nil, bytes: rowsBytes[flow.FlowRow]}
+	if tenant, ok := oneTenant(q.Of); ok && q.Skip == 0 {
+		found.tenant = tenant
+		found.ask = func(ctx context.Context, tenants []netip.Addr) (map[netip.Addr][]flow.FlowRow, error) {
+			rows, err := s.searchFlows(ctx, q, tenants)
+			return byTenant(rows, tenants), err
+		}
+		return answer(ctx, s, found)
+	}
+	for _, h := range q.Of {
+		found.shape += fmt.Sprintf(" %v %d %d", h.Prefix, nanos(h.From), nanos(h.To))
+	}
+	found.ask = alone(func(ctx context.Context) ([]flow.FlowRow, error) { return s.searchFlows(ctx, q, nil) })
+	return answer(ctx, s, found)
+}
+
+// oneTenant is the tenant that is meant at any time, if it is one.
+func oneTenant(of []flow.Held) (netip.Addr, bool) {
+	if len(of) != 1 || !of[0].From.IsZero() || !of[0].To.IsZero() || !of[0].Prefix.IsSingleIP() {
+		return netip.Addr{}, false
+	}
+	return unmap(of[0].Prefix.Addr()), true
+}
+
+// searchFlows asks for q.Of, or for several tenants with a limit for each.
+func (s *Store) searchFlows(ctx context.Context, q flow.FlowSearch, tenants []netip.Addr) ([]flow.FlowRow, error) {
 	who, args := heldSQL(q.Of)
+	if len(tenants) > 0 {
+		who, args = "tenant IN {tenants:Array(IPv6)} AND ", []any{namedAddrs("tenants", tenants)}
+	}
 	order := searchOrder
 	if q.Newest {
 		order = strings.ReplaceAll(searchOrder, ",", " DESC,") + " DESC"
@@ -48,10 +82,13 @@ func (s *Store) SearchFlows(ctx context.Context, q flow.FlowSearch) ([]flow.Flow
 	AND ({any_class:UInt8} = 1 OR class = {class:UInt8})
 	AND bitAnd(tcp_flags, {flags:UInt8}) = {flags:UInt8}
 	ORDER BY ` + order + ` LIMIT {limit:UInt32} OFFSET {skip:UInt64}`
+	if len(tenants) > 1 {
+		sql = ofSeveral(strings.TrimSuffix(sql, " OFFSET {skip:UInt64}"))
+	}
 	args = append(args, nanoArgs(q.Range, named("any_remote", bit(!q.Remote.IsValid())), namedAddr("lo", lo), namedAddr("hi", hi),
 		named("any_port", bit(len(q.Ports) == 0)), clickhouse.Named("ports", "["+strings.Join(ports, ",")+"]"),
 		named("proto", q.IPProto), named("dir", uint8(q.Dir)), named("any_class", bit(!q.HasClass)), named("class", uint8(q.Class)),
-		named("flags", q.Flags), named("limit", min(q.Limit, maxFlows)), named("skip", max(q.Skip, 0)))...)
+		named("flags", q.Flags), named("limit", q.Limit), named("skip", max(q.Skip, 0)))...)
 	return query(ctx, s, "search flows", sql, args, scanFlow)
 }
 

@@ -259,13 +259,13 @@ func (s *Store) History(ctx context.Context, q flow.SeriesQuery) (flow.Series, e
 // TopList is Top at a resolution: the one asked for, or by the range's length
 // windows up to two hours, minutes up to two days, else hours.
 func (s *Store) TopList(ctx context.Context, q flow.TopQuery) (flow.TopList, error) {
-	order, ok := topOrders[q.By]
-	if !ok {
+	if _, ok := topOrders[q.By]; !ok {
 		return flow.TopList{}, fmt.Errorf("%w, not %q", ErrOrder, q.By)
 	}
 	if q.Limit <= 0 {
 		q.Limit = 20
 	}
+	q.Range = onWindows(q.Range)
 	if d := q.Range.To.Sub(q.Range.From); q.Resolution == flow.ResolutionAuto {
 		switch {
 		case d <= 2*time.Hour:
@@ -279,6 +279,20 @@ func (s *Store) TopList(ctx context.Context, q flow.TopQuery) (flow.TopList, err
 	if q.Resolution.Length() == 0 {
 		return flow.TopList{}, fmt.Errorf("unknown resolution %q", q.Resolution)
 	}
+	return answer(ctx, s, question[flow.TopList]{
+		shape: fmt.Sprint("top ", q.By, q.Limit, " ", q.Resolution, q.Range.From.Unix(), q.Range.To.Unix()), to: q.Range.To,
+		wide:  q.Range.To.Sub(q.Range.From) > nearTop,
+		bytes: func(v flow.TopList) int { return rowsBytes(v.Rows) },
+		ask:   alone(func(ctx context.Context) (flow.TopList, error) { return s.top(ctx, q) }),
+	})
+}
+
+// nearTop is how much of windows a top list may read without a turn among the wide
+// questions.
+const nearTop = 15 * time.Minute
+
+func (s *Store) top(ctx context.Context, q flow.TopQuery) (flow.TopList, error) {
+	order := topOrders[q.By]
 	p, err := s.plan(ctx, q.Range, q.Resolution)
 	if err != nil {
 		return flow.TopList{}, err

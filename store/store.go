@@ -22,6 +22,7 @@ type Store struct {
 	spool    *spool
 	encoders sync.Pool     // *encoder
 	ended    chan struct{} // closed when Run returns
+	reader   *reader
 }
 
 // New prepares a store; it does no I/O and starts nothing. The error names
@@ -45,8 +46,12 @@ func New(cfg Config, deps Deps) (*Store, error) {
 		encoders: sync.Pool{New: func() any { return new(encoder) }},
 		ended:    make(chan struct{}),
 	}
+	if s.reader, err = s.newReader(); err != nil {
+		return nil, fmt.Errorf("store configuration: %w", err)
+	}
 	if deps.Registerer != nil {
 		m.register(deps.Registerer, s.spool)
+		deps.Registerer.MustRegister(s.reader.metrics.all()...)
 	}
 	return s, nil
 }
@@ -81,7 +86,7 @@ func (c *Config) compress() bool { return c.DialContext == nil }
 // be used is an error. After Run the store is closed; Run may be called once.
 func (s *Store) Run(ctx context.Context) error {
 	defer close(s.ended)
-	defer func() { _ = s.conn.Close() }() // of no more use
+	defer func() { _, _ = s.conn.Close(), s.reader.conn.Close() }() // of no more use
 	if err := s.spool.open(); err != nil {
 		return err
 	}

@@ -1,0 +1,37 @@
+package flow
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+type askerKey struct{}
+
+// WithAsker marks questions that somebody waits for at a screen or a script, by
+// the name of his token: stores may let them wait for each other, fairly by name.
+// What the service itself asks carries no asker and waits for none of them.
+func WithAsker(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, askerKey{}, name)
+}
+
+// Asker is the name that WithAsker gave.
+func Asker(ctx context.Context) (name string, ok bool) {
+	name, ok = ctx.Value(askerKey{}).(string)
+	return name, ok
+}
+
+// Busy is the error of a store that has more questions waiting than it will answer
+// in time.
+type Busy struct {
+	Retry time.Duration // after which asking again is worth it
+	Own   bool          // they are the asker's own
+}
+
+// Error says whose questions they are.
+func (b *Busy) Error() string {
+	if b.Own {
+		return fmt.Sprintf("too many questions of the same asker are waiting for the database; ask again in %v", b.Retry)
+	}
+	return fmt.Sprintf("too many questions are waiting for the database; ask again in %v", b.Retry)
+}
