@@ -71,6 +71,9 @@ type Deps struct {
 	// it each look is a line of the log.
 	Reads     Reads
 	Inventory Inventory
+	// Sources are what the inventory is read from, in the order of the configuration.
+	Sources   func() []InventorySource
+	Fleet     Fleet
 	Exporters func() []flow.ExporterHealth
 	// TenantKey maps any address to the one its windows are stored under, and
 	// to the zero Addr when it is none of ours. nil: IPv6 by /64, all is ours.
@@ -105,10 +108,11 @@ type Incidents interface {
 	Close(ctx context.Context, id, actor, reason string) error
 }
 
-// Store is the part of the store that is read here.
+// Store is the part of the store that is read here. Answers may be shared: they are
+// not changed here.
 type Store interface {
-	HostSeries(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error)
-	Top(ctx context.Context, r flow.Range, by string, limit int) ([]flow.TopRow, error)
+	Series(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) (flow.Series, error)
+	TopList(ctx context.Context, q flow.TopQuery) (flow.TopList, error)
 	Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, error)
 	Evidence(ctx context.Context, incident string) (flow.Evidence, error)
 	Ping(ctx context.Context) error
@@ -256,6 +260,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerComplaints(h.deps.Complaints)
 	h.registerHosts()
 	h.registerFleet()
+	h.registerTraffic()
 	h.registerEvents()
 	h.registerReads()
 	h.registerSessions()

@@ -68,6 +68,8 @@ var matrix = []struct {
 	{"complaint-case", "GET", "/complaints/{case}", "", RoleAbuse, 200},
 	{"complaint-status", "POST", "/complaints/{case}/status", `{"status":"answered","note":"x"}`, RoleAbuse, 200},
 	{"events", "GET", "/events", "", RoleViewer, 200},
+	{"traffic", "GET", "/traffic", "", RoleViewer, 200},
+	{"inventory-sources", "GET", "/inventory/sources", "", RoleViewer, 200},
 	{"sessions", "GET", "/sessions", "", RoleAdmin, 200},
 	{"session-end", "DELETE", "/sessions/{session}", "", RoleAdmin, 200},
 	{"bundle", "GET", "/incidents/inc-1/bundle", "", RoleAbuse, 200},

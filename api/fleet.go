@@ -13,7 +13,7 @@ import (
 
 type topInput struct {
 	By     string `query:"by" enum:"out_bytes,out_packets,in_bytes,in_packets,syn" default:"out_bytes"`
-	Window string `query:"window" default:"5m" doc:"how far back, from 10s to 24h" example:"5m"`
+	Window string `query:"window" default:"5m" doc:"how far back, from 10s to 744h (31 days)" example:"5m"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"20"`
 }
 
@@ -26,10 +26,11 @@ type topEntry struct {
 
 type topOutput struct {
 	Body struct {
-		By   string     `json:"by"`
-		From time.Time  `json:"from"`
-		To   time.Time  `json:"to"`
-		Top  []topEntry `json:"top"`
+		By         string     `json:"by"`
+		From       time.Time  `json:"from"`
+		To         time.Time  `json:"to"`
+		Resolution int        `json:"resolution" doc:"seconds that one of the stored sums covers which this was read from"`
+		Top        []topEntry `json:"top"`
 	}
 }
 
@@ -67,11 +68,11 @@ func (h *Handler) registerFleet() {
 func (h *Handler) top(ctx context.Context, in *topInput) (*topOutput, error) {
 	window, err := time.ParseDuration(in.Window)
 	if err != nil || window < flow.WindowSeconds*time.Second || window > maxTopWindow {
-		return nil, errParam("window", in.Window, "a time from 10s to 24h such as 5m or 1h")
+		return nil, errParam("window", in.Window, "a time from 10s to 744h such as 5m, 1h or 720h")
 	}
-	now := h.deps.Now().UTC()
+	now := h.pollNow()
 	r := flow.Range{From: now.Add(-window), To: now}
-	rows, err := h.deps.Store.Top(ctx, r, in.By, in.Limit)
+	list, err := h.deps.Store.TopList(ctx, flow.TopQuery{Range: r, By: in.By, Limit: in.Limit})
 	if err != nil {
 		return nil, h.unavailable(ctx, "read the top list", err)
 	}
@@ -80,8 +81,9 @@ func (h *Handler) top(ctx context.Context, in *topInput) (*topOutput, error) {
 		return nil, err
 	}
 	out := &topOutput{}
-	out.Body.By, out.Body.From, out.Body.To, out.Body.Top = in.By, r.From, r.To, make([]topEntry, len(rows))
-	for i, row := range rows {
+	out.Body.By, out.Body.From, out.Body.To, out.Body.Top = in.By, r.From, r.To, make([]topEntry, len(list.Rows))
+	out.Body.Resolution = seconds(list.Resolution)
+	for i, row := range list.Rows {
 		out.Body.Top[i] = topEntry{row, h.holder(row.Tenant, now), notNil(open[row.Tenant])}
 	}
 	return out, nil

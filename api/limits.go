@@ -15,8 +15,9 @@ const (
 	wantPoints = 360
 	// maxStatement: what a person writes about one incident, in characters.
 	maxStatement = 4000
-	// maxTopWindow: a top list reads every window row of its time.
-	maxTopWindow = 24 * time.Hour
+	// maxTopWindow is the longest month; beyond two days a top list reads the sums of
+	// hours.
+	maxTopWindow = 31 * 24 * time.Hour
 	// readyTimeout: orchestrators give up on a probe after a few seconds.
 	readyTimeout = 3 * time.Second
 	// maxEcho: how much of a wrong value an error shows again, in bytes.

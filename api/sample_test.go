@@ -126,6 +126,22 @@ func (s *shelf) trouble(ctx context.Context) error {
 	return s.fail
 }
 
+// Series is HostSeries, of minutes where the step is.
+func (s *shelf) Series(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) (flow.Series, error) {
+	l, err := s.HostSeries(ctx, tenant, r, step)
+	res := flow.ResolutionWindow
+	if step%time.Minute == 0 {
+		res = flow.ResolutionMinute
+	}
+	return flow.Series{Range: r, Step: step, Resolution: res, Points: l}, err
+}
+
+// TopList is Top of windows.
+func (s *shelf) TopList(ctx context.Context, q flow.TopQuery) (flow.TopList, error) {
+	l, err := s.Top(ctx, q.Range, q.By, q.Limit)
+	return flow.TopList{Range: q.Range, Resolution: flow.ResolutionWindow, Rows: l}, err
+}
+
 func (s *shelf) HostSeries(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error) {
 	if err := s.trouble(ctx); err != nil {
 		return nil, err
@@ -296,7 +312,7 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 	b.cases, b.caseID = sampleCases(t)
 	b.shelf = &shelf{evid: map[string]flow.Evidence{"inc-1": sampleEvidence()}}
 	cfg := Config{Tokens: roleTokens(), Version: "test", Timeout: time.Minute}
-	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, Feed: b.feed, Reads: b.visitors, Exemptions: b.exemptions, Searcher: b.shelf, Cases: b.cases, Holders: holdings, Complaints: sampleMatcher{},
+	deps := Deps{Incidents: b.desk, Store: b.shelf, Control: &board{}, Bundle: sampleBundle, Rules: &verdicts{}, Feed: b.feed, Reads: b.visitors, Exemptions: b.exemptions, Searcher: b.shelf, Fleet: b.shelf, Sources: sampleSources, Cases: b.cases, Holders: holdings, Complaints: sampleMatcher{},
 		Standing: func(netip.Addr, flow.Holder) Standing { return Standing{Offences: 1, Probation: true} }, StoreNotFound: errNone, Exporters: sampleExporters, Registerer: b.reg, Gatherer: b.reg, Log: zap.New(core),
 		Inventory: book{attacker: {Tenant: "c-42", VDS: "vds-1001", Hypervisor: "node1", Contact: "customer@example.net"}, flooder: {Tenant: "c-77", VDS: hostile}},
 		TenantKey: func(a netip.Addr) netip.Addr {

@@ -1830,6 +1830,25 @@ type IncidentOutputBody struct {
 	Incident Incident `json:"incident"`
 }
 
+// InventorySource defines model for InventorySource.
+type InventorySource struct {
+	// Entries of its last good reading
+	Entries int64 `json:"entries"`
+
+	// Error of the last reading, if it failed
+	Error *string `json:"error,omitempty"`
+	Name  string  `json:"name"`
+
+	// Problem what kind of trouble the last reading had
+	Problem *string `json:"problem,omitempty"`
+
+	// Seen the last good reading; absent: none yet
+	Seen *time.Time `json:"seen,omitempty"`
+
+	// Stale older than it may be: nobody is acted on by it
+	Stale bool `json:"stale"`
+}
+
 // LedgerCase defines model for LedgerCase.
 type LedgerCase struct {
 	Best     Finding     `json:"best"`
@@ -2150,6 +2169,12 @@ type SessionsOutputBody struct {
 	Sessions []SessionView `json:"sessions"`
 }
 
+// SourcesOutputBody defines model for SourcesOutputBody.
+type SourcesOutputBody struct {
+	// Sources in the order of the configuration; the file of inventory.file is none of them
+	Sources []InventorySource `json:"sources"`
+}
+
 // Spread defines model for Spread.
 type Spread struct {
 	Max     float64 `json:"max"`
@@ -2245,6 +2270,28 @@ type TopOutputBody struct {
 	From time.Time  `json:"from"`
 	To   time.Time  `json:"to"`
 	Top  []TopEntry `json:"top"`
+}
+
+// TrafficOutputBody defines model for TrafficOutputBody.
+type TrafficOutputBody struct {
+	From time.Time `json:"from"`
+
+	// Series scaled by the sampling rate where the name begins with est_; steps without traffic are absent
+	Series []TrafficPoint `json:"series"`
+	StepS  int64          `json:"step_s"`
+	To     time.Time      `json:"to"`
+}
+
+// TrafficPoint defines model for TrafficPoint.
+type TrafficPoint struct {
+	EstInBytes    int64     `json:"est_in_bytes"`
+	EstInPackets  int64     `json:"est_in_packets"`
+	EstOutBytes   int64     `json:"est_out_bytes"`
+	EstOutPackets int64     `json:"est_out_packets"`
+	InRecords     int64     `json:"in_records"`
+	OutRecords    int64     `json:"out_records"`
+	SynOut        int64     `json:"syn_out"`
+	Time          time.Time `json:"time"`
 }
 
 // UndoInputBody defines model for UndoInputBody.
@@ -2606,13 +2653,25 @@ type TenantsParams struct {
 type TopParams struct {
 	By *TopParamsBy `form:"by,omitempty" json:"by,omitempty"`
 
-	// Window how far back, from 10s to 24h
+	// Window how far back, from 10s to 744h (31 days)
 	Window *string `form:"window,omitempty" json:"window,omitempty"`
 	Limit  *int64  `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // TopParamsBy defines parameters for Top.
 type TopParamsBy string
+
+// TrafficParams defines parameters for Traffic.
+type TrafficParams struct {
+	// From RFC 3339, or relative such as -24h; default 24 hours before to
+	From *string `form:"from,omitempty" json:"from,omitempty"`
+
+	// To RFC 3339, or relative; default now
+	To *string `form:"to,omitempty" json:"to,omitempty"`
+
+	// Step auto, or a multiple of 1m
+	Step *string `form:"step,omitempty" json:"step,omitempty"`
+}
 
 // ComplaintJSONRequestBody defines body for Complaint for application/json ContentType.
 type ComplaintJSONRequestBody = ComplaintBody
@@ -3049,6 +3108,13 @@ type ClientInterface interface {
 	// Corresponds with POST /incidents/{id}/restrict (the `Restrict` operationId).
 	Restrict(ctx context.Context, id string, body RestrictJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// InventorySources What the inventory is read from
+	//
+	// When each source was read, how much it said, and what is wrong with it. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /inventory/sources (the `InventorySources` operationId).
+	InventorySources(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Cases What each rule would have done
 	//
 	// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -3129,6 +3195,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /top (the `Top` operationId).
 	Top(ctx context.Context, params *TopParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Traffic All tenants together, over time
+	//
+	// From the sums of a minute, which are kept for two years. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /traffic (the `Traffic` operationId).
+	Traffic(ctx context.Context, params *TrafficParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UndoWithBody Take back all automatic acts since a moment
 	//
@@ -3878,6 +3951,23 @@ func (c *Client) Restrict(ctx context.Context, id string, body RestrictJSONReque
 	return c.Client.Do(req)
 }
 
+// InventorySources What the inventory is read from
+//
+// When each source was read, how much it said, and what is wrong with it. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /inventory/sources (the `InventorySources` operationId).
+func (c *Client) InventorySources(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInventorySourcesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // Cases What each rule would have done
 //
 // One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -4059,6 +4149,23 @@ func (c *Client) Tenant(ctx context.Context, customer string, reqEditors ...Requ
 // Corresponds with GET /top (the `Top` operationId).
 func (c *Client) Top(ctx context.Context, params *TopParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewTopRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Traffic All tenants together, over time
+//
+// From the sums of a minute, which are kept for two years. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /traffic (the `Traffic` operationId).
+func (c *Client) Traffic(ctx context.Context, params *TrafficParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTrafficRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6193,6 +6300,33 @@ func NewRestrictRequestWithBody(server string, id string, contentType string, bo
 	return req, nil
 }
 
+// NewInventorySourcesRequest constructs an http.Request for the InventorySources method
+func NewInventorySourcesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/inventory/sources")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCasesRequest constructs an http.Request for the Cases method
 func NewCasesRequest(server string, params *CasesParams) (*http.Request, error) {
 	var err error
@@ -6765,6 +6899,84 @@ func NewTopRequest(server string, params *TopParams) (*http.Request, error) {
 	return req, nil
 }
 
+// NewTrafficRequest constructs an http.Request for the Traffic method
+func NewTrafficRequest(server string, params *TrafficParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/traffic")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Step != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "step", *params.Step, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewUndoRequest calls the generic Undo builder with application/json body
 func NewUndoRequest(server string, body UndoJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7236,6 +7448,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /incidents/{id}/restrict (the `Restrict` operationId).
 	RestrictWithResponse(ctx context.Context, id string, body RestrictJSONRequestBody, reqEditors ...RequestEditorFn) (*RestrictResponse, error)
 
+	// InventorySourcesWithResponse What the inventory is read from
+	//
+	// When each source was read, how much it said, and what is wrong with it. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /inventory/sources (the `InventorySources` operationId).
+	InventorySourcesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*InventorySourcesResponse, error)
+
 	// CasesWithResponse What each rule would have done
 	//
 	// One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -7334,6 +7555,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /top (the `Top` operationId).
 	TopWithResponse(ctx context.Context, params *TopParams, reqEditors ...RequestEditorFn) (*TopResponse, error)
+
+	// TrafficWithResponse All tenants together, over time
+	//
+	// From the sums of a minute, which are kept for two years. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /traffic (the `Traffic` operationId).
+	TrafficWithResponse(ctx context.Context, params *TrafficParams, reqEditors ...RequestEditorFn) (*TrafficResponse, error)
 
 	// UndoWithBodyWithResponse Take back all automatic acts since a moment
 	//
@@ -10156,6 +10386,89 @@ func (r RestrictResponse) ContentType() string {
 	return ""
 }
 
+type InventorySourcesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SourcesOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InventorySourcesResponse) GetJSON200() *SourcesOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r InventorySourcesResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r InventorySourcesResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r InventorySourcesResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r InventorySourcesResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r InventorySourcesResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r InventorySourcesResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r InventorySourcesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InventorySourcesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InventorySourcesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InventorySourcesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type CasesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11047,6 +11360,89 @@ func (r TopResponse) ContentType() string {
 	return ""
 }
 
+type TrafficResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TrafficOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r TrafficResponse) GetJSON200() *TrafficOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r TrafficResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r TrafficResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r TrafficResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r TrafficResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r TrafficResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r TrafficResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r TrafficResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TrafficResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TrafficResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TrafficResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type UndoResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11834,6 +12230,21 @@ func (c *ClientWithResponses) RestrictWithResponse(ctx context.Context, id strin
 	return ParseRestrictResponse(rsp)
 }
 
+// InventorySourcesWithResponse What the inventory is read from
+//
+// When each source was read, how much it said, and what is wrong with it. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /inventory/sources (the `InventorySources` operationId).
+func (c *ClientWithResponses) InventorySourcesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*InventorySourcesResponse, error) {
+	rsp, err := c.InventorySources(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInventorySourcesResponse(rsp)
+}
+
 // CasesWithResponse What each rule would have done
 //
 // One case for each rule, tenant and day, whatever the rule's mode. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -11997,6 +12408,21 @@ func (c *ClientWithResponses) TopWithResponse(ctx context.Context, params *TopPa
 		return nil, err
 	}
 	return ParseTopResponse(rsp)
+}
+
+// TrafficWithResponse All tenants together, over time
+//
+// From the sums of a minute, which are kept for two years. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /traffic (the `Traffic` operationId).
+func (c *ClientWithResponses) TrafficWithResponse(ctx context.Context, params *TrafficParams, reqEditors ...RequestEditorFn) (*TrafficResponse, error) {
+	rsp, err := c.Traffic(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTrafficResponse(rsp)
 }
 
 // UndoWithBodyWithResponse Take back all automatic acts since a moment
@@ -14531,6 +14957,74 @@ func ParseRestrictResponse(rsp *http.Response) (*RestrictResponse, error) {
 	return response, nil
 }
 
+// ParseInventorySourcesResponse parses an HTTP response from a InventorySourcesWithResponse call
+func ParseInventorySourcesResponse(rsp *http.Response) (*InventorySourcesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InventorySourcesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SourcesOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCasesResponse parses an HTTP response from a CasesWithResponse call
 func ParseCasesResponse(rsp *http.Response) (*CasesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -15229,6 +15723,74 @@ func ParseTopResponse(rsp *http.Response) (*TopResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest TopOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseTrafficResponse parses an HTTP response from a TrafficWithResponse call
+func ParseTrafficResponse(rsp *http.Response) (*TrafficResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TrafficResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TrafficOutputBody
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

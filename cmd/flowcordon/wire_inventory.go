@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/flowcordon/flowcordon/api"
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/flow"
 	"github.com/flowcordon/flowcordon/inventory"
@@ -48,6 +49,15 @@ func openInventory(c config.Config, deps inventory.Deps, readOnly bool) (*invent
 		return nil, fmt.Errorf("inventory.file: %w", err)
 	}
 	return inv, nil
+}
+
+// inventorySources shows the API how the inventory's sources do.
+func (s *service) inventorySources() []api.InventorySource {
+	var out []api.InventorySource
+	for _, h := range s.inventory.Sources() {
+		out = append(out, api.InventorySource{Name: h.Name, Entries: h.Entries, Seen: h.Seen, Stale: h.Stale, Problem: string(h.Problem), Error: h.Error})
+	}
+	return out
 }
 
 func inventoryDir(c config.Config) string { return filepath.Join(c.DataDir, "inventory") }

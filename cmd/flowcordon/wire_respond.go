@@ -145,6 +145,8 @@ func (s *service) apiDeps() api.Deps {
 		Store:         shelf{s.store, s.control},
 		StoreNotFound: store.ErrNotFound,
 		Inventory:     s.inventory,
+		Sources:       s.inventorySources,
+		Fleet:         s.store,
 		Exporters:     s.collector.Exporters,
 		TenantKey:     func(a netip.Addr) netip.Addr { return tenantKey(*s.networks.Load(), a) },
 		Ready:         s.notReady,
