@@ -31,6 +31,8 @@ type Screener interface {
 	// FleetPairs sums EstOutPackets and InPackets of PairStats' TCP pairs with any
 	// of the former by tenant.
 	FleetPairs(ctx context.Context, r flow.Range, minOutPackets uint64) ([]flow.PairStat, error)
+	// ServiceRows returns stored windows of the tenants' client sides.
+	ServiceRows(ctx context.Context, r flow.Range, limit int) ([]flow.ServiceWindow, error)
 }
 
 // screened asks the store what the rules ask, of suspects only. A question that
@@ -39,6 +41,7 @@ type Screener interface {
 type screened struct {
 	Windows
 	slots *slotCache
+	held  *heldRows
 	loose *Thresholds
 	ports screenPorts
 
@@ -59,7 +62,8 @@ type screenPorts struct{ logins, closed, answers []uint16 }
 
 func newScreened(w Windows, s Screener, loose *Thresholds, reflector *ReflectorConfig) *screened {
 	p := screenPorts{logins: loginPorts(loose), closed: loose.BlockedPort.ports(flow.ProtoUDP), answers: reflector.ports()}
-	return &screened{Windows: w, slots: newSlotCache(s, screenQuery(loose, p), longest(loose)), loose: loose, ports: p}
+	slots := newSlotCache(s, screenQuery(loose, p), longest(loose))
+	return &screened{Windows: w, slots: slots, held: newHeldRows(s, slots), loose: loose, ports: p}
 }
 
 // drift is the part of a flood's rate that a slot may have and show nothing. Of
@@ -103,6 +107,7 @@ func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 func (w *screened) begin(ts time.Time) {
 	w.ts, w.suspects, w.attempts = ts, map[string]map[netip.Addr]struct{}{}, map[attemptsKey][]flow.AttemptStat{}
 	w.slots.begin(ts)
+	w.held.begin(ts)
 }
 
 type partsKey struct{}
@@ -180,6 +185,16 @@ func (w *screened) narrow(ctx context.Context, key string, r flow.Range, main bo
 	return amongThem(ctx, l), len(l) == 0, nil
 }
 
+// hold loads the rows of those that ctx wants, if they are to be held.
+func (w *screened) hold(ctx context.Context, r flow.Range) ([]netip.Addr, bool, error) {
+	few, ok := flow.WantedOf(ctx)
+	if !ok {
+		return nil, false, nil
+	}
+	ok, err := w.held.load(ctx, r, few)
+	return few, ok, err
+}
+
 func amongThem(ctx context.Context, l map[netip.Addr]struct{}) context.Context {
 	return flow.Among(ctx, slices.SortedFunc(maps.Keys(l), netip.Addr.Compare))
 }
@@ -213,6 +228,9 @@ func (w *screened) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8
 	if none || err != nil {
 		return nil, err
 	}
+	if few, ok, err := w.hold(ctx, r); ok || err != nil {
+		return w.held.serviceStats(r, few, ipProto, least), err
+	}
 	return w.Windows.ServiceStats(ctx, r, ipProto, least)
 }
 
@@ -229,6 +247,9 @@ func (w *screened) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8
 	k := attemptsKey{r, ipProto, least, scaled, len(w.suspects[key])}
 	if l, ok := w.attempts[k]; ok && main { // two rules ask the same
 		return l, nil
+	}
+	if few, ok, err := w.hold(ctx, r); ok || err != nil {
+		return w.held.attemptStats(r, few, ipProto, least, scaled), err
 	}
 	l, err := w.Windows.AttemptStats(ctx, r, ipProto, least, scaled)
 	if err == nil && main {

@@ -187,6 +187,12 @@ func (w *timed) FleetPairs(ctx context.Context, r flow.Range, packets uint64) ([
 	return w.Store.FleetPairs(ctx, r, packets)
 }
 
+func (w *timed) ServiceRows(ctx context.Context, r flow.Range, limit int) ([]flow.ServiceWindow, error) {
+	ctx, done := w.ask(ctx, of("ServiceRows", r))
+	defer done()
+	return w.Store.ServiceRows(ctx, r, limit)
+}
+
 func (w *timed) WindowRows(ctx context.Context, r flow.Range) (map[int64]flow.RowCounts, error) {
 	ctx, done := w.ask(ctx, of("WindowRows", r))
 	defer done()
