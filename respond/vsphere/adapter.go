@@ -84,7 +84,7 @@ func (a *Adapter) Name() string { return a.cfg.Name }
 func (a *Adapter) Close() {
 	if s := a.link.Current(); s != nil {
 		a.link.Drop(s)
-		s.bye()
+		s.Bye()
 	}
 }
 

@@ -59,7 +59,7 @@ func (l *machines) get(ctx context.Context, s *session, maxAge time.Duration) (_
 	}
 	start := time.Now()
 	var vms []mo.VirtualMachine
-	if err := s.vms.Retrieve(ctx, []string{"VirtualMachine"}, listProps, &vms); err != nil {
+	if err := s.VMs.Retrieve(ctx, []string{"VirtualMachine"}, listProps, &vms); err != nil {
 		return nil, false, fmt.Errorf("list the virtual machines: %w", err)
 	}
 	if err := l.read(ctx, s, vms); err != nil {

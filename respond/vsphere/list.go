@@ -62,7 +62,7 @@ func (a *Adapter) Marked(ctx context.Context) ([]flow.MarkedNIC, error) {
 // due lists the machines to read: those with marks, and those that changed.
 func (c *markCache) due(ctx context.Context, s *session) ([]types.ManagedObjectReference, map[types.ManagedObjectReference]string, error) {
 	var vms []mo.VirtualMachine
-	if err := s.vms.Retrieve(ctx, []string{"VirtualMachine"}, []string{"config.changeVersion"}, &vms); err != nil {
+	if err := s.VMs.Retrieve(ctx, []string{"VirtualMachine"}, []string{"config.changeVersion"}, &vms); err != nil {
 		return nil, nil, fmt.Errorf("list the virtual machines: %w", err)
 	}
 	c.mu.Lock()

@@ -239,7 +239,7 @@ func (t *target) reconfigure(ctx context.Context, s *session, want connection, e
 	if err != nil {
 		return err
 	}
-	res, err := methods.ReconfigVM_Task(ctx, s.c, &types.ReconfigVM_Task{This: t.ref, Spec: spec})
+	res, err := methods.ReconfigVM_Task(ctx, s.Client, &types.ReconfigVM_Task{This: t.ref, Spec: spec})
 	if err != nil {
 		return fmt.Errorf("reconfigure %s: %w", t.name, err)
 	}

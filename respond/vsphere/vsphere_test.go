@@ -35,9 +35,9 @@ const (
 	password = "/etc/hostname" // looks like a path on purpose: it must not be read as one
 )
 
-// vcenter is govmomi's simulator behind a TLS server of ours that can hold
+// vsim is govmomi's simulator behind a TLS server of ours that can hold
 // calls back and lose answers.
-type vcenter struct {
+type vsim struct {
 	t     *testing.T
 	model *simulator.Model
 	front *httptest.Server
@@ -50,9 +50,9 @@ type vcenter struct {
 
 type vimClient struct{ *govmomi.Client }
 
-func newVCenter(t *testing.T) *vcenter {
+func newVCenter(t *testing.T) *vsim {
 	t.Helper()
-	v := &vcenter{t: t, model: simulator.VPX(), calls: map[string]int{}}
+	v := &vsim{t: t, model: simulator.VPX(), calls: map[string]int{}}
 	if err := v.model.Create(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func newVCenter(t *testing.T) *vcenter {
 	return v
 }
 
-func (v *vcenter) serve(w http.ResponseWriter, r *http.Request) {
+func (v *vsim) serve(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	method := methodOf(body)
@@ -98,19 +98,19 @@ func methodOf(body []byte) string {
 	return string(name)
 }
 
-func (v *vcenter) on(hook func(method string, w http.ResponseWriter, r *http.Request, next http.Handler) bool) {
+func (v *vsim) on(hook func(method string, w http.ResponseWriter, r *http.Request, next http.Handler) bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.hook = hook
 }
 
-func (v *vcenter) called(method string) int {
+func (v *vsim) called(method string) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.calls[method]
 }
 
-func (v *vcenter) config() Config {
+func (v *vsim) config() Config {
 	sum := sha256.Sum256(v.front.Certificate().Raw)
 	return Config{
 		Name: "vc1", URL: v.front.URL, Username: user, Password: password,
@@ -118,14 +118,14 @@ func (v *vcenter) config() Config {
 	}
 }
 
-func (v *vcenter) adapter() *Adapter {
+func (v *vsim) adapter() *Adapter {
 	a := New(v.config(), Deps{})
 	v.t.Cleanup(a.Close)
 	return a
 }
 
 // vm is one of the simulator's four virtual machines.
-func (v *vcenter) vm(i int) *simulator.VirtualMachine {
+func (v *vsim) vm(i int) *simulator.VirtualMachine {
 	v.t.Helper()
 	all := v.model.Map().All("VirtualMachine")
 	if i >= len(all) {
@@ -135,11 +135,11 @@ func (v *vcenter) vm(i int) *simulator.VirtualMachine {
 	return all[i].(*simulator.VirtualMachine)
 }
 
-func (v *vcenter) object(vm *simulator.VirtualMachine) *object.VirtualMachine {
+func (v *vsim) object(vm *simulator.VirtualMachine) *object.VirtualMachine {
 	return object.NewVirtualMachine(v.admin.Client.Client, vm.Self)
 }
 
-func (v *vcenter) read(vm *simulator.VirtualMachine) mo.VirtualMachine {
+func (v *vsim) read(vm *simulator.VirtualMachine) mo.VirtualMachine {
 	v.t.Helper()
 	var out mo.VirtualMachine
 	err := property.DefaultCollector(v.admin.Client.Client).RetrieveOne(v.t.Context(), vm.Self, []string{"name", "config", "runtime.powerState"}, &out)
@@ -149,7 +149,7 @@ func (v *vcenter) read(vm *simulator.VirtualMachine) mo.VirtualMachine {
 	return out
 }
 
-func (v *vcenter) done(task *object.Task, err error) {
+func (v *vsim) done(task *object.Task, err error) {
 	v.t.Helper()
 	if err == nil {
 		err = task.Wait(v.t.Context())
@@ -159,7 +159,7 @@ func (v *vcenter) done(task *object.Task, err error) {
 	}
 }
 
-func (v *vcenter) nics(vm *simulator.VirtualMachine) []types.BaseVirtualDevice {
+func (v *vsim) nics(vm *simulator.VirtualMachine) []types.BaseVirtualDevice {
 	v.t.Helper()
 	var out []types.BaseVirtualDevice
 	for _, d := range v.read(vm).Config.Hardware.Device {
@@ -170,7 +170,7 @@ func (v *vcenter) nics(vm *simulator.VirtualMachine) []types.BaseVirtualDevice {
 	return out
 }
 
-func (v *vcenter) nic(vm *simulator.VirtualMachine) flow.NIC {
+func (v *vsim) nic(vm *simulator.VirtualMachine) flow.NIC {
 	v.t.Helper()
 	return flow.NIC{
 		VDS: vm.Name, Hypervisor: "vc1", MAC: strings.ToUpper(macOf(v.nics(vm)[0])), IP: netip.MustParseAddr("22.1.0.7"),
@@ -178,7 +178,7 @@ func (v *vcenter) nic(vm *simulator.VirtualMachine) flow.NIC {
 }
 
 // reconfigure changes the first NIC as an admin would.
-func (v *vcenter) reconfigure(vm *simulator.VirtualMachine, change func(*types.VirtualEthernetCard)) {
+func (v *vsim) reconfigure(vm *simulator.VirtualMachine, change func(*types.VirtualEthernetCard)) {
 	v.t.Helper()
 	d := v.nics(vm)[0]
 	change(d.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard())
@@ -553,7 +553,7 @@ func TestTwoNICs(t *testing.T) {
 }
 
 // endSessions ends every login but the admin's.
-func (v *vcenter) endSessions() {
+func (v *vsim) endSessions() {
 	v.t.Helper()
 	c := v.admin.Client.Client
 	var sm mo.SessionManager

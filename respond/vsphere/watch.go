@@ -111,11 +111,11 @@ func (s *session) subscribe(ctx context.Context, timeout time.Duration) (*subscr
 	if err != nil {
 		return nil, fmt.Errorf("make a property collector: %w", err)
 	}
-	sub := &subscription{s.c, pc}
+	sub := &subscription{s.Client, pc}
 	_, err = pc.CreateFilter(ctx, types.CreateFilter{Spec: types.PropertyFilterSpec{
 		PropSet: []types.PropertySpec{{Type: "VirtualMachine", PathSet: watched}},
 		ObjectSet: []types.ObjectSpec{{
-			Obj: s.vms.Reference(), Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{s.vms.TraversalSpec()},
+			Obj: s.VMs.Reference(), Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{s.VMs.TraversalSpec()},
 		}},
 	}})
 	if err != nil {

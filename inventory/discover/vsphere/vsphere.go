@@ -23,6 +23,7 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/flowcordon/flowcordon/internal/vcenter"
 	"github.com/flowcordon/flowcordon/inventory/discover"
 )
 
@@ -83,7 +84,7 @@ func (s *Source) read(ctx context.Context) ([]machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer ses.bye()
+	defer ses.Bye()
 	addresses, tenant, err := s.attributes(ctx, ses)
 	if err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ func (s *Source) read(ctx context.Context) ([]machine, error) {
 		props = append(props, "guest.net")
 	}
 	var vms []mo.VirtualMachine
-	if err := ses.vms.Retrieve(ctx, []string{"VirtualMachine"}, props, &vms); err != nil {
+	if err := ses.VMs.Retrieve(ctx, []string{"VirtualMachine"}, props, &vms); err != nil {
 		return nil, fmt.Errorf("read the virtual machines: %w", bare(err))
 	}
 	var out []machine
@@ -123,16 +124,16 @@ func (s *Source) read(ctx context.Context) ([]machine, error) {
 }
 
 // attributes are the keys of the custom attributes; 0 for one not asked for.
-func (s *Source) attributes(ctx context.Context, ses *session) (addresses, tenant int32, err error) {
+func (s *Source) attributes(ctx context.Context, ses *vcenter.Session) (addresses, tenant int32, err error) {
 	if s.cfg.AddressAttribute == "" && s.cfg.TenantAttribute == "" {
 		return 0, 0, nil
 	}
-	ref := ses.c.ServiceContent.CustomFieldsManager
+	ref := ses.Client.ServiceContent.CustomFieldsManager
 	if ref == nil {
 		return 0, 0, errors.New("address_attribute, tenant_attribute: a lone ESXi host has no custom attributes")
 	}
 	var fm mo.CustomFieldsManager
-	if err := property.DefaultCollector(ses.c).RetrieveOne(ctx, *ref, []string{"field"}, &fm); err != nil {
+	if err := property.DefaultCollector(ses.Client).RetrieveOne(ctx, *ref, []string{"field"}, &fm); err != nil {
 		return 0, 0, fmt.Errorf("read the custom attributes: %w", bare(err))
 	}
 	find := func(option, name string) (int32, error) {

@@ -27,15 +27,15 @@ import (
 
 var now = time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
 
-type vcenter struct {
+type vsim struct {
 	model *simulator.Model
 	vms   []*simulator.VirtualMachine
 	cfg   Config
 }
 
-func newVCenter(t *testing.T) *vcenter {
+func newVCenter(t *testing.T) *vsim {
 	t.Helper()
-	v := &vcenter{model: simulator.VPX()}
+	v := &vsim{model: simulator.VPX()}
 	if err := v.model.Create(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func says(vm *simulator.VirtualMachine, addrs ...string) {
 }
 
 // attribute gives the machine a custom attribute.
-func (v *vcenter) attribute(vm *simulator.VirtualMachine, key int32, name, value string) {
+func (v *vsim) attribute(vm *simulator.VirtualMachine, key int32, name, value string) {
 	fm := v.model.Map().CustomFieldsManager()
 	if !slices.ContainsFunc(fm.Field, func(f types.CustomFieldDef) bool { return f.Key == key }) {
 		fm.Field = append(fm.Field, types.CustomFieldDef{Key: key, Name: name, ManagedObjectType: "VirtualMachine"})
@@ -84,7 +84,7 @@ func (v *vcenter) attribute(vm *simulator.VirtualMachine, key int32, name, value
 	vm.CustomValue = append(vm.CustomValue, &types.CustomFieldStringValue{CustomFieldValue: types.CustomFieldValue{Key: key}, Value: value})
 }
 
-func (v *vcenter) discover(t *testing.T) ([]discover.Entry, error) {
+func (v *vsim) discover(t *testing.T) ([]discover.Entry, error) {
 	t.Helper()
 	return New(v.cfg, func() time.Time { return now }).Discover(t.Context())
 }
@@ -97,7 +97,7 @@ func prefixes(ss ...string) []netip.Prefix {
 	return out
 }
 
-func (v *vcenter) entry(vm *simulator.VirtualMachine, tenant string, ps ...string) discover.Entry {
+func (v *vsim) entry(vm *simulator.VirtualMachine, tenant string, ps ...string) discover.Entry {
 	return discover.Entry{
 		Prefixes: prefixes(ps...), Tenant: tenant, VDS: vm.Name, Hypervisor: "vc1", MAC: strings.ToLower(card(vm).MacAddress),
 		Source: "dc1 " + vm.Self.Value + " device 4000", Seen: now,
@@ -105,7 +105,7 @@ func (v *vcenter) entry(vm *simulator.VirtualMachine, tenant string, ps ...strin
 }
 
 // claim is the entry of what the machine's guest says.
-func (v *vcenter) claim(vm *simulator.VirtualMachine, tenant string, ps ...string) discover.Entry {
+func (v *vsim) claim(vm *simulator.VirtualMachine, tenant string, ps ...string) discover.Entry {
 	e := v.entry(vm, tenant, ps...)
 	e.Source, e.Forgeable = e.Source+" tools", true
 	return e
@@ -237,9 +237,9 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ses.bye()
+	defer ses.Bye()
 	var sm mo.SessionManager
-	err = property.DefaultCollector(ses.c).RetrieveOne(t.Context(), *ses.c.ServiceContent.SessionManager, []string{"sessionList"}, &sm)
+	err = property.DefaultCollector(ses.Client).RetrieveOne(t.Context(), *ses.Client.ServiceContent.SessionManager, []string{"sessionList"}, &sm)
 	if err != nil || len(sm.SessionList) != 1 {
 		t.Errorf("%d sessions, %v, want our own alone", len(sm.SessionList), err)
 	}
