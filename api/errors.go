@@ -12,6 +12,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 // Error is an error that the caller of the API may see: the status of the
@@ -61,6 +63,8 @@ func (h *Handler) problem(ctx context.Context, err error) error {
 	var e *Error
 	var busy *tooMany
 	switch {
+	case errors.As(err, new(*flow.Busy)):
+		return tooBusy(ctx, err)
 	case errors.As(err, &e):
 	case errors.As(err, &busy):
 		hd := http.Header{}
@@ -79,6 +83,9 @@ func (h *Handler) problem(ctx context.Context, err error) error {
 
 // unavailable is for a store that does not answer: worth trying again.
 func (h *Handler) unavailable(ctx context.Context, what string, err error) error {
+	if errors.As(err, new(*flow.Busy)) {
+		return err
+	}
 	if ctx.Err() != nil {
 		return ctx.Err() // too slow, or nobody waits any more: problem tells them apart
 	}

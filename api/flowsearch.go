@@ -136,7 +136,7 @@ func flowCursor(rows []flow.FlowRow, q *flow.FlowSearch) string {
 func (h *Handler) flowQuery(in *flowSearchInput) (flow.FlowSearch, error) {
 	q := flow.FlowSearch{Ports: in.Port, Newest: in.Order != "oldest", Limit: in.Limit + 1}
 	var err error
-	if q.Range, err = parseRange(in.From, in.To, h.deps.Now(), time.Hour); err != nil {
+	if q.Range, err = parseRange(in.From, in.To, h.pollNow(), time.Hour); err != nil {
 		return q, err
 	}
 	if q.Of, err = h.held(in.Tenant, in.Customer, in.VDS); err != nil {

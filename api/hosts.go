@@ -20,14 +20,15 @@ type hostInput struct {
 
 type hostOutput struct {
 	Body struct {
-		IP        netip.Addr         `json:"ip"`
-		Tenant    netip.Addr         `json:"tenant" doc:"the address that the traffic is stored under: itself, or the first of the delegated IPv6 prefix"`
-		Holder    *flow.Holder       `json:"holder,omitempty" doc:"who holds the address now; absent when the inventory does not know"`
-		From      time.Time          `json:"from"`
-		To        time.Time          `json:"to"`
-		StepS     int                `json:"step_s"`
-		Series    []flow.SeriesPoint `json:"series" doc:"scaled by the sampling rate where the name begins with est_; steps without traffic may be absent"`
-		Incidents []flow.Incident    `json:"incidents" doc:"those that are not over"`
+		IP         netip.Addr         `json:"ip"`
+		Tenant     netip.Addr         `json:"tenant" doc:"the address that the traffic is stored under: itself, or the first of the delegated IPv6 prefix"`
+		Holder     *flow.Holder       `json:"holder,omitempty" doc:"who holds the address now; absent when the inventory does not know"`
+		From       time.Time          `json:"from"`
+		To         time.Time          `json:"to"`
+		StepS      int                `json:"step_s"`
+		Resolution int                `json:"resolution" doc:"seconds that one of the stored sums covers which the series was read from: 10, 60 or 3600"`
+		Series     []flow.SeriesPoint `json:"series" doc:"scaled by the sampling rate where the name begins with est_; steps without traffic may be absent"`
+		Incidents  []flow.Incident    `json:"incidents" doc:"those that are not over"`
 	}
 }
 
@@ -62,7 +63,7 @@ func (h *Handler) hostSeries(ctx context.Context, in *hostInput) (*hostOutput, e
 		return nil, err
 	}
 	now := h.deps.Now()
-	r, err := parseRange(in.From, in.To, now, time.Hour)
+	r, err := parseRange(in.From, in.To, h.pollNow(), time.Hour)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (h *Handler) hostSeries(ctx context.Context, in *hostInput) (*hostOutput, e
 	if err != nil {
 		return nil, err
 	}
-	series, err := h.deps.Store.HostSeries(ctx, tenant, r, step)
+	series, err := h.deps.Store.Series(ctx, tenant, r, step)
 	if err != nil {
 		return nil, h.unavailable(ctx, "read the series", err)
 	}
@@ -81,9 +82,12 @@ func (h *Handler) hostSeries(ctx context.Context, in *hostInput) (*hostOutput, e
 	out := &hostOutput{}
 	b := &out.Body
 	b.IP, b.Tenant, b.From, b.To, b.StepS = addr, tenant, r.From, r.To, int(step.Seconds())
-	b.Holder, b.Series, b.Incidents = h.holder(addr, now), notNil(series), tidy(incidents)
+	b.Resolution = seconds(series.Resolution)
+	b.Holder, b.Series, b.Incidents = h.holder(addr, now), notNil(series.Points), tidy(incidents)
 	return out, nil
 }
+
+func seconds(r flow.Resolution) int { return int(r.Length() / time.Second) }
 
 func (h *Handler) holder(a netip.Addr, at time.Time) *flow.Holder {
 	if h.deps.Inventory == nil {
@@ -105,7 +109,7 @@ func (h *Handler) flows(ctx context.Context, in *flowsInput) (*rowsOutput, error
 	if addr, q.Tenant, err = h.host("ip", in.IP); err != nil {
 		return nil, err
 	}
-	if q.Range, err = parseRange(in.From, in.To, h.deps.Now(), time.Hour); err != nil {
+	if q.Range, err = parseRange(in.From, in.To, h.pollNow(), time.Hour); err != nil {
 		return nil, err
 	}
 	if in.Remote != "" {

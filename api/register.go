@@ -28,7 +28,7 @@ func register[I, O any](h *Handler, role Role, op huma.Operation, f func(context
 func (h *Handler) secured(role Role, op huma.Operation) huma.Operation {
 	op.Description += " Needs a token of the role " + role.String() + " or higher."
 	op.Security = []map[string][]string{{"bearer": {}}}
-	op.Middlewares = append(op.Middlewares, h.require(role), h.noteRead)
+	op.Middlewares = append(op.Middlewares, h.require(role), h.noteRead, h.asks)
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
 	}
