@@ -21,6 +21,7 @@ const (
 	GateRefused      = "refused"                 // the remote refuses: a reconnect loop
 	GateSharedPort   = "shared_port"             // ordinary servers on this port do the same
 	GateRoleTag      = "role_tag"                // the tenant's role makes such traffic, see tags.go
+	GateStreams      = "streams"                 // each destination gets many packets: streams, no probes
 	GatePolicy       = "policy"                  // an override of the tenant's lets the rule do no more
 
 	// Of the guards: who saw it, from whose port, and what the fleet shows.

@@ -242,7 +242,12 @@ func (t *tickState) floodOver(rule floodRule, r flow.Range, length time.Duration
 	}
 	var own func(*flow.Finding) ownShare
 	if rule.own != nil {
-		own = func(f *flow.Finding) ownShare { return rule.own(open[pairKey{f.Tenant, f.Remote}]) }
+		all := map[netip.Addr]ownShare{} // who floods six hosts must not be held by the other five
+		for k, p := range open {
+			o := rule.own(p)
+			all[k.tenant] = ownShare{estOut: all[k.tenant].estOut + o.estOut, in: all[k.tenant].in + o.in}
+		}
+		own = func(f *flow.Finding) ownShare { return all[f.Tenant] }
 	}
 	persists := func(f *flow.Finding) bool {
 		k := pairKey{f.Tenant, f.Remote}

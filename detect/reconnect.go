@@ -14,8 +14,9 @@ import (
 // Who has one conversation with a victim first has bought next to nothing.
 const (
 	reconnectLookback = 24 * time.Hour // the busiest time of a day is in it
-	reconnectStep     = 10 * time.Minute
-	// reconnectSteps is in how many steps the two must have exchanged so much.
+	reconnectStep     = time.Minute
+	// reconnectSteps is in how many steps the two must have exchanged so much: what
+	// protects is the rate, not how long ago it began.
 	reconnectSteps = 3
 	// answeredPart is the least that comes back of a conversation, whatever its
 	// sides do: an ACK for ten segments.

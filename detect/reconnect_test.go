@@ -9,7 +9,7 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// steps are n steps of ten minutes with that many packets per second each way.
+// steps are n steps with that many packets per second each way.
 func steps(n int, out, in float64) []flow.Exchange {
 	e := flow.Exchange{Out: uint64(out * reconnectStep.Seconds()), In: uint64(in * reconnectStep.Seconds())}
 	return slices.Repeat([]flow.Exchange{e}, n)
@@ -24,13 +24,13 @@ func TestReconnectBounds(t *testing.T) {
 		before   []flow.Exchange
 		want     bool
 	}{
-		{"ten times what was exchanged", 1000, 0, 60_000, steps(3, 100, 100), true},
-		{"more than ten times", 1001, 0, 60_000, steps(3, 100, 100), false},
+		{"twenty times what was exchanged", 2000, 0, 120_000, steps(3, 100, 100), true},
+		{"more than twenty times", 2001, 0, 120_000, steps(3, 100, 100), false},
 		{"two steps only", 1000, 0, 60_000, steps(2, 100, 100), false},
 		{"one busy step among quiet ones", 1000, 0, 60_000, append(steps(1, 5000, 5000), steps(9, 1, 1)...), false},
 		{"three busy steps among quiet ones", 1000, 0, 60_000, append(steps(3, 100, 100), steps(9, 1, 1)...), true},
 		{"one ACK for ten packets", 1000, 0, 60_000, steps(3, 100, 10), true},
-		{"next to nothing came back", 1000, 0, 60_000, steps(3, 100, 5), false},
+		{"next to nothing came back", 1000, 0, 60_000, steps(3, 100, 4), false},
 		{"no past", 600, 0, 36_000, nil, false},
 		{"the most that sockets make", 5000, 0, 300_000, steps(3, 9000, 9000), true},
 		{"more than sockets make", 5001, 0, 300_000, steps(3, 9000, 9000), false},

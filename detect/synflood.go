@@ -31,7 +31,7 @@ const synFloodVersion = 2
 
 func defaultSYNFlood() SYNFloodConfig {
 	return SYNFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 500, NotifyScore: 14, SuspendScore: 30, PersistScore: 10, SuspendSYN: 30,
-		EstShare: 0.2, RSTShare: 0.5, KnownRate: 5000, KnownFactor: 10}
+		EstShare: 0.2, RSTShare: 0.5, KnownRate: 5000, KnownFactor: 20}
 }
 
 func (cfg *SYNFloodConfig) validate(v *validator, path string) {

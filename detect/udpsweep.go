@@ -26,7 +26,7 @@ type UDPSweepConfig struct {
 	SkipTo   uint16 `yaml:"skip_to" json:"skip_to"`
 }
 
-const udpSweepVersion = 1
+const udpSweepVersion = 2
 
 func defaultUDPSweep() UDPSweepConfig {
 	return UDPSweepConfig{WindowsS: []int{60, 300, 1800}, Rate: 1, NotifyScore: 14, SuspendScore: 30, PersistScore: 10,
@@ -47,6 +47,14 @@ func (cfg *UDPSweepConfig) validate(v *validator, path string) {
 	}
 }
 
+// Who sends more than streamPackets to each destination does not look for anybody:
+// that is streams, most of whose packets need no answer. streamProof is the
+// exponent of the proof; a sweep is held by chance in 7 of 1,000 ranges.
+const (
+	streamPackets = 16
+	streamProof   = 5
+)
+
 // udpSweep judges one tenant's requests to one UDP port over r.
 func udpSweep(cfg *UDPSweepConfig, ports *portTable, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
 	c := sweepOf(s)
@@ -65,6 +73,9 @@ func udpSweep(cfg *UDPSweepConfig, ports *portTable, s *flow.ServiceStat, r flow
 		f.Tier, f.Threshold = flow.TierNotify, cfg.NotifyScore
 	default:
 		return flow.Finding{}, false
+	}
+	if repeats(float64(s.OutPackets), c.u, float64(s.OutPackets)*c.n/streamPackets) >= streamProof {
+		hold(&f, GateStreams)
 	}
 	if _, p2p := ports.lookup(s.SvcPort); p2p {
 		hold(&f, GateP2PPort)
