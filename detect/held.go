@@ -162,6 +162,7 @@ type serviceSum struct {
 	counts          flow.Counts
 	classes         flow.Classes
 	attempts, tries uint64 // times rate; as exported
+	out             uint64 // packets, as exported
 	rate            uint64
 	level           uint8
 	rows            []*flow.ServiceWindow // with destinations
@@ -176,7 +177,7 @@ func (s *serviceSum) add(w *flow.ServiceWindow) {
 	s.counts.Add(c)
 	s.classes.Add(k)
 	s.attempts, s.tries, s.rate = s.attempts+n*w.Attempts, s.tries+w.Attempts, max(s.rate, n)
-	s.level = max(s.level, w.RemotesLevel)
+	s.out, s.level = s.out+w.OutPackets, max(s.level, w.RemotesLevel)
 	if len(w.Remotes) > 0 {
 		s.rows = append(s.rows, w)
 	}
@@ -199,9 +200,6 @@ func thinAll(c *flow.Counts, k *flow.Classes, n uint64) {
 
 // union counts the distinct destinations of rows, as flow.ServiceWindow says.
 func union(rows []*flow.ServiceWindow, level uint8) uint64 {
-	if len(rows) == 1 && level == 0 {
-		return uint64(len(rows[0].Remotes))
-	}
 	seen := map[uint64]struct{}{}
 	for _, w := range rows {
 		for _, h := range w.Remotes {
@@ -229,10 +227,21 @@ func (h *heldRows) byPort(a netip.Addr, r flow.Range, ipProto uint8) map[uint16]
 
 // serviceStats is Windows.ServiceStats of the tenants, whose rows are loaded.
 func (h *heldRows) serviceStats(r flow.Range, tenants []netip.Addr, ipProto uint8, least uint64) []flow.ServiceStat {
+	return h.clients(r, tenants, ipProto, func(_ uint16, s *serviceSum) bool { return s.tries >= least })
+}
+
+// serviceTotals is Windows.ServiceTotals of clients.
+func (h *heldRows) serviceTotals(r flow.Range, tenants []netip.Addr, q *flow.ServiceQuery) []flow.ServiceStat {
+	return h.clients(r, tenants, q.IPProto, func(port uint16, s *serviceSum) bool {
+		return s.out >= q.MinOutPackets && (q.Ports == nil || slices.Contains(q.Ports, port))
+	})
+}
+
+func (h *heldRows) clients(r flow.Range, tenants []netip.Addr, ipProto uint8, wanted func(uint16, *serviceSum) bool) []flow.ServiceStat {
 	var out []flow.ServiceStat
 	for _, a := range tenants {
 		for port, s := range h.byPort(a, r, ipProto) {
-			if s.tries < least {
+			if !wanted(port, s) {
 				continue
 			}
 			n := max(s.rate, 1)
