@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -240,13 +241,35 @@ func galleryExporters(now time.Time) func() []flow.ExporterHealth {
 
 // newGallery is a bench for people: its clock runs, and POST /test/open opens an
 // incident as the detector does.
+// galleryFleet is the traffic of a day with its evening.
+type galleryFleet struct{ *shelf }
+
+func (galleryFleet) FleetSeries(_ context.Context, r flow.Range, step time.Duration) ([]flow.SeriesPoint, error) {
+	var out []flow.SeriesPoint
+	for at := r.From.Truncate(step); at.Before(r.To); at = at.Add(step) {
+		h := float64(at.Hour()) + float64(at.Minute())/60
+		day := 1 + 0.5*math.Cos((h-20)*math.Pi/12) + 0.03*math.Sin(float64(at.Unix()%7919))
+		n := step.Seconds()
+		out = append(out, flow.SeriesPoint{Time: at, EstOutPackets: uint64(8e6 * day * n), EstInPackets: uint64(5e6 * day * n), EstOutBytes: uint64(6e9 * day * n), EstInBytes: uint64(2.2e9 * day * n)})
+	}
+	return out, nil
+}
+
 func newGallery(t *testing.T) *bench {
+	issuer, ready := realProvider(t)
 	now := time.Now().UTC()
 	shift := now.Sub(t0)
 	var b *bench
 	var opened int
 	b = newBench(t, func(c *Config, deps *Deps) {
-		c.Timeout = time.Minute
+		c.Timeout, c.OIDC = time.Minute, realOIDC(issuer)
+		deps.Fleet, deps.Sources = galleryFleet{deps.Store.(*shelf)}, func() []InventorySource {
+			l := sampleSources()
+			for i := range l[:2] {
+				l[i].Seen = l[i].Seen.Add(shift)
+			}
+			return l
+		}
 		d := deps.Incidents.(*desk) // before anybody asks it
 		d.now = time.Now
 		for i := range d.list {
@@ -275,6 +298,7 @@ func newGallery(t *testing.T) *bench {
 		})
 		deps.Pages = map[string]http.Handler{"/test/": mux}
 	})
+	ready(b.URL + callbackPath)
 	return b
 }
 

@@ -13,13 +13,15 @@ export interface Incident {
 }
 export interface Event { seq: number; time: string; kind: string; actor: string; reason?: string }
 export interface Evidence { frozen: string; from: string; to: string; rows: number; truncated: boolean; logs: { form: string; name: string; text: string }[] }
-export interface Point { time: string; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; syn_out: number; attempts: number }
+export interface Point { time: string; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; syn_out: number; attempts?: number }
 export interface Host { ip: string; tenant: string; holder?: Holder; from: string; to: string; step_s: number; series: Point[]; incidents: Incident[] }
 export interface Flow {
   time: string; remote: string; host: string; host_port: number; remote_port: number; svc_port: number; dir: string; ip_proto: number; role: string; class: string;
   packets: number; bytes: number; sampling_rate: number;
 }
 export interface TopRow { tenant: string; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; syn_out: number; holder?: Holder; incidents: string[] }
+export interface Traffic { from: string; to: string; step_s: number; series: Point[] }
+export interface Source { name: string; entries: number; seen?: string; stale: boolean; problem?: string; error?: string }
 export interface Spread { p50: number; p99: number; max: number }
 export interface Exporter {
   exporter: string; protocols: string[]; last_seen: string; records: number; lost: number; dropped: Record<string, number>; duplicates: number; restarts: number;
@@ -42,7 +44,7 @@ export interface Complaint {
   notes: string[]; draft: { subject: string; en: string; ru: string };
 }
 export interface Page { totalCount: number; limit: number; offset: number }
-export interface Me { name: string; role: string; time: string; expires?: string }
+export interface Me { name: string; role: string; time: string; expires?: string; csrf?: string }
 
 export interface Precision { rule: string; tier: string; cases: number; right: number; wrong: number; unmarked: number; precision: number; low: number; high: number }
 export interface Proposal {
@@ -83,12 +85,41 @@ export const token = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
-export const authorization = () => 'Bearer ' + token.get();
+// A session is a cookie that scripts cannot read; csrf goes with what changes
+// something. Without a token and with csrf, somebody signed in.
+let csrf = '';
+export const session = {
+  enter: (c: string) => { csrf = c; },
+  forget: () => { csrf = ''; },
+  is: () => csrf !== '',
+};
+export const known = () => token.get() !== null || session.is();
+
+export const authorization = (): Record<string, string> => token.get() !== null ? { Authorization: 'Bearer ' + token.get() } : csrf ? { 'X-CSRF-Token': csrf } : {};
+
+export interface Methods { oidc?: string; session: boolean }
+// methods: how one may sign in, and whether the cookie of a session is there.
+export async function methods(): Promise<Methods> {
+  try {
+    const res = await fetch('/auth/methods', { headers: { Accept: 'application/json' }, cache: 'no-store' });
+    return res.ok ? await res.json() as Methods : { session: false };
+  } catch { return { session: false }; }
+}
+
+// signInAt is the way to the provider, and back to this page.
+export const signInAt = () => '/auth/login?to=' + encodeURIComponent(location.hash.startsWith('#/?refused=') ? '#/' : location.hash || '#/');
+
+export async function signOut(): Promise<void> {
+  const res = await fetch('/auth/logout', { method: 'POST', headers: authorization() }).catch(() => undefined);
+  session.forget();
+  const { next } = res?.ok ? await res.json() as { next?: string } : {};
+  if (next) location.assign(next);
+}
 
 async function send(path: string, init: RequestInit): Promise<Response> {
   let res: Response;
   try {
-    res = await fetch('/api/v1' + path, { ...init, headers: { Authorization: authorization(), Accept: 'application/json', ...init.headers } });
+    res = await fetch('/api/v1' + path, { ...init, headers: { ...authorization(), Accept: 'application/json', ...init.headers } });
   } catch (e) {
     if (e instanceof DOMException && e.name === 'AbortError') throw e;
     throw new Problem(0, 'offline');

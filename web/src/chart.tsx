@@ -7,10 +7,10 @@ import { w } from './i18n';
 export const color = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const HEIGHT = 190;
 
-function options(width: number, unit: string, zoom: (from: number, to: number) => void): uPlot.Options {
+function options(width: number, unit: string, zoom: (from: number, to: number) => void, drag: boolean): uPlot.Options {
   const axis = { stroke: color('--dim'), grid: { stroke: color('--rule'), width: 1 }, ticks: { stroke: color('--rule'), width: 1 } };
   return {
-    width, height: HEIGHT, legend: { live: true }, cursor: { drag: { x: true, y: false, setScale: false } },
+    width, height: HEIGHT, legend: { live: true }, cursor: { drag: { x: drag, y: false, setScale: false } },
     hooks: { setSelect: [u => { if (u.select.width > 4) zoom(1000 * u.posToVal(u.select.left, 'x'), 1000 * u.posToVal(u.select.left + u.select.width, 'x')); }] },
     tzDate: ts => zone === 'utc' ? uPlot.tzDate(new Date(ts * 1000), 'Etc/UTC') : new Date(ts * 1000),
     axes: [{ ...axis, values: (_, v) => v.map((t, i) => stamp(t * 1000).slice(i === 0 ? 5 : 11, 16)) }, { ...axis, size: 92, values: (_, v) => v.map(x => x === null ? '' : num(x, unit)) }],
@@ -23,7 +23,7 @@ function options(width: number, unit: string, zoom: (from: number, to: number) =
 }
 
 // Chart draws two series over time: out and in, per second.
-export function Chart({ time, out, into, unit, label, zoom }: { time: number[]; out: number[]; into: number[]; unit: string; label: string; zoom: (from: number, to: number) => void }) {
+export function Chart({ time, out, into, unit, label, zoom }: { time: number[]; out: number[]; into: number[]; unit: string; label: string; zoom?: (from: number, to: number) => void }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(), zoomed = useRef(zoom);
   const data = useRef<uPlot.AlignedData>([[], [], []]);
@@ -32,7 +32,7 @@ export function Chart({ time, out, into, unit, label, zoom }: { time: number[]; 
   const look = `${unit}|${zone}|${document.documentElement.dataset.theme ?? ''}|${w.out}`;
   useEffect(() => {
     const at = box.current!, dark = matchMedia('(prefers-color-scheme: dark)');
-    const make = () => { plot.current?.destroy(); plot.current = new uPlot(options(at.clientWidth, unit, (a, b) => zoomed.current(a, b)), data.current, at); };
+    const make = () => { plot.current?.destroy(); plot.current = new uPlot(options(at.clientWidth, unit, (a, b) => zoomed.current?.(a, b), !!zoom), data.current, at); };
     make();
     dark.addEventListener('change', make);
     const resize = new ResizeObserver(() => plot.current?.setSize({ width: at.clientWidth, height: HEIGHT }));

@@ -1,6 +1,6 @@
 // The feed of events: text/event-stream read with fetch, because an EventSource
 // cannot carry the token in a header and a token in an address would be logged.
-import { authorization, token } from './api';
+import { authorization, known } from './api';
 
 export interface News { name: string; data: Record<string, unknown> }
 // off: not asked for; live: events come; polling: they do not, so pages ask.
@@ -61,7 +61,7 @@ async function connect() {
   const heard = () => { clearTimeout(guard); guard = window.setTimeout(() => mine.abort(), SILENCE); };
   try {
     heard();
-    const headers: Record<string, string> = { Authorization: authorization(), Accept: 'text/event-stream' };
+    const headers: Record<string, string> = { ...authorization(), Accept: 'text/event-stream' };
     if (last) headers['Last-Event-ID'] = last;
     const res = await fetch('/api/v1/events', { signal: mine.signal, headers, cache: 'no-store' });
     if (res.ok && res.body) await listen(res.body, heard);
@@ -69,7 +69,7 @@ async function connect() {
     else next = 1000 * Number(res.headers.get('Retry-After') ?? 0);
   } catch { /* ended, silent or away: tried again */ }
   clearTimeout(guard);
-  if (ctl !== mine || !token.get()) return; // stopped, or started anew
+  if (ctl !== mine || !known()) return; // stopped, or started anew
   become('polling');
   timer = window.setTimeout(connect, Math.max(next, wait));
   wait = Math.min(LONGEST, wait * 2);

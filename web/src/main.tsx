@@ -1,9 +1,9 @@
 import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { get, Problem, token } from './api';
-import type { Me } from './api';
+import { get, methods, Problem, session, signOut, token } from './api';
+import type { Me, Methods } from './api';
 import { startFeed, stopFeed, watchNews } from './feed';
-import { fill, lang, w } from './i18n';
+import { fill, lang, problemText, w } from './i18n';
 import { stamp, zone } from './format';
 import { onAnswer } from './live';
 import { useRoute } from './route';
@@ -81,28 +81,37 @@ function Find({ field }: { field: { current: HTMLInputElement | null } }) {
   </form>;
 }
 
-// useSession keeps who is there; the token is checked once, and again when it is
-// refused.
+// useSession keeps who is there: by a token, which is checked once, and again when
+// it is refused, or by the cookie of who signed in.
 function useSession() {
   const [me, setMe] = useState<Me>();
   const [why, setWhy] = useState('');
   const [away, setAway] = useState(false);
-  const leave = (text: string) => { stopFeed(); token.forget(); setMe(undefined); setWhy(text); };
+  const [ways, setWays] = useState<Methods>();
+  const leave = (text: string) => { stopFeed(); token.forget(); session.forget(); setMe(undefined); setWhy(text); };
   const enter = async () => {
-    try { setMe(await get<Me>('/whoami')); setAway(false); startFeed(); } catch (e) {
-      if (e instanceof Problem && e.status && e.status < 500 && e.status !== 429) leave(e.message); else { setAway(true); setTimeout(enter, 3000); }
+    try {
+      const m = await get<Me>('/whoami');
+      if (m.csrf) session.enter(m.csrf);
+      setMe(m); setAway(false); setWhy(''); startFeed();
+    } catch (e) {
+      if (e instanceof Problem && e.status && e.status < 500 && e.status !== 429) leave(problemText(e)); else { setAway(true); setTimeout(enter, 3000); }
     }
   };
-  useEffect(() => { if (token.get()) void enter(); }, []);
-  useEffect(() => onAnswer(e => { if (e?.status === 401) leave(e.message); setAway(e?.status === 0); }), []);
+  const out = async () => { if (session.is()) await signOut(); leave(''); };
+  useEffect(() => {
+    if (token.get()) void enter();
+    void methods().then(m => { setWays(m); if (m.session && !token.get()) void enter(); });
+  }, []);
+  useEffect(() => onAnswer(e => { if (e?.status === 401) leave(problemText(e)); setAway(e?.status === 0); }), []);
   useEffect(() => watchNews(n => { if (n.name === 'bye' && n.data.reason === 'token') void enter(); }), []);
-  return { me, why, away, leave, enter };
+  return { me, why, away, ways, leave: out, enter };
 }
 
 function App() {
   const r = useRoute();
   const [, again] = useState(0);
-  const { me, why, away, leave, enter } = useSession();
+  const { me, why, away, ways, leave, enter } = useSession();
   const [help, setHelp] = useState(false);
   const find = useRef<HTMLInputElement>(null), main = useRef<HTMLElement>(null);
   useKeys(find, setHelp);
@@ -123,11 +132,11 @@ function App() {
     </header>
     {away && <p class="alert" role="alert">{w.offline}</p>}
     <main id="main" ref={main} tabIndex={-1}>
-      {me ? <Page key={lang + zone} r={r} me={me} /> : !token.get() ? <Login text={why} go={t => { token.set(t); void enter(); again(n => n + 1); }} /> : <p class="empty">{w.loading}</p>}
+      {me ? <Page key={lang + zone} r={r} me={me} /> : !token.get() && ways && (!ways.session || why) ? <Login text={why} oidc={ways.oidc} refused={r.query.get('refused') ?? ''} go={t => { token.set(t); void enter(); again(n => n + 1); }} /> : <p class="empty">{w.loading}</p>}
     </main>
     {me && <Toasts />}
     {help && <Help nav={NAV} close={() => setHelp(false)} />}
-    <Footer changed={() => again(n => n + 1)} help={() => setHelp(true)} who={me && `${me.name} (${me.role})${me.expires ? ', ' + fill(w.expiresOn, stamp(me.expires).slice(0, 16)) : ''}`} leave={() => leave('')} />
+    <Footer changed={() => again(n => n + 1)} help={() => setHelp(true)} who={me && `${me.name} (${me.role})${me.expires ? ', ' + fill(w.expiresOn, stamp(me.expires).slice(0, 16)) : ''}`} leave={() => void leave()} out={session.is()} />
   </>;
 }
 

@@ -1,8 +1,9 @@
 import { useEffect, useId, useState } from 'preact/hooks';
+import { signInAt } from './api';
 import type { Problem } from './api';
 import { feedState, watchNews, watchState } from './feed';
 import { clockOf, setZone, zone } from './format';
-import { fill, lang, named, setLang, w } from './i18n';
+import { fill, lang, named, problemText, setLang, w } from './i18n';
 import type { Lang } from './i18n';
 import { onAnswer } from './live';
 import { Choice, HostLink, IncidentLink } from './ui';
@@ -14,16 +15,19 @@ export function setTheme(t: string) {
 }
 export const theme = () => localStorage.getItem(THEME) ?? 'auto';
 
-export function Login({ text, go }: { text: string; go: (t: string) => void }) {
+// Login offers the provider, where there is one, before the token.
+export function Login({ text, oidc, refused, go }: { text: string; oidc?: string; refused: string; go: (t: string) => void }) {
   const id = useId();
   const [value, set] = useState('');
+  const said = text || (refused && oidc ? named(w.refused, refused) : '');
   return <form class="login" onSubmit={e => { e.preventDefault(); go(value.trim()); }}>
-    <h1>{w.tokenTitle}</h1>
+    <h1>{oidc ? w.signInTitle : w.tokenTitle}</h1>
+    {said && <p role="alert" class="bad-text">{said}</p>}
+    {oidc && <><p><a class="button primary" href={signInAt()}>{fill(w.signInAt, oidc)}</a></p><p class="note">{w.orToken}</p></>}
     <p>{w.tokenText}</p>
-    {text && <p role="alert" class="bad-text">{text}</p>}
     <label for={id}>{w.tokenLabel}</label>
-    <input id={id} type="password" autocomplete="off" required spellcheck={false} value={value} onInput={e => set(e.currentTarget.value)} ref={e => { if (e && !e.dataset.seen) { e.dataset.seen = '1'; e.focus(); } }} />
-    <button class="primary">{w.tokenGo}</button>
+    <input id={id} type="password" autocomplete="off" required spellcheck={false} value={value} onInput={e => set(e.currentTarget.value)} ref={e => { if (e && !e.dataset.seen) { e.dataset.seen = '1'; if (!oidc) e.focus(); } }} />
+    <button class={oidc ? undefined : 'primary'}>{w.tokenGo}</button>
   </form>;
 }
 
@@ -37,7 +41,7 @@ export function Freshness() {
   const [last, setLast] = useState({ good: Date.now(), bad: 0, text: '' });
   useEffect(() => {
     const again = () => draw(n => n + 1), timer = setInterval(again, 1000);
-    const offs = [watchState(again), onAnswer((e?: Problem) => setLast(l => e ? { ...l, bad: Date.now(), text: e.status ? e.message : '' } : { ...l, good: Date.now() }))];
+    const offs = [watchState(again), onAnswer((e?: Problem) => setLast(l => e ? { ...l, bad: Date.now(), text: e.status ? problemText(e) : '' } : { ...l, good: Date.now() }))];
     return () => { clearInterval(timer); offs.forEach(f => f()); };
   }, []);
   const stale = last.bad > last.good && Date.now() - last.good > STALE;
@@ -64,13 +68,13 @@ export function Toasts() {
     <button type="button" class="quiet" aria-label={w.close} onClick={() => set(l => l.filter(x => x !== t))}>×</button></p>)}</div>;
 }
 
-export function Footer({ changed, help, who, leave }: { changed: () => void; help: () => void; who?: string; leave: () => void }) {
+export function Footer({ changed, help, who, leave, out }: { changed: () => void; help: () => void; who?: string; leave: () => void; out: boolean }) {
   return <footer>
     <Choice label={w.zone} value={zone} of={[['utc', w.utc], ['local', w.local]]} set={v => { setZone(v as 'utc' | 'local'); changed(); }} />
     <Choice label={w.theme} value={theme()} of={[['auto', w.auto], ['light', w.light], ['dark', w.dark]]} set={v => { setTheme(v); changed(); }} />
     <Choice label={w.language} value={lang} of={[['en', 'English'], ['ru', 'Русский']]} set={v => { setLang(v as Lang); changed(); }} />
     <button type="button" class="quiet" onClick={help}>{w.keys}</button>
-    {who && <span class="who">{who} <button type="button" class="quiet" onClick={leave}>{w.forget}</button></span>}
+    {who && <span class="who">{who} <button type="button" class="quiet" onClick={leave}>{out ? w.signOut : w.forget}</button></span>}
   </footer>;
 }
 

@@ -2,7 +2,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { post, Problem } from './api';
 import type { Me } from './api';
-import { fill, named, w } from './i18n';
+import { fill, named, problemText, w } from './i18n';
 
 const TONE: Record<string, string> = {
   held: 'warn', awaiting_approval: 'warn', suspending: 'warn', suspended: 'cut', verified: 'cut', unverified: 'bad', failed: 'bad', releasing: 'warn', released: 'ok', closed: 'ok',
@@ -17,7 +17,7 @@ export const HostLink = ({ ip }: { ip: string }) => <a href={'#/hosts/' + encode
 export const IncidentLink = ({ id, children }: { id: string; children?: ComponentChildren }) => <a href={'#/incidents/' + encodeURIComponent(id)}>{children ?? id}</a>;
 export const TenantLink = ({ customer, children }: { customer: string; children?: ComponentChildren }) => <a href={'#/tenants/' + encodeURIComponent(customer)}>{children ?? customer}</a>;
 export const Empty = ({ children }: { children: ComponentChildren }) => <p class="empty">{children}</p>;
-export const Failed = ({ error }: { error?: Problem }) => error && error.status !== 0 ? <p class="bad-text" role="alert">{error.message}</p> : null;
+export const Failed = ({ error }: { error?: Problem }) => error && error.status !== 0 ? <p class="bad-text" role="alert">{problemText(error)}</p> : null;
 
 export function Section({ title, extra, busy, children }: { title: string; extra?: ComponentChildren; busy?: boolean; children: ComponentChildren }) {
   const body = useRef<HTMLDivElement>(null);
@@ -83,7 +83,7 @@ export function Order({ me, role, label, hint, field, path, more, fields, tone, 
       say(done(await post(path, { ...more?.(), [field]: text })) ?? w.done);
       setText('');
     } catch (err) {
-      say(err instanceof Problem && err.status ? err.message : w.offline);
+      say(err instanceof Problem && err.status ? problemText(err) : w.offline);
     }
     setBusy(false);
   };

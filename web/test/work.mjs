@@ -1,5 +1,5 @@
 // What people do all day, with the page's own security policy in force.
-import { check, login, paste, session, settled, url, visit, WAIT } from './session.mjs';
+import { accessible, check, login, paste, session, settled, url, visit, WAIT } from './session.mjs';
 
 export async function wrongToken() {
   const page = await session();
@@ -12,6 +12,39 @@ export async function wrongToken() {
   await page.getByRole('button', { name: 'Forget token' }).click();
   await page.getByLabel('API token').waitFor();
   check(await page.evaluate(() => sessionStorage.length) === 0, 'the token is kept after it was forgotten');
+  await page.context().close();
+}
+
+// signIn goes to a real provider and back to the page that was asked for, does
+// something, and signs out: the cookie opens nothing any more.
+export async function signIn() {
+  const page = await session({ axe: true });
+  await page.goto(url + '/#/exemptions');
+  await page.getByRole('link', { name: 'Sign in with Company login' }).waitFor();
+  await accessible(page, 'the sign-in', 'light');
+  await page.getByRole('link', { name: 'Sign in with Company login' }).click();
+  await page.getByRole('button', { name: 'zoe' }).click();
+  await page.getByRole('alert').filter({ hasText: 'none of your groups has a role' }).waitFor();
+  await page.goto(url + '/#/audit');
+  await page.getByRole('link', { name: 'Sign in with Company login' }).click();
+  await page.getByRole('button', { name: 'anna' }).click();
+  await page.getByText('oidc:anna (admin)').waitFor();
+  check(page.url() === url + '/#/audit', 'signed in, and at ' + page.url());
+  check(await page.evaluate(() => document.cookie === '' && sessionStorage.length === 0), 'a script can read the session');
+  const lift = head => page.evaluate(async h => (await fetch('/api/v1/sessions/none', { method: 'DELETE', headers: h })).status, head);
+  check(await lift({}) === 403, 'a change without the CSRF token was taken');
+  const { csrf } = await page.evaluate(async () => (await fetch('/api/v1/whoami')).json());
+  check(await lift({ 'X-CSRF-Token': csrf }) === 404, 'a change with the CSRF token was refused');
+  await page.reload();
+  await page.getByText('oidc:anna (admin)').waitFor();
+  await page.getByText('live', { exact: true }).waitFor();
+  const kept = await page.context().cookies(url);
+  const next = page.waitForURL(/\/session\/end\?/);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await next;
+  await page.context().addCookies(kept);
+  await page.goto(url + '/');
+  await page.getByRole('link', { name: 'Sign in with Company login' }).waitFor();
   await page.context().close();
 }
 

@@ -1,7 +1,7 @@
 import { useId, useState } from 'preact/hooks';
 import { postText, Problem } from '../api';
 import type { Complaint, Me } from '../api';
-import { fill, w } from '../i18n';
+import { fill, problemText, w } from '../i18n';
 import { may } from '../ui';
 import { Answer } from './answer';
 import { CaseList } from './cases';
@@ -40,7 +40,7 @@ function Box({ give }: { give: (c?: Complaint) => void }) {
       give(await postText<Complaint>('/complaints?' + q, typeOf(text), text));
     } catch (err) {
       give(undefined);
-      setError(err instanceof Problem && err.status ? err.message : w.offline);
+      setError(err instanceof Problem && err.status ? problemText(err) : w.offline);
     }
     setBusy(false);
   };

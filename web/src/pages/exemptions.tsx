@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { get, post, Problem, remove } from '../api';
 import type { Exemption, Me } from '../api';
 import { ago, isTime, proto, stamp, whole } from '../format';
-import { fill, named, w } from '../i18n';
+import { fill, named, problemText, w } from '../i18n';
 import { useLive } from '../live';
 import { go, useRoute } from '../route';
 import { Badge, Choice, Empty, Failed, may, Section, Table } from '../ui';
@@ -49,7 +49,7 @@ function End({ e, done }: { e: Exemption; done: (id: string) => void }) {
   if (!open) return <button type="button" class="danger" onClick={() => setOpen(true)}>{w.exemptEnd}</button>;
   const send = async (ev: Event) => {
     ev.preventDefault();
-    try { await remove(`/exemptions/${encodeURIComponent(e.id)}?reason=${encodeURIComponent(reason)}`, e.version); done(e.id); } catch (err) { say(err instanceof Problem && err.status ? err.message : w.offline); }
+    try { await remove(`/exemptions/${encodeURIComponent(e.id)}?reason=${encodeURIComponent(reason)}`, e.version); done(e.id); } catch (err) { say(err instanceof Problem && err.status ? problemText(err) : w.offline); }
   };
   return <form class="mark" onSubmit={send}>
     <label>{w.exemptEndWhy} <input required maxLength={1000} value={reason} onInput={x => setReason(x.currentTarget.value)} /></label>
@@ -73,7 +73,7 @@ function Add({ tenant, customer, me, done }: { tenant: string; customer: string;
     if (body.expires === 'never') delete body.expires;
     setBusy(true);
     setError('');
-    try { const x = await post<Exemption>('/exemptions', body); setOpen(false); done(x.id); } catch (err) { setError(err instanceof Problem && err.status ? err.message : w.offline); }
+    try { const x = await post<Exemption>('/exemptions', body); setOpen(false); done(x.id); } catch (err) { setError(err instanceof Problem && err.status ? problemText(err) : w.offline); }
     setBusy(false);
   };
   return <form class="act add" onSubmit={send}>

@@ -50,7 +50,7 @@ function Traffic({ h, old, at, children }: { h?: Host; old?: boolean; at: string
   </>;
 }
 
-function Series({ h, zoom }: { h: Host; zoom: (from: number, to: number) => void }) {
+export function Series({ h, zoom }: { h: Pick<Host, 'from' | 'to' | 'step_s' | 'series'>; zoom?: (from: number, to: number) => void }) {
   const s = useMemo(() => {
     const step = h.step_s * 1000, first = Math.floor(Date.parse(h.from) / step) * step, n = Math.max(1, Math.ceil((Date.parse(h.to) - first) / step));
     const time = Array.from({ length: n }, (_, i) => (first + i * step) / 1000);
@@ -72,11 +72,11 @@ function Series({ h, zoom }: { h: Host; zoom: (from: number, to: number) => void
       <Plotted title={w.bits} unit={w.bitsPerS} time={s.time} out={s.outBits} into={s.inBits} zoom={zoom} />
       <Plotted title={w.packets} unit={w.packetsPerS} time={s.time} out={s.outPackets} into={s.inPackets} zoom={zoom} />
     </div>
-    <p class="note">{w.zoomHint}</p>
+    {zoom && <p class="note">{w.zoomHint}</p>}
   </>;
 }
 
-function Plotted({ title, unit, time, out, into, zoom }: { title: string; unit: string; time: number[]; out: number[]; into: number[]; zoom: (from: number, to: number) => void }) {
+function Plotted({ title, unit, time, out, into, zoom }: { title: string; unit: string; time: number[]; out: number[]; into: number[]; zoom?: (from: number, to: number) => void }) {
   const peak = (a: number[]) => num(a.reduce((x, y) => Math.max(x, y), 0), unit), mean = (a: number[]) => num(a.reduce((x, y) => x + y, 0) / a.length, unit);
   return <figure>
     <figcaption><strong>{title}</strong>

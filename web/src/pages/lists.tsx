@@ -1,6 +1,6 @@
 import type { Exporter, Incident, TopRow } from '../api';
 import { age, ago, num, seconds, stamp, who, whole } from '../format';
-import { named, w } from '../i18n';
+import { named, told, w } from '../i18n';
 import { Badge, HostLink, IncidentLink, Table } from '../ui';
 
 export const rules = (r: string[]) => r.map(x => named(w.rules, x)).join(', ') || '–';
@@ -15,7 +15,7 @@ export function Incidents({ list, empty }: { list: Incident[]; empty: string }) 
     { head: w.address, cell: i => <HostLink ip={i.tenant} /> },
     { head: w.tenant, cell: i => <Who h={i.holder} /> },
     { head: w.incidentOf, cell: i => <IncidentLink id={i.id}>{rules(i.rules)}</IncidentLink> },
-    { head: w.why, cell: i => <span class="clamp" title={i.findings[0]?.reason ?? i.reason}>{i.findings[0]?.reason ?? i.reason ?? '–'}</span> },
+    { head: w.why, cell: i => <span class="clamp" title={told(i.findings[0]?.reason ?? i.reason)}>{told(i.findings[0]?.reason ?? i.reason) || '–'}</span> },
     { head: w.age, right: true, cell: i => <time dateTime={i.opened} title={stamp(i.opened)}>{age(i.opened)}</time> },
   ]} />;
 }

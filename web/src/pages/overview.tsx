@@ -1,20 +1,24 @@
 import { get } from '../api';
-import type { Exporter, Freeze, Incident, Me, Page, TopRow } from '../api';
+import type { Exporter, Freeze, Incident, Me, Page, TopRow, Traffic } from '../api';
 import { num, stamp, whole } from '../format';
 import { fill, named, w } from '../i18n';
 import { aboutExporters, aboutFreezes, aboutIncidents, useLive } from '../live';
 import { go, useQuery } from '../route';
 import { Choice, Empty, Failed, Order, Section } from '../ui';
+import { Series } from './host';
 import { Exporters, Incidents, lossOf, SILENT, Top } from './lists';
 
 const WINDOW = 300, SHOWN = 50, WHOLE = 1000;
+const OVER: Record<string, number> = { '5m': WINDOW, '24h': 86_400, '720h': 2_592_000 };
 const DOING = ['suspending', 'suspended', 'verified', 'unverified', 'releasing'];
 
 export function Overview({ me }: { me: Me }) {
   const by = useQuery('by') || 'out_bytes';
   const inc = useLive(s => get<{ incidents: Incident[]; _metadata: Page }>('/incidents?state=live&limit=' + SHOWN, s), [], { about: aboutIncidents });
   const cut = useLive(s => get<{ _metadata: Page }>('/incidents?limit=1&state=' + DOING.join(','), s), [], { about: aboutIncidents });
-  const top = useLive(s => get<{ top: TopRow[] }>(`/top?window=5m&limit=15&by=${by}`, s), [by], { every: 5000 });
+  const back = useQuery('back') || '24h', over = OVER[useQuery('over')] ? useQuery('over') : '5m';
+  const top = useLive(s => get<{ top: TopRow[] }>(`/top?window=${over}&limit=15&by=${by}`, s), [by, over], { every: over === '5m' ? 5000 : 300_000 });
+  const traffic = useLive(s => get<Traffic>('/traffic?from=-' + (/^\d{1,4}h$/.test(back) ? back : '24h'), s), [back], { every: 60_000 });
   const all = useLive(s => get<{ top: TopRow[] }>(`/top?window=5m&limit=${WHOLE}&by=out_bytes`, s), [], { every: 15000 });
   const exp = useLive(s => get<{ exporters: Exporter[] }>('/exporters', s), [], { about: aboutExporters, every: 5000 });
   const frozen = useLive(s => get<{ freezes: Freeze[] }>('/freezes', s), [], { every: 10000, about: aboutFreezes });
@@ -22,15 +26,19 @@ export function Overview({ me }: { me: Me }) {
     <h1 class="vh" tabIndex={-1}>{w.overview}</h1>
     {frozen.data?.freezes.map(f => <Frozen key={f.rule ?? ''} f={f} me={me} done={frozen.refresh} />)}
     <Tiles all={all.data?.top} incidents={inc.data?._metadata.totalCount} cut={cut.data?._metadata.totalCount} exporters={exp.data?.exporters} />
+    <Section title={w.fleetTraffic} busy={traffic.old} extra={<Choice label={w.range} value={back} set={v => go('/', { back: v })} of={[['6h', w.last6h], ['24h', w.lastDay], ['168h', w.lastWeek], ['720h', w.d30]]} />}>
+      <Failed error={traffic.error} />
+      {traffic.data ? <Series h={traffic.data} /> : <Empty>{traffic.error ? '' : w.loading}</Empty>}
+    </Section>
     <Section title={w.openIncidents} extra={<a href="#/incidents">{w.allOfThem}</a>}>
       <Failed error={inc.error} />
       {inc.data ? <><Incidents list={inc.data.incidents} empty={w.noIncidents} />
         {inc.data._metadata.totalCount > SHOWN && <p class="note">{fill(w.more, SHOWN, whole(inc.data._metadata.totalCount))}</p>}</> : <Empty>{inc.error ? '' : w.loading}</Empty>}
     </Section>
-    <Section title={w.topTalkers} busy={top.old} extra={<Choice label={w.by} value={by} set={v => go('/', { by: v })} of={[
-      ['out_bytes', w.byOutBytes], ['out_packets', w.byOutPackets], ['in_bytes', w.byInBytes], ['in_packets', w.byInPackets], ['syn', w.bySYN]]} />}>
+    <Section title={w.topTalkers} busy={top.old} extra={<><Choice label={w.over} value={over} set={v => go('/', { over: v })} of={[['5m', w.mean5], ['24h', w.lastDay], ['720h', w.d30]]} /> <Choice label={w.by} value={by} set={v => go('/', { by: v })} of={[
+      ['out_bytes', w.byOutBytes], ['out_packets', w.byOutPackets], ['in_bytes', w.byInBytes], ['in_packets', w.byInPackets], ['syn', w.bySYN]]} /></>}>
       <Failed error={top.error} />
-      {top.data ? <Top list={top.data.top} windowS={WINDOW} by={by} /> : <Empty>{top.error ? '' : w.loading}</Empty>}
+      {top.data ? <Top list={top.data.top} windowS={OVER[over]} by={by} /> : <Empty>{top.error ? '' : w.loading}</Empty>}
     </Section>
     <Section title={w.exporters}>
       <Failed error={exp.error} />
