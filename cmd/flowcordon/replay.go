@@ -102,13 +102,6 @@ type replay struct {
 }
 
 func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error) {
-	// Nothing is done about what is found, whatever the modes say.
-	modes := map[flow.Rule]flow.Mode{}
-	for rule, rc := range cfg.Detect.Rules {
-		if modes[rule] = flow.ModeObserve; rc.Mode == flow.ModeOff {
-			modes[rule] = flow.ModeOff
-		}
-	}
 	inv, err := openInventory(cfg, inventory.Deps{}, true)
 	if err != nil {
 		return nil, err
@@ -135,6 +128,20 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 	if err != nil {
 		return nil, err
 	}
+	r.judge()
+	return r, nil
+}
+
+// judge makes what judges, which knows nothing of what came before.
+func (r *replay) judge() {
+	cfg, inv := r.svc.cfg, r.svc.inventory
+	// Nothing is done about what is found, whatever the modes say.
+	modes := map[flow.Rule]flow.Mode{}
+	for rule, rc := range cfg.Detect.Rules {
+		if modes[rule] = flow.ModeObserve; rc.Mode == flow.ModeOff {
+			modes[rule] = flow.ModeOff
+		}
+	}
 	r.dec = decode.New(decodeConfig(cfg), decode.Deps{})
 	r.agg = aggregate.NewLocal(aggregateConfig(cfg), r.write)
 	now := func() time.Time { return r.last }
@@ -143,10 +150,19 @@ func newReplay(cfg config.Config, asJSON bool, stdout io.Writer) (*replay, error
 		PortOwner: r.svc.portOwner(now), Health: replayHealth{r.dec},
 	})
 	r.control = respond.New(respond.Config{Modes: modes}, respond.Deps{Events: &memoryLog{}, Flows: r.svc.store, Inventory: inv})
-	return r, nil
 }
 
 func (r *replay) run(ctx context.Context, files []string) error {
+	return r.withStore(ctx, func(ctx context.Context) error {
+		if err := r.files(ctx, files); err != nil {
+			return err
+		}
+		return r.finish(ctx)
+	})
+}
+
+// withStore runs f while engine and store run.
+func (r *replay) withStore(ctx context.Context, f func(context.Context) error) error {
 	return r.svc.withEngine(ctx, func(ctx context.Context) error {
 		if err := r.svc.store.Migrate(ctx); err != nil {
 			return err
@@ -157,10 +173,7 @@ func (r *replay) run(ctx context.Context, files []string) error {
 		sctx, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
 		go func() { ended <- r.svc.store.Run(sctx) }()
-		err := r.files(ctx, files)
-		if err == nil {
-			err = r.finish(ctx)
-		}
+		err := f(ctx)
 		stop()
 		return errors.Join(err, <-ended)
 	})
