@@ -40,7 +40,7 @@ type action func(ctx context.Context, d *desk, args []string) error
 
 // deskCommands are all of them, in the order of the usage.
 func deskCommands() []deskCommand {
-	return slices.Concat(incidentCommands(), actCommands(), explainCommands(), hostCommands(), tenantCommands(), exemptionCommands(), ruleCommands(), controlCommands())
+	return slices.Concat(incidentCommands(), actCommands(), explainCommands(), hostCommands(), tenantCommands(), exemptionCommands(), ruleCommands(), controlCommands(), eventCommands())
 }
 
 // topCommands are those of the usage of flowcordon itself: the first words.
