@@ -352,7 +352,13 @@ func TestRateLimit(t *testing.T) {
 	b := newBench(t, func(c *Config, _ *Deps) {
 		c.Rate = Rate{PerSecond: 0.001, Burst: 3} // no token comes back while the test runs
 		c.Tokens[1].Rate = Rate{PerSecond: 1000, Burst: 1000}
+		c.Tokens[2].Rate = Rate{PerSecond: Unbounded}
 	})
+	for range 20 {
+		if a := b.do(t, RoleOperator, "GET", Prefix+"/whoami", ""); a.code != 200 || strings.Contains(a.body, `"rate"`) {
+			t.Fatalf("a token without a bound: %d %s", a.code, a.body)
+		}
+	}
 	for i := range 3 {
 		if a := b.get(t, Prefix+"/whoami"); a.code != 200 {
 			t.Fatalf("call %d: %d", i, a.code)

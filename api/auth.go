@@ -67,6 +67,10 @@ func (t Token) what() string {
 	return "token " + t.Name
 }
 
+// Unbounded is the Rate.PerSecond of a token that may call as often as it likes,
+// whatever the others may.
+const Unbounded = -1
+
 // Rate bounds how often a token may call; the zero value does not.
 type Rate struct {
 	PerSecond float64

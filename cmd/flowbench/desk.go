@@ -6,10 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,10 +45,12 @@ type deskResult struct {
 // reads are the answers of one kind. Times run from when a question was due, so
 // that a queue shows.
 type reads struct {
-	What          string  `json:"what"`
-	N             int     `json:"n"`
-	Errors        int     `json:"errors"`
-	P50, P99, Max float64 // ms
+	What   string `json:"what"`
+	N      int    `json:"n"`
+	Errors int    `json:"errors"`
+	// Statuses are how often each came that was not 200, and answers that did not come.
+	Statuses      map[string]int `json:"statuses,omitempty"`
+	P50, P99, Max float64        // ms
 
 	took []float64
 }
@@ -94,7 +98,8 @@ func runDesk(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stder
 
 func (d *desk) run(ctx context.Context) (deskResult, error) {
 	result := deskResult{Records: d.rate, Reads: d.reads}
-	s, err := d.start(ctx, collectors.Flowcordon("flowcordon", ""), protocols[d.protocol], d.policy)
+	// As it is shipped: on all CPUs, its database as well, which is nicer.
+	s, err := d.startOn(ctx, collectors.Flowcordon("flowcordon", ""), collectors.Job{Protocol: protocols[d.protocol], CPUs: []int{d.cpu, d.loadCPU}, EngineCPU: -1, FlowPolicy: d.policy}, d.traffic)
 	if err != nil {
 		return result, err
 	}
@@ -130,7 +135,9 @@ type question struct {
 	path func(i int) string
 }
 
-// questions of a NOC's screens and an abuse desk, each as often as the others.
+// questions of a NOC's screens and an abuse desk, each as often as the others, by
+// eight tokens in turns. The overview's are the same each time, as screens poll
+// them; a host comes again only when all others were asked about.
 func (d *desk) questions() []question {
 	first := load.PrefixFor(d.traffic.Hosts).Addr().As4()
 	host := func(i int) string { // spread over the hosts
@@ -181,34 +188,38 @@ func ask(ctx context.Context, base string, mix []question, rate float64) []reads
 		wg.Go(func() {
 			defer func() { <-room }()
 			k := i % len(mix)
-			err := get(context.WithoutCancel(ctx), client, base+"/api/v1"+mix[k].path(i/len(mix)))
+			err := get(context.WithoutCancel(ctx), client, base+"/api/v1"+mix[k].path(i/len(mix)), collectors.StaffToken(i/len(mix)%collectors.Staff))
 			took := float64(time.Since(due).Microseconds()) / 1000
 			mu.Lock()
 			defer mu.Unlock()
 			out[k].took = append(out[k].took, took)
 			if err != nil {
 				out[k].Errors++
+				if out[k].Statuses == nil {
+					out[k].Statuses = map[string]int{}
+				}
+				out[k].Statuses[err.Error()]++
 			}
 		})
 	}
 }
 
-func get(ctx context.Context, c *http.Client, address string) error {
+func get(ctx context.Context, c *http.Client, address, token string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+collectors.Token)
+	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := c.Do(req)
 	if err != nil {
-		return err
+		return errors.New("no answer")
 	}
 	defer func() { _ = res.Body.Close() }()
 	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		return err
+		return errors.New("half an answer")
 	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", address, res.Status)
+		return errors.New(res.Status)
 	}
 	return nil
 }
@@ -216,9 +227,13 @@ func get(ctx context.Context, c *http.Client, address string) error {
 func (r *deskResult) table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%.0f questions/s while %.0f records/s come in: %+v\n\n", r.Reads, r.Records, r.Figures)
-	b.WriteString("| question | asked | errors | p50 ms | p99 ms | max ms |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| question | asked | not 200 | p50 ms | p99 ms | max ms |\n|---|---|---|---|---|---|\n")
 	for _, k := range append(slices.Clone(r.Kinds), r.All) {
-		fmt.Fprintf(&b, "| %s | %d | %d | %.1f | %.1f | %.1f |\n", k.What, k.N, k.Errors, k.P50, k.P99, k.Max)
+		not := strconv.Itoa(k.Errors)
+		for _, status := range slices.Sorted(maps.Keys(k.Statuses)) {
+			not += fmt.Sprintf(", %d× %s", k.Statuses[status], status)
+		}
+		fmt.Fprintf(&b, "| %s | %d | %s | %.1f | %.1f | %.1f |\n", k.What, k.N, not, k.P50, k.P99, k.Max)
 	}
 	return b.String()
 }

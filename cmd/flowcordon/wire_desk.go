@@ -95,5 +95,8 @@ func apiRate(r *config.Rate) api.Rate {
 	if r == nil {
 		return api.Rate{}
 	}
+	if r.PerSecond == 0 { // written, and not the default
+		return api.Rate{PerSecond: api.Unbounded}
+	}
 	return api.Rate{PerSecond: r.PerSecond, Burst: r.Burst}
 }

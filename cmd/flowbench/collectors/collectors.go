@@ -28,7 +28,7 @@ type Job struct {
 	Prefix   netip.Prefix // internal addresses
 	Dir      string       // for its files; it is alone there
 	CPUs     []int        // it may run on
-	// EngineCPU is where flowcordon's database runs.
+	// EngineCPU is where flowcordon's database runs; -1: on CPUs, too.
 	EngineCPU  int
 	ReadBuffer int // bytes asked for per socket, where it can be asked for
 	// FlowPolicy and Detect are flowcordon's store.flow_policy and the mode of

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/flowcordon/flowcordon/cmd/flowbench/machine"
@@ -28,8 +29,10 @@ networks: {internal: [%s]}
 data_dir: %q
 store: {flow_policy: %s}
 http: {address: "127.0.0.1:%d"}
-api: {tokens: [{name: bench, role: admin, token_sha256: %[10]x, rate: {per_second: 0}}]}
-collector: {workers: %[7]d, read_buffer: %[8]d}
+api:
+  tokens:
+    - {name: bench, role: admin, token_sha256: %[10]x, rate: {per_second: 0}}
+%[11]scollector: {workers: %[7]d, read_buffer: %[8]d}
 detect:
   rules:
     netscan: {mode: %[9]s}
@@ -41,6 +44,21 @@ log: {level: info, format: json}
 
 // Token is what flowcordon's API is asked with: of role admin, without a bound.
 const Token = "flowbench-0123456789abcdef"
+
+// Staff is how many tokens there are besides, each with the bound that is the
+// default: screens, desks and scripts of a NOC have one each.
+const Staff = 8
+
+// StaffToken is the i-th of them. All may read the audit log, too.
+func StaffToken(i int) string { return fmt.Sprintf("flowbench-staff-%d-0123456789abcdef", i) }
+
+func staff() string {
+	var b strings.Builder
+	for i := range Staff {
+		fmt.Fprintf(&b, "    - {name: staff-%d, role: operator, token_sha256: %x}\n", i, sha256.Sum256([]byte(StaffToken(i))))
+	}
+	return b.String()
+}
 
 // engineNice lets the generator, on the same CPU, go first.
 const engineNice = 5
@@ -55,7 +73,7 @@ func startFlowcordon(ctx context.Context, j *Job) (*Running, error) {
 		protocol = "sflow"
 	}
 	config := filepath.Join(j.Dir, "flowcordon.yaml")
-	text := fmt.Sprintf(flowcordonConfig, protocol, udp, j.Prefix, filepath.Join(j.Dir, "data"), j.FlowPolicy, tcp, len(j.CPUs), j.ReadBuffer, j.Detect, sha256.Sum256([]byte(Token)))
+	text := fmt.Sprintf(flowcordonConfig, protocol, udp, j.Prefix, filepath.Join(j.Dir, "data"), j.FlowPolicy, tcp, len(j.CPUs), j.ReadBuffer, j.Detect, sha256.Sum256([]byte(Token)), staff())
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -98,6 +116,9 @@ func (r *Running) adoptEngine(j *Job) error {
 	r.Engine = tree[1]
 	if err := machine.Nice(r.Engine, engineNice); err != nil {
 		return err
+	}
+	if j.EngineCPU < 0 {
+		return nil
 	}
 	return machine.Pin(r.Engine, j.EngineCPU)
 }
