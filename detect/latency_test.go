@@ -54,8 +54,8 @@ func timeVerdict(t *testing.T, name string, n uint32, phase time.Duration) verdi
 // interval and 3 s. Those are what it takes until there is enough of a flood: at
 // 1:1000 the proof that nothing comes back is 287 samples, 2.9 s of 100,000/s.
 // Acting on it waits for persistence: a second window for a scan, 20 s and what
-// proves the rest for a flood. Rows are stored at once here; serve adds at most
-// 3 s (collector.flush_interval 2 s, a batch 1 s).
+// proves the rest for a flood. Rows are stored at once here, as in
+// serve they are before each slot (Deps.Prepare).
 func TestTimeToVerdict(t *testing.T) {
 	const limit, scan = step + 3*time.Second, 2*windowLength + step
 	for _, c := range []struct {
