@@ -84,7 +84,7 @@ func TestRealProvider(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := &http.Client{Jar: cookies}
-		get := func(u string) (*http.Response, string) {
+		get := func(u string) (at *url.URL, status int, body string) {
 			res, err := c.Get(u)
 			if err != nil {
 				t.Fatal(err)
@@ -94,16 +94,15 @@ func TestRealProvider(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return res, string(text)
+			return res.Request.URL, res.StatusCode, string(text)
 		}
-		res, text := get(b.URL + "/auth/login?to=" + url.QueryEscape("#/rules"))
+		at, _, text := get(b.URL + "/auth/login?to=" + url.QueryEscape("#/rules"))
 		if !strings.Contains(text, "Who are you?") {
-			t.Fatalf("%s: %s %s", who, res.Request.URL, text)
+			t.Fatalf("%s: %s %s", who, at, text)
 		}
-		res, text = get(res.Request.URL.String() + "?who=" + who)
-		back := res.Request.URL
-		if back.Host != b.Listener.Addr().String() || back.Path != "/" || res.StatusCode != 200 {
-			t.Fatalf("%s came to %s: %d %s", who, back, res.StatusCode, text)
+		back, status, text := get(at.String() + "?who=" + who)
+		if back.Host != b.Listener.Addr().String() || back.Path != "/" || status != http.StatusOK {
+			t.Fatalf("%s came to %s: %d %s", who, back, status, text)
 		}
 		if strings.HasPrefix(want, "refused") {
 			if back.Fragment != "/?"+want {
@@ -111,7 +110,7 @@ func TestRealProvider(t *testing.T) {
 			}
 			continue
 		}
-		if _, text = get(b.URL + Prefix + "/whoami"); back.Fragment != "/rules" || !strings.Contains(text, `"name":"oidc:`+who+`","role":"`+want+`"`) {
+		if _, _, text = get(b.URL + Prefix + "/whoami"); back.Fragment != "/rules" || !strings.Contains(text, `"name":"oidc:`+who+`","role":"`+want+`"`) {
 			t.Errorf("%s came to %s and is %s", who, back, text)
 		}
 	}

@@ -152,7 +152,11 @@ func (s *signIn) login(w http.ResponseWriter, r *http.Request) {
 	a := attempt{State: randomText(), Nonce: randomText(), Verifier: oauth2.GenerateVerifier(), To: safeReturn(r.URL.Query().Get("to")), Expires: s.h.deps.Now().Add(attemptLife)}
 	// Lax: the provider sends the browser back from another site.
 	s.setCookie(w, "login", s.sealed(&a), http.SameSiteLaxMode, attemptLife)
-	redirect(w, p.oauth.AuthCodeURL(a.State, oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)))
+	options := []oauth2.AuthCodeOption{oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)}
+	if r.URL.Query().Has("again") { // who was refused may want to be somebody else there
+		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
+	}
+	redirect(w, p.oauth.AuthCodeURL(a.State, options...))
 }
 
 // redirect to an address of our own making.

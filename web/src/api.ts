@@ -107,7 +107,7 @@ export async function methods(): Promise<Methods> {
 }
 
 // signInAt is the way to the provider, and back to this page.
-export const signInAt = () => '/auth/login?to=' + encodeURIComponent(location.hash.startsWith('#/?refused=') ? '#/' : location.hash || '#/');
+export const signInAt = () => location.hash.startsWith('#/?refused=') ? '/auth/login?again=1' : '/auth/login?to=' + encodeURIComponent(location.hash || '#/');
 
 export async function signOut(): Promise<void> {
   const res = await fetch('/auth/logout', { method: 'POST', headers: authorization() }).catch(() => undefined);

@@ -5,10 +5,10 @@ import { hostile } from './hostile.mjs';
 import { looks } from './looks.mjs';
 import { measure } from './measure.mjs';
 import { browser, check, failures } from './session.mjs';
-import { live, signIn, work, wrongToken } from './work.mjs';
+import { live, refusedThere, signIn, work, wrongToken } from './work.mjs';
 
 // What changes the data comes after what looks at it.
-for (const [name, f] of Object.entries({ wrongToken, signIn, looks, hostile, live, work, measure })) {
+for (const [name, f] of Object.entries({ wrongToken, signIn, refusedThere, looks, hostile, live, work, measure })) {
   const start = Date.now();
   try { await f(); } catch (e) { check(false, `${name}: ${e.message.split('\n').slice(0, 4).join(' ')} ${/\((.*\/test\/\w+\.mjs:\d+)/.exec(e.stack)?.[1] ?? ''}`); }
   console.log(`${name}: ${Math.round((Date.now() - start) / 1000)} s`);

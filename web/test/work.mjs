@@ -19,13 +19,9 @@ export async function wrongToken() {
 // something, and signs out: the cookie opens nothing any more.
 export async function signIn() {
   const page = await session({ axe: true });
-  await page.goto(url + '/#/exemptions');
+  await page.goto(url + '/#/audit');
   await page.getByRole('link', { name: 'Sign in with Company login' }).waitFor();
   await accessible(page, 'the sign-in', 'light');
-  await page.getByRole('link', { name: 'Sign in with Company login' }).click();
-  await page.getByRole('button', { name: 'zoe' }).click();
-  await page.getByRole('alert').filter({ hasText: 'none of your groups has a role' }).waitFor();
-  await page.goto(url + '/#/audit');
   await page.getByRole('link', { name: 'Sign in with Company login' }).click();
   await page.getByRole('button', { name: 'anna' }).click();
   await page.getByText('oidc:anna (admin)').waitFor();
@@ -45,6 +41,19 @@ export async function signIn() {
   await page.context().addCookies(kept);
   await page.goto(url + '/');
   await page.getByRole('link', { name: 'Sign in with Company login' }).waitFor();
+  await page.context().close();
+}
+
+// refusedThere: who has no role is told so, and may come again as somebody else.
+export async function refusedThere() {
+  const page = await session();
+  await page.goto(url + '/');
+  await page.getByRole('link', { name: 'Sign in with Company login' }).click();
+  await page.getByRole('button', { name: 'zoe' }).click();
+  await page.getByRole('alert').filter({ hasText: 'none of your groups has a role' }).waitFor();
+  await page.getByRole('link', { name: 'Sign in with Company login' }).click();
+  await page.getByRole('button', { name: 'anna' }).click();
+  await page.getByText('oidc:anna (admin)').waitFor();
   await page.context().close();
 }
 
