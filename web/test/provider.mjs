@@ -20,7 +20,11 @@ const provider = new Provider(issuer, {
   clients: [{ client_id: 'flowcordon', client_secret: 'client-secret-0123456789abcdef', redirect_uris: [redirect], post_logout_redirect_uris: [new URL('/', redirect).href] }],
   pkce: { required: () => true },
   claims: { openid: ['sub'], profile: ['preferred_username', 'groups'] }, // in userinfo only, as its default is
-  features: { devInteractions: { enabled: false } },
+  features: {
+    devInteractions: { enabled: false },
+    // Its own page loads a font from elsewhere.
+    rpInitiatedLogout: { logoutSource: (ctx, form) => { ctx.body = `<!doctype html><html lang="en"><title>Sign out</title><h1>Sign out?</h1>${form}</html>`; } },
+  },
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: 'sub-' + id, preferred_username: id, groups: PEOPLE[id] }) }),
   interactions: { url: (_, i) => '/people/' + i.uid },
   cookies: { keys: ['a key of the tests'] },
