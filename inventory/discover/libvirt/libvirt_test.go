@@ -64,9 +64,11 @@ func TestDiscoverARealNode(t *testing.T) {
 			}
 		}
 	}
-	if _, err := admin.NwfilterDefineXML(`<filter name='lab-addresses' chain='root'/>`); err != nil {
+	filter, err := admin.NwfilterDefineXML(`<filter name='lab-addresses' chain='root'/>`)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = admin.NwfilterUndefine(filter) }) // when the domains are gone
 	define(lab.Guest{Name: "kvm1", UUID: "11111111-2222-3333-4444-00000000d001", PanelID: "1001", NICs: []lab.NIC{
 		{MAC: "52:54:00:DD:01:01", Extra: `<filterref filter='lab-addresses'><parameter name='IP' value='198.51.100.11'/>
 			<parameter name='IP' value='198.51.100.10'/><parameter name='IPV6' value='2001:db8::10'/><parameter name='MASK' value='255.255.255.0'/></filterref>`},
