@@ -32,7 +32,9 @@ func few(sql, known, last string) string {
 	if at := strings.Index(sql, "p AS ("); at >= 0 {
 		return "WITH " + sql[at:]
 	}
-	return sql[strings.Index(sql, "SELECT tenant, "+keyOf(sql)):]
+	first := "SELECT tenant, " + keyOf(sql)
+	_, rest, _ := strings.Cut(sql, first)
+	return first + rest
 }
 
 // keyOf is the second column of a question, which tells its SELECT from those
