@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -61,8 +61,14 @@ func TestReaderTogether(t *testing.T) {
 		if asked.Load() != 10 || queries.Load() != 2 {
 			t.Errorf("%d questions in %d queries, want 10 in 2", asked.Load(), queries.Load())
 		}
-		m := s.reader.metrics.answers
-		if a, j := testutil.ToFloat64(m.WithLabelValues(answerAsked)), testutil.ToFloat64(m.WithLabelValues(answerJoined)); a != 10 || j != 50 {
+		count := func(how string) float64 {
+			var m dto.Metric
+			if err := s.reader.metrics.answers.WithLabelValues(how).Write(&m); err != nil {
+				t.Fatal(err)
+			}
+			return m.GetCounter().GetValue()
+		}
+		if a, j := count(answerAsked), count(answerJoined); a != 10 || j != 50 {
 			t.Errorf("asked %v, joined %v", a, j)
 		}
 		ask := func() { // one that was asked already
