@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -62,11 +62,18 @@ func TestReaderTogether(t *testing.T) {
 			t.Errorf("%d questions in %d queries, want 10 in 2", asked.Load(), queries.Load())
 		}
 		count := func(how string) float64 {
-			var m dto.Metric
-			if err := s.reader.metrics.answers.WithLabelValues(how).Write(&m); err != nil {
-				t.Fatal(err)
+			reg := prometheus.NewRegistry()
+			reg.MustRegister(s.reader.metrics.answers)
+			all, err := reg.Gather()
+			if err != nil || len(all) != 1 {
+				t.Fatal(all, err)
 			}
-			return m.GetCounter().GetValue()
+			for _, m := range all[0].GetMetric() {
+				if m.GetLabel()[0].GetValue() == how {
+					return m.GetCounter().GetValue()
+				}
+			}
+			return 0
 		}
 		if a, j := count(answerAsked), count(answerJoined); a != 10 || j != 50 {
 			t.Errorf("asked %v, joined %v", a, j)
