@@ -107,7 +107,7 @@ func (f *fixedWindows) FleetAnswers(context.Context, flow.Range, flow.Range, []n
 	return flow.FleetAnswers{}, nil
 }
 
-func (f *fixedWindows) RateChecks(context.Context, flow.Range, uint32, float64) ([]flow.RateCheck, error) {
+func (f *fixedWindows) RateChecks(context.Context, flow.Range, uint32) ([]flow.RateCheck, error) {
 	return nil, nil
 }
 

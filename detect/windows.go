@@ -86,6 +86,6 @@ type GuardRows interface {
 	// FleetAnswers compares now with base, which ends where now begins. The
 	// connections of the tenants in except do not count.
 	FleetAnswers(ctx context.Context, base, now flow.Range, except []netip.Addr) (flow.FleetAnswers, error)
-	// RateChecks judges claimed rates of at least 1:least.
-	RateChecks(ctx context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error)
+	// RateChecks counts handshakes, for claimed rates of at least 1:least.
+	RateChecks(ctx context.Context, r flow.Range, least uint32) ([]flow.RateCheck, error)
 }

@@ -174,7 +174,7 @@ func (m *memWindows) FleetAnswers(_ context.Context, base, now flow.Range, excep
 	return out, nil
 }
 
-func (m *memWindows) RateChecks(_ context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error) {
+func (m *memWindows) RateChecks(_ context.Context, r flow.Range, least uint32) ([]flow.RateCheck, error) {
 	m.queries++
 	if m.err != nil || m.guardErr != nil {
 		return nil, cmp.Or(m.err, m.guardErr)
@@ -185,12 +185,8 @@ func (m *memWindows) RateChecks(_ context.Context, r flow.Range, least uint32, s
 		rport, own               uint16
 	}
 	type claim struct {
-		exporter netip.Addr
-		rate     uint32
-	}
-	type claimBy struct {
-		claim
-		tenant netip.Addr
+		exporter, tenant netip.Addr
+		rate             uint32
 	}
 	conns := map[conn][2]int{}
 	from, to := r.From.UnixNano(), r.To.UnixNano()
@@ -209,29 +205,20 @@ func (m *memWindows) RateChecks(_ context.Context, r flow.Range, least uint32, s
 		}
 		conns[k] = c
 	}
-	sums := map[claimBy][2]float64{}
-	for k, c := range conns {
-		if c[1] == 0 {
+	checks := map[claim]*flow.RateCheck{}
+	for k, n := range conns {
+		if n[1] == 0 {
 			continue
 		}
-		s := sums[claimBy{claim{k.exporter, k.rate}, k.tenant}]
-		s[0]++
-		if c[0] > 0 {
-			s[1]++
-		}
-		sums[claimBy{claim{k.exporter, k.rate}, k.tenant}] = s
-	}
-	checks := map[claim]*flow.RateCheck{}
-	for k, s := range sums {
-		c := checks[k.claim]
+		by := claim{k.exporter, k.tenant, k.rate}
+		c := checks[by]
 		if c == nil {
-			c = &flow.RateCheck{Exporter: k.exporter, Rate: k.rate}
-			checks[k.claim] = c
+			c = &flow.RateCheck{Exporter: k.exporter, Tenant: k.tenant, Rate: k.rate}
+			checks[by] = c
 		}
-		c.Tenants++
-		c.Expected += -math.Expm1(-slack * s[0] / float64(k.rate))
-		if s[1] > 0 {
-			c.Hits++
+		c.Answered++
+		if n[0] > 0 {
+			c.Both++
 		}
 	}
 	var out []flow.RateCheck

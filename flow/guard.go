@@ -50,15 +50,14 @@ type FleetAnswers struct {
 	Opened, Answered         float64
 }
 
-// RateCheck compares an exporter's claimed sampling rate with what its samples
-// show: of connections whose SYN-ACK was sampled, the SYN was sampled too in one
-// of N. Each tenant counts once, so that none alone can move it.
+// RateCheck is what one tenant's handshakes say about an exporter's claimed
+// sampling rate: of connections whose SYN-ACK was sampled, the SYN was sampled
+// too in one of N.
 type RateCheck struct {
-	Exporter netip.Addr
-	Rate     uint32  // as claimed
-	Tenants  uint64  // with a sampled SYN-ACK
-	Hits     uint64  // of them, with a connection of which both were sampled
-	Expected float64 // the most Hits that the claimed rate gives, times the slack asked for within each tenant
+	Exporter, Tenant netip.Addr
+	Rate             uint32 // as claimed
+	Answered         uint64 // connections whose SYN-ACK was sampled
+	Both             uint64 // of them, those whose SYN was, too
 }
 
 // PrefixStat sums up what one tenant exchanged with the addresses of one network,

@@ -106,28 +106,27 @@ GROUP BY tenant ORDER BY sum(synack_in) DESC, tenant LIMIT 256`
 
 // rateChecksSQL: packet samples only (one packet, or at these rates nearly
 // always), of the tenants' own connections.
-var rateChecksSQL = `SELECT exporter, claimed, count(), countIf(both > 0), sum(1 - exp(-{slack:Float64} * answered / claimed)) FROM (
-	SELECT exporter, claimed, tenant, countIf(ack > 0) AS answered, countIf(ack > 0 AND syn > 0) AS both FROM (
-		SELECT exporter, rate AS claimed, tenant, countIf(class = 2 AND dir = 2) AS ack, countIf(class = 1 AND dir = 1) AS syn
-		FROM flows
-		WHERE tenant IN {tenants:Array(IPv6)} AND ` + inTimeRange + ` AND ip_proto = 6 AND class IN (1, 2) AND NOT bogon AND NOT spoofed AND rate >= {least:UInt32}
-		GROUP BY exporter, claimed, tenant, remote, remote_port, host_port)
-	GROUP BY exporter, claimed, tenant HAVING answered > 0)
-GROUP BY exporter, claimed`
+var rateChecksSQL = `SELECT exporter, claimed, tenant, countIf(ack > 0) AS answered, countIf(ack > 0 AND syn > 0) FROM (
+	SELECT exporter, rate AS claimed, tenant, countIf(class = 2 AND dir = 2) AS ack, countIf(class = 1 AND dir = 1) AS syn
+	FROM flows
+	WHERE tenant IN {tenants:Array(IPv6)} AND ` + inTimeRange + ` AND ip_proto = 6 AND class IN (1, 2) AND NOT bogon AND NOT spoofed AND rate >= {least:UInt32}
+	GROUP BY exporter, claimed, tenant, remote, remote_port, host_port)
+GROUP BY exporter, claimed, tenant HAVING answered > 0
+ORDER BY exporter, claimed, tenant`
 
-// RateChecks compares the claimed sampling rates of at least 1:least with how
-// often both halves of a handshake were sampled in r, among the 256 tenants with
-// the most answered connections. slack multiplies what the claim gives for each.
-func (s *Store) RateChecks(ctx context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error) {
+// RateChecks counts how often both halves of a handshake were sampled in r, by
+// exporter, claimed rate of at least 1:least, and tenant, among the 256 tenants
+// with the most answered connections.
+func (s *Store) RateChecks(ctx context.Context, r flow.Range, least uint32) ([]flow.RateCheck, error) {
 	tenants, err := query(ctx, s, "tenants with answered connections", rateTenantsSQL, rangeArgs(r),
 		func(rows driver.Rows, v *netip.Addr) error { return rows.Scan(v) })
 	if err != nil || len(tenants) == 0 {
 		return nil, err
 	}
-	return query(ctx, s, "sampling rates", rateChecksSQL, nanoArgs(r, namedAddrs("tenants", tenants), named("least", least), named("slack", slack)),
+	return query(ctx, s, "sampling rates", rateChecksSQL, nanoArgs(r, namedAddrs("tenants", tenants), named("least", least)),
 		func(rows driver.Rows, v *flow.RateCheck) error {
-			err := rows.Scan(&v.Exporter, &v.Rate, &v.Tenants, &v.Hits, &v.Expected)
-			v.Exporter = unmap(v.Exporter)
+			err := rows.Scan(&v.Exporter, &v.Rate, &v.Tenant, &v.Answered, &v.Both)
+			v.Exporter, v.Tenant = unmap(v.Exporter), unmap(v.Tenant)
 			return err
 		})
 }

@@ -139,10 +139,10 @@ func (w *timed) Sources(ctx context.Context, q flow.SourceQuery) ([]flow.SourceS
 	return w.Store.Sources(ctx, q)
 }
 
-func (w *timed) RateChecks(ctx context.Context, r flow.Range, least uint32, slack float64) ([]flow.RateCheck, error) {
+func (w *timed) RateChecks(ctx context.Context, r flow.Range, least uint32) ([]flow.RateCheck, error) {
 	ctx, done := w.ask(ctx, "RateChecks")
 	defer done()
-	return w.Store.RateChecks(ctx, r, least, slack)
+	return w.Store.RateChecks(ctx, r, least)
 }
 
 func (w *timed) TopPrefixes(ctx context.Context, r flow.Range, ts []netip.Addr, p uint8) ([]flow.PrefixStat, error) {
