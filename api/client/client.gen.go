@@ -1785,6 +1785,9 @@ type HostOutputBody struct {
 	Incidents []Incident `json:"incidents"`
 	IP        string     `json:"ip"`
 
+	// Resolution seconds that one of the stored sums covers which the series was read from: 10, 60 or 3600
+	Resolution int64 `json:"resolution"`
+
 	// Series scaled by the sampling rate where the name begins with est_; steps without traffic may be absent
 	Series []SeriesPoint `json:"series"`
 	StepS  int64         `json:"step_s"`
@@ -2266,10 +2269,13 @@ type TopEntry struct {
 
 // TopOutputBody defines model for TopOutputBody.
 type TopOutputBody struct {
-	By   string     `json:"by"`
-	From time.Time  `json:"from"`
-	To   time.Time  `json:"to"`
-	Top  []TopEntry `json:"top"`
+	By   string    `json:"by"`
+	From time.Time `json:"from"`
+
+	// Resolution seconds that one of the stored sums covers which this was read from
+	Resolution int64      `json:"resolution"`
+	To         time.Time  `json:"to"`
+	Top        []TopEntry `json:"top"`
 }
 
 // TrafficOutputBody defines model for TrafficOutputBody.
