@@ -15,7 +15,7 @@ export const en = {
 
   tokenTitle: 'Token', tokenText: 'The token stays in this browser tab until it is closed. Tokens stand in the configuration under api.tokens.', tokenLabel: 'API token', tokenGo: 'Show the dashboard',
 
-  trafficOut: 'Traffic out', trafficIn: 'Traffic in', openIncidents: 'Open incidents', cutNow: 'Cut or limited now', exportersLive: 'Exporters heard', lossNow: 'Lost before ingest', mean5: '5 min mean', ofTop: '{0} largest, 5 min mean', tenants: 'tenants', ofAll: '{0} of {1}', lastMinute: 'in the last minute', lostRecords: '{0} records', allOfThem: 'All of them', topTalkers: 'Top talkers, last 5 minutes', by: 'by',
+  trafficOut: 'Traffic out', trafficIn: 'Traffic in', openIncidents: 'Open incidents', cutNow: 'Cut or limited now', exportersLive: 'Exporters heard', lossNow: 'Lost before ingest', mean5: '5 min mean', ofTop: '{0} largest, 5 min mean', tenants: 'tenants', ofAll: '{0} of {1}', lastMinute: 'in the last minute', lostRecords: '{0} records', allOfThem: 'All of them', topTalkers: 'Top talkers', by: 'by',
   byOutBytes: 'bytes out', byOutPackets: 'packets out', byInBytes: 'bytes in', byInPackets: 'packets in', bySYN: 'SYN out',
   noIncidents: 'No open incidents. Nobody is scanning or flooding others as far as the exporters show.', noIncidentsMatch: 'No incident matches.', noTraffic: 'No traffic in the last five minutes. The exporters show whether anything arrives.',
   noExporters: 'No exporter has sent anything yet. Point your routers at the addresses under listen: and add them to exporters.allow.',
