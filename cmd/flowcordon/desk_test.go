@@ -258,6 +258,13 @@ func (o *office) exemption(t *testing.T) {
 	}
 	_, out, _ = o.run(t, "exemptions", id, "--json")
 	o.conforms(t, out, "get", "/exemptions/{id}")
+	if code, out, errs := o.run(t, "exemptions", "change", id, "--port", "", "--rule", "netscan", "--owner", "boris"); code != 0 || !strings.Contains(out, "198.18.0.77/32, netscan\n") ||
+		!strings.Contains(out, "boris") || !strings.Contains(out, "pentest") {
+		t.Errorf("change: exit %d, %q %q", code, out, errs)
+	}
+	if code, _, errs := o.run(t, "exemptions", "change", id); code != exitUsage || !strings.Contains(errs, "nothing is to be changed") {
+		t.Errorf("no change: exit %d, %q", code, errs)
+	}
 	if code, out, errs := o.run(t, "exemptions", "remove", id, "--reason", "done"); code != 0 || !strings.Contains(out, "removed") {
 		t.Errorf("remove: exit %d, %q %q", code, out, errs)
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/flowcordon/flowcordon/api"
 	apiclient "github.com/flowcordon/flowcordon/api/client"
@@ -19,6 +21,7 @@ func exemptionCommands() []deskCommand {
 		{name: "exemptions add", what: "exempt a tenant or a customer for a time", role: api.RoleOperator, setup: setupExempt,
 			more: "Exempts: findings that all of what is written matches are recorded, but nothing is done about them.\n" +
 				"--tenant or --customer, --owner, --reason and --expires are needed."},
+		{name: "exemptions change", args: "ID", what: "change an exemption: what is written replaces what was", role: api.RoleOperator, argument: "exemption", setup: setupExemptionChange},
 		{name: "exemptions remove", args: "ID", what: "end an exemption", role: api.RoleOperator, argument: "exemption", setup: setupExemptionRemove},
 	}
 }
@@ -88,33 +91,111 @@ func (d *desk) printExemption(x *apiclient.Exemption) error {
 	}.write(d.out, d.term)
 }
 
+// exemptionFlags are what an exemption consists of, as written.
+type exemptionFlags struct {
+	set                              *flag.FlagSet
+	tenant, customer, remote         string
+	port, rule, owner, reason, until string
+	as                               int64
+}
+
+func newExemptionFlags(fs *flag.FlagSet) *exemptionFlags {
+	f := &exemptionFlags{set: fs}
+	fs.StringVar(&f.tenant, "tenant", "", "`address or prefix` of the tenant")
+	fs.StringVar(&f.customer, "customer", "", "customer's `id`")
+	fs.StringVar(&f.remote, "remote", "", "only towards this `address or prefix`")
+	fs.Int64Var(&f.as, "remote-as", 0, "only towards this AS `number`")
+	fs.StringVar(&f.port, "port", "", "only this `port`, such as 22 or tcp/22")
+	fs.StringVar(&f.rule, "rule", "", "only this `rule`")
+	fs.StringVar(&f.owner, "owner", "", "`who` answers for it")
+	fs.StringVar(&f.reason, "reason", "", "why, as a `text`, for those who come after")
+	fs.StringVar(&f.until, "expires", "", "when it ends, a `time`: RFC 3339, or from now such as +72h")
+	return f
+}
+
+// into writes the flags that were given into b; one that was given empty takes
+// the restriction away.
+func (f *exemptionFlags) into(b *apiclient.ExemptionBody) (err error) {
+	f.set.Visit(func(g *flag.Flag) {
+		switch g.Name {
+		case "tenant":
+			b.Tenant = opt(f.tenant)
+		case "customer":
+			b.Customer = opt(f.customer)
+		case "remote":
+			b.Remote = opt(f.remote)
+		case "remote-as":
+			b.RemoteAs = opt(f.as)
+		case "rule":
+			b.Rule = opt(f.rule)
+		case "owner":
+			b.Owner = f.owner
+		case "reason":
+			b.Reason = f.reason
+		case "expires":
+			b.Expires = f.until
+		case "port":
+			b.IPProto, b.Port = nil, nil
+			if f.port != "" {
+				var proto, port int64
+				proto, port, err = parseService(f.port)
+				b.IPProto, b.Port = opt(proto), opt(port)
+			}
+		}
+	})
+	return err
+}
+
 func setupExempt(fs *flag.FlagSet) action {
-	var b apiclient.ExemptionBody
-	tenant := fs.String("tenant", "", "`address or prefix` of the tenant")
-	customer := fs.String("customer", "", "customer's `id`")
-	remoteIP := fs.String("remote", "", "only towards this `address or prefix`")
-	as := fs.Int64("remote-as", 0, "only towards this AS `number`")
-	service := fs.String("port", "", "only this `port`, such as 22 or tcp/22")
-	rule := fs.String("rule", "", "only this `rule`")
-	fs.StringVar(&b.Owner, "owner", "", "`who` answers for it")
-	fs.StringVar(&b.Reason, "reason", "", "why, as a `text`, for those who come after")
-	fs.StringVar(&b.Expires, "expires", "", "when it ends, a `time`: RFC 3339, or from now such as +72h")
+	f := newExemptionFlags(fs)
 	return func(ctx context.Context, d *desk, _ []string) error {
-		for name, v := range map[string]string{"owner": b.Owner, "reason": b.Reason, "expires": b.Expires, "tenant or --customer": *tenant + *customer} {
+		for name, v := range map[string]string{"owner": f.owner, "reason": f.reason, "expires": f.until, "tenant or --customer": f.tenant + f.customer} {
 			if v == "" {
 				return failf(exitUsage, `--%s is missing; write for example --tenant 198.18.0.7 --port tcp/22 --owner anna --reason "penetration test, ticket 4711" --expires +72h`, name)
 			}
 		}
-		b.Tenant, b.Customer, b.Remote, b.RemoteAs, b.Rule = opt(*tenant), opt(*customer), opt(*remoteIP), opt(*as), opt(*rule)
-		if *service != "" {
-			proto, port, err := parseService(*service)
-			if err != nil {
-				return err
-			}
-			b.IPProto, b.Port = opt(proto), opt(port)
+		var b apiclient.ExemptionBody
+		if err := f.into(&b); err != nil {
+			return err
 		}
 		return show(ctx, d, "exempting", func(ctx context.Context) (*http.Response, error) { return d.api.Exempt(ctx, b) }, d.printExemption)
 	}
+}
+
+func setupExemptionChange(fs *flag.FlagSet) action {
+	f := newExemptionFlags(fs)
+	return func(ctx context.Context, d *desk, args []string) error {
+		if f.given() == 0 {
+			return failf(exitUsage, `nothing is to be changed; write for example --expires +72h, or --remote "" for any remote`)
+		}
+		body, head, err := d.fetch(ctx, "asking for the exemption", func(ctx context.Context) (*http.Response, error) { return d.api.Exemption(ctx, args[0]) })
+		if err != nil {
+			return err
+		}
+		var x apiclient.Exemption
+		if err := json.Unmarshal(body, &x); err != nil {
+			return fmt.Errorf("the exemption as the service has it: %w", err)
+		}
+		b := apiclient.ExemptionBody{Tenant: x.Tenant, Customer: x.Customer, Remote: x.Remote, RemoteAs: x.RemoteAs, Port: x.Port, IPProto: x.IPProto,
+			Rule: x.Rule, Owner: x.Owner, Reason: x.Reason, Expires: val(x.Expires).Format(time.RFC3339)}
+		if err := f.into(&b); err != nil {
+			return err
+		}
+		return show(ctx, d, "changing", func(ctx context.Context) (*http.Response, error) {
+			return d.api.ExemptionChange(ctx, args[0], &apiclient.ExemptionChangeParams{IfMatch: opt(head.Get("ETag"))}, b)
+		}, d.printExemption)
+	}
+}
+
+// given is how many of the exemption's own flags were written.
+func (f *exemptionFlags) given() (n int) {
+	f.set.Visit(func(g *flag.Flag) {
+		switch g.Name {
+		case "tenant", "customer", "remote", "remote-as", "port", "rule", "owner", "reason", "expires":
+			n++
+		}
+	})
+	return n
 }
 
 // parseService reads 22, tcp/22 or icmp.
