@@ -176,11 +176,7 @@ func (w *screened) narrow(ctx context.Context, key string, r flow.Range, main bo
 		w.suspects[key] = l
 	}
 	for _, b := range bounds {
-		for a, sum := range w.slots.sums(b.sign, r) {
-			if sum >= b.least {
-				l[a] = struct{}{}
-			}
-		}
+		w.slots.over(b.sign, r, b.least, func(a netip.Addr) { l[a] = struct{}{} })
 	}
 	return amongThem(ctx, l), len(l) == 0, nil
 }

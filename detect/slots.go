@@ -22,7 +22,9 @@ type slotCache struct {
 	rows    map[int64]flow.RowCounts
 	windows map[int64]*slot
 	minutes map[int64]*slot
-	memo    map[sumKey]map[netip.Addr]float64
+	memo    map[sumKey][]showing
+	tenants names
+	adding  []float64 // by number; 0 between two sums
 }
 
 const (
@@ -46,8 +48,53 @@ type slot struct {
 }
 
 type shown struct {
-	tenant netip.Addr
+	tenant int32 // its number
 	much   float32
+}
+
+// showing is the sum of what a range shows of a tenant.
+type showing struct {
+	tenant int32
+	much   float64
+}
+
+// names numbers tenants: ordinary ones show a little, too, and to add that up by
+// address took most of what the detector did.
+type names struct {
+	number map[netip.Addr]int32
+	of     []netip.Addr
+	most   int // before those that nothing names any more are forgotten
+}
+
+const leastNames = 1 << 16
+
+func (n *names) get(a netip.Addr) int32 {
+	i, ok := n.number[a]
+	if !ok {
+		i = int32(len(n.of))
+		n.number[a], n.of = i, append(n.of, a)
+	}
+	return i
+}
+
+// forget numbers the tenants anew that slots name, when there are many more.
+func (c *slotCache) forget() {
+	if len(c.tenants.of) < c.tenants.most {
+		return
+	}
+	old := c.tenants.of
+	c.tenants = names{number: map[netip.Addr]int32{}}
+	for _, slots := range []map[int64]*slot{c.windows, c.minutes} {
+		for _, s := range slots {
+			for sign := range s.shows {
+				for i := range s.shows[sign] {
+					v := &s.shows[sign][i]
+					v.tenant = c.tenants.get(old[v.tenant])
+				}
+			}
+		}
+	}
+	c.tenants.most = max(leastNames, 2*len(c.tenants.of))
 }
 
 type sumKey struct {
@@ -56,12 +103,13 @@ type sumKey struct {
 }
 
 func newSlotCache(s Screener, ask flow.ScreenQuery, keep time.Duration) *slotCache {
-	return &slotCache{s: s, ask: ask, keep: keep, rows: map[int64]flow.RowCounts{}, windows: map[int64]*slot{}, minutes: map[int64]*slot{}}
+	return &slotCache{s: s, ask: ask, keep: keep, rows: map[int64]flow.RowCounts{}, windows: map[int64]*slot{}, minutes: map[int64]*slot{},
+		tenants: names{number: map[netip.Addr]int32{}, most: leastNames}}
 }
 
 // begin starts a tick, and forgets what no range reaches any more.
 func (c *slotCache) begin(ts time.Time) {
-	c.ts, c.checked, c.memo = ts, time.Time{}, map[sumKey]map[netip.Addr]float64{}
+	c.ts, c.checked, c.memo = ts, time.Time{}, map[sumKey][]showing{}
 	old := ts.Add(-c.keep - 2*time.Minute).Unix()
 	before := func(s int64) func(int64, *slot) bool {
 		return func(start int64, _ *slot) bool { return start < s }
@@ -69,6 +117,7 @@ func (c *slotCache) begin(ts time.Time) {
 	maps.DeleteFunc(c.windows, before(ts.Add(-windowsFor).Unix()))
 	maps.DeleteFunc(c.minutes, before(old))
 	maps.DeleteFunc(c.rows, func(start int64, _ flow.RowCounts) bool { return start < old })
+	c.forget()
 }
 
 // ensure makes every slot of r that of the rows now stored.
@@ -190,9 +239,10 @@ func (c *slotCache) read(ctx context.Context, r flow.Range, step time.Duration) 
 			if s == nil {
 				continue
 			}
+			tenant := c.tenants.get(rows[i].Tenant)
 			for sign, much := range rows[i].Shows {
 				if much > 0 {
-					s.shows[sign] = append(s.shows[sign], shown{rows[i].Tenant, much})
+					s.shows[sign] = append(s.shows[sign], shown{tenant, much})
 				}
 			}
 		}
@@ -212,18 +262,36 @@ func (c *slotCache) read(ctx context.Context, r flow.Range, step time.Duration) 
 	return nil
 }
 
-// sums adds up what the slots of r show, which ensure has made sure of.
-func (c *slotCache) sums(sign flow.Sign, r flow.Range) map[netip.Addr]float64 {
-	k := sumKey{sign, r}
-	if m, ok := c.memo[k]; ok {
-		return m
+// over calls fn for the tenants of whom the slots of r, which ensure has made sure
+// of, show least or more altogether, in no order. least is above 0.
+func (c *slotCache) over(sign flow.Sign, r flow.Range, least float64, fn func(netip.Addr)) {
+	for _, s := range c.sums(sign, r) {
+		if s.much >= least {
+			fn(c.tenants.of[s.tenant])
+		}
 	}
-	m := map[netip.Addr]float64{}
+}
+
+func (c *slotCache) sums(sign flow.Sign, r flow.Range) []showing {
+	k := sumKey{sign, r}
+	l, ok := c.memo[k]
+	if ok {
+		return l
+	}
+	if n := len(c.tenants.of); n > len(c.adding) {
+		c.adding = make([]float64, n+n/4)
+	}
 	c.tiles(r, func(from int64, step time.Duration) {
 		for _, s := range c.of(step)[from].shows[sign] {
-			m[s.tenant] += float64(s.much)
+			if c.adding[s.tenant] == 0 {
+				l = append(l, showing{tenant: s.tenant})
+			}
+			c.adding[s.tenant] += float64(s.much) // above 0
 		}
 	})
-	c.memo[k] = m
-	return m
+	for i := range l {
+		l[i].much, c.adding[l[i].tenant] = c.adding[l[i].tenant], 0
+	}
+	c.memo[k] = l
+	return l
 }
