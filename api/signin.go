@@ -225,14 +225,14 @@ func (s *signIn) answer(r *http.Request, cookie string) (*attempt, *person, erro
 	a, ok := s.opened(cookie)
 	now := s.h.deps.Now()
 	switch {
-	case !s.limit.Allow():
-		return nil, nil, refuse("busy", "too many sign-ins at once")
 	case !ok:
 		return nil, nil, refuse("state", "this browser began no sign-in, or the service was restarted since")
 	case len(q["state"]) != 1 || subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(a.State)) != 1:
 		return nil, nil, refuse("state", "the state is not the one of this browser's sign-in")
 	case !now.Before(a.Expires):
 		return nil, nil, refuse("expired", "the sign-in took longer than %s", attemptLife)
+	case !s.limit.Allow(): // asked last: who began no sign-in takes nobody's turn
+		return nil, nil, refuse("busy", "too many sign-ins at once")
 	}
 	ctx := s.context(r.Context())
 	p, err := s.discover(ctx)
