@@ -162,6 +162,17 @@ func TestReplayedAnswer(t *testing.T) {
 	}
 }
 
+// TestStrangersTakeNoTurn: who sends answers to nothing keeps nobody else out.
+func TestStrangersTakeNoTurn(t *testing.T) {
+	b, f := forged(t, nil)
+	for range 3 * answersAtOnce {
+		if a := b.visit(t, newJar(), "GET", "/auth/callback?state=x&code=y", ""); a.head.Get("Location") != "/#/?refused=state" {
+			t.Fatalf("%v", a.head)
+		}
+	}
+	b.enter(t, f, newJar())
+}
+
 // TestReturnStaysHere: the way back is a page of the dashboard, whatever is asked.
 func TestReturnStaysHere(t *testing.T) {
 	for to, want := range map[string]string{
