@@ -397,6 +397,7 @@ func TestOIDCNeeds(t *testing.T) {
 func FuzzSafeReturn(f *testing.F) {
 	f.Add("#/incidents")
 	f.Add("//evil.example")
+	f.Add("#/%")
 	f.Fuzz(func(t *testing.T, to string) {
 		w := httptest.NewRecorder()
 		redirect(w, "/"+safeReturn(to))

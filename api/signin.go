@@ -171,6 +171,9 @@ func safeReturn(to string) string {
 	if !strings.HasPrefix(to, "#/") || len(to) > maxReturn || strings.ContainsFunc(to, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "#/"
 	}
+	if _, err := url.Parse(to); err != nil { // such as a % that escapes nothing
+		return "#/"
+	}
 	return to
 }
 
