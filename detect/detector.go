@@ -246,7 +246,6 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 	if err := t.seeFleet(out); err != nil {
 		return nil, err
 	}
-	g := t.d.cfg.Thresholds.Gates
 	deaf := t.fleet.deaf()
 	for i := range out {
 		f := &out[i]
@@ -261,17 +260,8 @@ func (t *tickState) finish() ([]flow.Finding, error) {
 		if f.Tier != flow.TierSuspend || f.Rule != flow.RuleNetscan && f.Rule != flow.RuleUDPSweep && f.Rule != flow.RuleICMPSweep {
 			continue
 		}
-		share, err := t.d.deps.Windows.KnownPeerShare(t.ctx, f.Tenant, f.IPProto, f.Port,
-			flow.Range{From: f.From, To: f.To}, time.Duration(g.KnownPeerDays)*24*time.Hour)
-		switch {
-		case t.ctx.Err() != nil:
-			return nil, t.ctx.Err()
-		case err != nil: // one slow answer must not hide the other findings
-			t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
-			t.d.warn(t.ts, "known peers not available, suspension held", err)
-			hold(f, GatePeersUnknown)
-		case !(share < g.KnownPeers):
-			hold(f, GateKnownPeers)
+		if err := t.askKnownPeers(f, f.Port); err != nil {
+			return nil, err
 		}
 	}
 	if err := t.lookAtFleet(); err != nil {

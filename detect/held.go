@@ -240,7 +240,9 @@ func (h *heldRows) serviceTotals(r flow.Range, tenants []netip.Addr, q *flow.Ser
 func (h *heldRows) clients(r flow.Range, tenants []netip.Addr, ipProto uint8, wanted func(uint16, *serviceSum) bool) []flow.ServiceStat {
 	var out []flow.ServiceStat
 	for _, a := range tenants {
-		for port, s := range h.byPort(a, r, ipProto) {
+		ports := h.byPort(a, r, ipProto)
+		for _, port := range slices.Sorted(maps.Keys(ports)) { // in the same order each time
+			s := ports[port]
 			if !wanted(port, s) {
 				continue
 			}

@@ -51,17 +51,8 @@ const answeredLookback = 24 * time.Hour
 // of media and of statistics say at times that they are there, if no more.
 func (t *tickState) answeredBefore(f *flow.Finding) error {
 	p, err := t.d.deps.Windows.Answered(t.ctx, f.Tenant, f.IPProto, flow.Range{From: f.From, To: f.To}, answeredLookback)
-	switch {
-	case t.ctx.Err() != nil:
-		return t.ctx.Err()
-	case err != nil: // one slow answer must not hide the other findings
-		t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
-		t.d.warn(t.ts, "known peers not available, suspension held", err)
-		hold(f, GatePeersUnknown)
-	case p.Remotes > 0 && float64(p.Known) >= t.d.cfg.Thresholds.Gates.KnownPeers*float64(p.Remotes):
-		hold(f, GateKnownPeers)
-	}
-	return nil
+	known := p.Remotes > 0 && float64(p.Known) >= t.d.cfg.Thresholds.Gates.KnownPeers*float64(p.Remotes)
+	return t.holdKnown(f, known, "known peers", err)
 }
 
 func hostFloodReason(f *flow.Finding, s *flow.ServiceStat) string {

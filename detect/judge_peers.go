@@ -16,6 +16,30 @@ import (
 // guessed for an hour has met his targets before.
 const settled = 24 * time.Hour
 
+// askKnownPeers holds a finding whose destinations on a port are acquaintances.
+func (t *tickState) askKnownPeers(f *flow.Finding, port uint16) error {
+	g := t.d.cfg.Thresholds.Gates
+	share, err := t.d.deps.Windows.KnownPeerShare(t.ctx, f.Tenant, f.IPProto, port,
+		flow.Range{From: f.From, To: f.To}, time.Duration(g.KnownPeerDays)*24*time.Hour)
+	return t.holdKnown(f, !(share < g.KnownPeers), "known peers", err)
+}
+
+// holdKnown holds a finding that a tenant's past explains, and one whose past
+// could not be asked for: err says so. The error that it returns ends the tick.
+func (t *tickState) holdKnown(f *flow.Finding, known bool, what string, err error) error {
+	switch {
+	case t.ctx.Err() != nil:
+		return t.ctx.Err()
+	case err != nil: // one slow answer must not hide the other findings
+		t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
+		t.d.warn(t.ts, what+" not available, suspension held", err)
+		hold(f, GatePeersUnknown)
+	case known:
+		hold(f, GateKnownPeers)
+	}
+	return nil
+}
+
 // askPeers completes a finding with whom the tenant sent to, and reports whether
 // it stands.
 func (t *tickState) askPeers(rule *serviceRule, f *flow.Finding, s *flow.ServiceStat, r flow.Range) (bool, error) {

@@ -54,15 +54,5 @@ func (t *tickState) reconnects(f *flow.Finding, p *flow.PairStat) error {
 	}
 	r := flow.Range{From: f.From.Add(-reconnectLookback), To: f.From}
 	before, err := t.d.deps.Windows.Exchanged(t.ctx, f.Tenant, f.Remote, r, reconnectStep)
-	switch {
-	case t.ctx.Err() != nil:
-		return t.ctx.Err()
-	case err != nil: // one slow answer must not hide the other findings
-		t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
-		t.d.warn(t.ts, "history of a remote not available, suspension held", err)
-		hold(f, GatePeersUnknown)
-	case cfg.explains(before, f.EstRate):
-		hold(f, GateKnownPeers)
-	}
-	return nil
+	return t.holdKnown(f, cfg.explains(before, f.EstRate), "history of a remote", err)
 }

@@ -185,20 +185,7 @@ func (t *tickState) knownCarpet(f *flow.Finding, s *flow.AttemptStat) error {
 	if float64(s.RawSYN) > rawClient*float64(s.SYNOut) || f.EstRate > carpetKnown*t.th(f.Tenant).SYNFlood.KnownRate {
 		return nil
 	}
-	g := t.d.cfg.Thresholds.Gates
-	share, err := t.d.deps.Windows.KnownPeerShare(t.ctx, f.Tenant, flow.ProtoTCP, s.TopPort,
-		flow.Range{From: f.From, To: f.To}, time.Duration(g.KnownPeerDays)*24*time.Hour)
-	switch {
-	case t.ctx.Err() != nil:
-		return t.ctx.Err()
-	case err != nil: // one slow answer must not hide the other findings
-		t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
-		t.d.warn(t.ts, "known peers not available, suspension held", err)
-		hold(f, GatePeersUnknown)
-	case !(share < g.KnownPeers):
-		hold(f, GateKnownPeers)
-	}
-	return nil
+	return t.askKnownPeers(f, s.TopPort)
 }
 
 func synCarpetReason(f *flow.Finding) string {
