@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -24,6 +23,7 @@ import (
 	"github.com/flowcordon/flowcordon/cmd/flowcordon/config"
 	"github.com/flowcordon/flowcordon/cmd/flowgen/panel"
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/loopback"
 	"github.com/flowcordon/flowcordon/store/embedded"
 )
 
@@ -324,26 +324,14 @@ func eventually(t *testing.T, wait time.Duration, what string, ok func() (bool, 
 	}
 }
 
-// freePort is an address that nobody listens on at the moment. It is on a
-// loopback address of this process, where nobody else takes it before its user.
+// freePort is an address that nobody listens on, or will before its user does.
 func freePort(t *testing.T, network string) string {
 	t.Helper()
-	pid := os.Getpid()
-	on := fmt.Sprintf("127.94.%d.%d:0", pid>>8&0xff, pid&0xff)
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", on)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		return c.LocalAddr().String()
-	}
-	l, err := net.Listen("tcp", on)
+	a, err := loopback.Free(network)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return a.String()
 }
 
 // said reports whether a log line contains all of the texts.

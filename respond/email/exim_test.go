@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flowcordon/flowcordon/internal/loopback"
 	"github.com/flowcordon/flowcordon/respond/email/eximtest"
 )
 
@@ -38,16 +38,12 @@ func startExim(t *testing.T, withTLS bool) *exim {
 		}
 		t.Skip(err)
 	}
-	// A loopback address of this process, where the kernel gives the port to
-	// nobody else before exim has it.
-	pid := os.Getpid()
-	host := fmt.Sprintf("127.95.%d.%d", pid>>8&0xff, pid&0xff)
-	l, err := net.Listen("tcp", host+":0")
+	at, err := loopback.Free("tcp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := eximtest.Config{Address: host, Port: l.Addr().(*net.TCPAddr).Port}
-	_ = l.Close()
+	host := at.Addr().String()
+	cfg := eximtest.Config{Address: host, Port: int(at.Port())}
 	e := &exim{}
 	if withTLS {
 		dir := t.TempDir()

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/loopback"
 	"github.com/flowcordon/flowcordon/respond/suspendertest"
 	"github.com/gophercloud/gophercloud/v2"
 	gopenstack "github.com/gophercloud/gophercloud/v2/openstack"
@@ -64,8 +65,9 @@ func startReal(t *testing.T) *region {
 		}
 	}
 	dir := t.TempDir()
-	kport, nport := freePort(t), freePort(t)
-	replace := strings.NewReplacer("DIR", dir, "HOST", quietLoopback(), "KEYSTONE_PORT", kport, "NEUTRON_PORT", nport)
+	quiet := loopback.Quiet()
+	host, kport, nport := quiet.String(), freePort(t, quiet), freePort(t, quiet)
+	replace := strings.NewReplacer("DIR", dir, "HOST", host, "KEYSTONE_PORT", kport, "NEUTRON_PORT", nport)
 	for _, name := range []string{"keystone.conf", "neutron.conf"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))
 		if err == nil {
@@ -84,14 +86,14 @@ func startReal(t *testing.T) *region {
 	keystone := func(args ...string) []string {
 		return append([]string{"keystone-manage", "--config-file", filepath.Join(dir, "keystone.conf")}, args...)
 	}
-	kurl, nurl := "http://"+quietLoopback()+":"+kport+"/v3/", "http://"+quietLoopback()+":"+nport
+	kurl, nurl := "http://"+host+":"+kport+"/v3/", "http://"+host+":"+nport
 	tool(t, dir, keystone("db_sync")...)
 	tool(t, dir, keystone("fernet_setup", "--keystone-user", me, "--keystone-group", strconv.Itoa(os.Getgid()))...)
 	tool(t, dir, keystone("credential_setup", "--keystone-user", me, "--keystone-group", strconv.Itoa(os.Getgid()))...)
 	tool(t, dir, keystone("bootstrap", "--bootstrap-password", "secret", "--bootstrap-admin-url", kurl,
 		"--bootstrap-internal-url", kurl, "--bootstrap-public-url", kurl, "--bootstrap-region-id", "RegionOne")...)
 	wal(t, dir, "keystone.db")
-	daemon(t, dir, kurl, "keystone-wsgi-public", "--host", quietLoopback(), "--port", kport)
+	daemon(t, dir, kurl, "keystone-wsgi-public", "--host", host, "--port", kport)
 	register(t, kurl, nurl)
 	tables, err := filepath.Abs("testdata/tables.py")
 	if err != nil {
@@ -175,21 +177,13 @@ func (r *region) keystone(t *testing.T, method, url string, opts *gophercloud.Re
 	_ = resp.Body.Close()
 }
 
-// quietLoopback is a loopback address of this process, where nobody else takes a
-// port before the server that it was chosen for.
-func quietLoopback() string {
-	pid := os.Getpid()
-	return fmt.Sprintf("127.97.%d.%d", pid>>8&0xff, pid&0xff)
-}
-
-func freePort(t *testing.T) string {
+func freePort(t *testing.T, on netip.Addr) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", quietLoopback()+":0")
+	a, err := loopback.FreeOn(on, "tcp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	return strconv.Itoa(int(a.Port()))
 }
 
 // wal lets SQLite write while one of the server's own connections still reads.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/flowcordon/flowcordon/flow"
+	"github.com/flowcordon/flowcordon/internal/loopback"
 )
 
 // TestNfdumpAgrees sends a stream to nfdump's collectors, which are what
@@ -43,9 +43,12 @@ func TestNfdumpAgrees(t *testing.T) {
 				}
 			}
 			dir := t.TempDir()
-			port := freePort(t)
+			at, err := loopback.Free("udp")
+			if err != nil {
+				t.Fatal(err)
+			}
 			var log bytes.Buffer
-			cmd := exec.Command(tc.daemon, "-w", dir, "-b", quietLoopback().String(), "-p", strconv.Itoa(port), "-t", "3600", "-B", "4000000")
+			cmd := exec.Command(tc.daemon, "-w", dir, "-b", at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "-t", "3600", "-B", "4000000")
 			cmd.Stdout, cmd.Stderr = &log, &log
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			if err := cmd.Start(); err != nil {
@@ -58,17 +61,17 @@ func TestNfdumpAgrees(t *testing.T) {
 					_ = cmd.Wait()
 				}
 			}()
-			awaitBound(t, port)
+			awaitBound(t, at)
 			cfg := tc.cfg
 			cfg.Records, cfg.Hosts, cfg.Rate, cfg.MaxDuration = 30_000, 200, 60_000, 3*time.Second
-			cfg.Target, cfg.Source = netip.AddrPortFrom(quietLoopback(), uint16(port)), netip.MustParseAddr("127.0.0.1")
+			cfg.Target, cfg.Source = at, netip.MustParseAddr("127.0.0.1")
 			// On a busy machine the daemon may not run for a second: wait for it.
-			cfg.Pace = func(uint64) { awaitRead(t, port) }
+			cfg.Pace = func(uint64) { awaitRead(t, at) }
 			truth, err := Run(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			awaitRead(t, port)
+			awaitRead(t, at)
 			time.Sleep(200 * time.Millisecond) // for what it has read and not yet counted
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			if err := cmd.Wait(); err != nil {
@@ -128,35 +131,18 @@ func nfdumpCounts(t *testing.T, dir string) map[netip.Addr]flow.Counts {
 
 func trim(s string) string { return string(bytes.TrimSpace([]byte(s))) }
 
-// quietLoopback is a loopback address of this process: between the choice of
-// a free port and the daemon's bind nobody else takes it there.
-func quietLoopback() netip.Addr {
-	pid := os.Getpid()
-	return netip.AddrFrom4([4]byte{127, 93, byte(pid >> 8), byte(pid)})
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(quietLoopback(), 0)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	return c.LocalAddr().(*net.UDPAddr).Port
-}
-
 // awaitBound returns when a daemon has the port. It looks only: a try to bind
 // could be in the daemon's way.
-func awaitBound(t *testing.T, port int) {
+func awaitBound(t *testing.T, at netip.AddrPort) {
 	t.Helper()
-	await(t, "the daemon did not bind its port", func() bool { return socketLine(t, port) != nil })
+	await(t, "the daemon did not bind its port", func() bool { return socketLine(t, at) != nil })
 }
 
 // awaitRead returns when nothing waits in the daemon's socket.
-func awaitRead(t *testing.T, port int) {
+func awaitRead(t *testing.T, at netip.AddrPort) {
 	t.Helper()
 	await(t, "the daemon does not read its socket", func() bool {
-		f := socketLine(t, port) // sl local_address rem_address st tx_queue:rx_queue …
+		f := socketLine(t, at) // sl local_address rem_address st tx_queue:rx_queue …
 		return len(f) > 4 && strings.HasSuffix(f[4], ":00000000")
 	})
 }
@@ -173,14 +159,14 @@ func await(t *testing.T, otherwise string, done func() bool) {
 }
 
 // socketLine is what the kernel lists of the daemon's socket, nil if it has none.
-func socketLine(t *testing.T, port int) []string {
+func socketLine(t *testing.T, at netip.AddrPort) []string {
 	t.Helper()
 	b, err := os.ReadFile("/proc/net/udp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := quietLoopback().As4()
-	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", a[3], a[2], a[1], a[0], port)
+	a := at.Addr().As4()
+	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", a[3], a[2], a[1], a[0], at.Port())
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) > 1 && f[1] == want {
 			return f

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/flowcordon/flowcordon/internal/loopback"
 )
 
 func TestOnceAgainstAStub(t *testing.T) {
@@ -70,7 +72,7 @@ func TestInteractiveEndsCleanlyAndTidiesUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // hang guard
 	defer cancel()
 	out := &ctrlC{after: "Everything goes on until Ctrl-C", press: cancel}
-	if _, err := Run(ctx, Config{Flowcordon: exe, Tenants: 40, AttackAfter: time.Second, HTTP: quietLoopback().String() + ":0", Out: out}); err != nil {
+	if _, err := Run(ctx, Config{Flowcordon: exe, Tenants: 40, AttackAfter: time.Second, HTTP: loopback.Quiet().String() + ":0", Out: out}); err != nil {
 		t.Fatalf("%v\n%s", err, out.text())
 	}
 	if !strings.Contains(out.text(), out.after) {

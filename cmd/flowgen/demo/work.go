@@ -14,6 +14,7 @@ import (
 	"text/template"
 
 	"github.com/flowcordon/flowcordon/cmd/flowgen/sim"
+	"github.com/flowcordon/flowcordon/internal/loopback"
 )
 
 // work is the work directory with what stands in it, and the addresses.
@@ -48,18 +49,20 @@ func newWork(cfg Config) (*work, error) {
 		}
 	}
 	w.secret, w.token = []byte(randomHex(32)), randomHex(20)
-	quiet := quietLoopback()
-	preferred := cfg.HTTP
-	if cfg.Once {
-		preferred = netip.AddrPortFrom(quiet, 0).String()
+	if !cfg.Once {
+		w.http = listenable(cfg.HTTP)
 	}
-	if w.http, err = freeTCP(preferred, quiet); err != nil {
+	if w.http == "" {
+		a, err := loopback.Free("tcp")
+		if err != nil {
+			return w, err
+		}
+		w.http = a.String()
+	}
+	if w.netflow, err = loopback.Free("udp"); err != nil {
 		return w, err
 	}
-	if w.netflow, err = freeUDP(quiet); err != nil {
-		return w, err
-	}
-	w.sflow, err = freeUDP(quiet)
+	w.sflow, err = loopback.Free("udp")
 	return w, err
 }
 
@@ -76,38 +79,15 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// quietLoopback is a loopback address that nobody else uses. The kernel gives
-// out the ports of 127.0.0.1 to every process, so one that was free is taken
-// now and then before flowcordon binds it; here it stays free.
-func quietLoopback() netip.Addr {
-	b := [4]byte{127}
-	_, _ = rand.Read(b[1:])
-	b[1] |= 0x80 // not 127.0.x, where people and their daemons listen
-	b[3] = 1 + b[3]%254
-	return netip.AddrFrom4(b)
-}
-
-// freeTCP returns addr if it can be listened on, otherwise a free port of the
-// quiet address. flowcordon binds it a moment later.
-func freeTCP(addr string, quiet netip.Addr) (string, error) {
+// listenable returns addr, with a port if it has none, if it can be listened on;
+// else it is empty. flowcordon binds it a moment later.
+func listenable(addr string) string {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		if l, err = net.Listen("tcp", netip.AddrPortFrom(quiet, 0).String()); err != nil {
-			return "", err
-		}
+		return ""
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
-}
-
-func freeUDP(quiet netip.Addr) (netip.AddrPort, error) {
-	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(quiet, 0)))
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	defer func() { _ = c.Close() }()
-	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+	return l.Addr().String()
 }
 
 // The external addresses of the simulation are in none of these bogons.
