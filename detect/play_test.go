@@ -17,6 +17,7 @@ import (
 var (
 	tenant4 = scenario.Tenant4
 	tenant6 = scenario.Tenant6
+	second4 = scenario.Second4
 	// tenant6Key is the tenant that the address belongs to: its /64.
 	tenant6Key = netip.PrefixFrom(tenant6, 64).Masked().Addr()
 	exporter   = scenario.Exporter
@@ -123,6 +124,8 @@ func play(t testing.TB, s *scenario.Scenario, n uint32, seed uint64, protocol fl
 	p.mem.known, p.mem.met = s.Known, s.Met
 	start := epoch.Add(phase(s, seed, n))
 	res := result{notify: never, block: never, suspend: never}
+	second := res
+	two := slices.ContainsFunc(s.Sources, scenario.Source.IsSecond)
 	end := s.Length + scenario.ActiveTimeout + 2*scenario.InactiveTimeout
 	want, asked := s.Expects(n, protocol)
 	if asked {
@@ -142,10 +145,20 @@ func play(t testing.TB, s *scenario.Scenario, n uint32, seed uint64, protocol fl
 		ts := epoch.Add(e + step) // all that is received before was made
 		rs := g.Take(ts)
 		res.records += len(rs)
-		res.see(p.tick(rs, ts), ts.Sub(start.Add(s.Begin())), want.Rule)
-		if !s.Benign && want.Tier > flow.TierNone && res.tier >= want.Tier {
+		found, after := p.tick(rs, ts), ts.Sub(start.Add(s.Begin()))
+		res.see(found, after, want.Rule, tenant4, tenant6Key)
+		second.see(found, after, want.Rule, second4)
+		for _, f := range found {
+			if f.Tier > flow.TierNotify && f.Tenant != tenant4 && f.Tenant != tenant6Key && (!two || f.Tenant != second4) {
+				res.innocent = append(res.innocent, f)
+			}
+		}
+		if !s.Benign && want.Tier > flow.TierNone && res.tier >= want.Tier && (!two || second.tier >= want.Tier) {
 			break
 		}
+	}
+	if two {
+		res.join(&second, s.Benign)
 	}
 	p.taken(res.records, slices.ContainsFunc(s.Sources, scenario.Source.Forges))
 	return res
@@ -159,15 +172,10 @@ func phase(s *scenario.Scenario, seed uint64, n uint32) time.Duration {
 	return time.Duration(rand.New(rand.NewPCG(seed, uint64(n)^0x70686173)).Int64N(int64(10 * time.Second)))
 }
 
-func (r *result) see(found []flow.Finding, after time.Duration, only flow.Rule) {
+// see notes what was found of the tenants.
+func (r *result) see(found []flow.Finding, after time.Duration, only flow.Rule, tenants ...netip.Addr) {
 	for _, f := range found {
-		if f.Tenant != tenant4 && f.Tenant != tenant6Key {
-			if f.Tier > flow.TierNotify {
-				r.innocent = append(r.innocent, f)
-			}
-			continue
-		}
-		if only != "" && f.Rule != only {
+		if !slices.Contains(tenants, f.Tenant) || only != "" && f.Rule != only {
 			continue
 		}
 		if f.Tier > r.tier {
@@ -183,6 +191,15 @@ func (r *result) see(found []flow.Finding, after time.Duration, only flow.Rule) 
 			r.suspend = min(r.suspend, after)
 		}
 	}
+}
+
+// join adds what was said of the second tenant: of benign ones the worst counts,
+// of attackers both must be found.
+func (r *result) join(o *result, benign bool) {
+	if o.tier > r.tier == benign {
+		r.tier, r.worst = o.tier, o.worst
+	}
+	r.notify, r.block, r.suspend = max(r.notify, o.notify), max(r.block, o.block), max(r.suspend, o.suspend)
 }
 
 func (r *result) reached(t flow.Tier) time.Duration {

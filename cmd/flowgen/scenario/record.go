@@ -142,7 +142,7 @@ func (g *Generator) runStream(s *Source, start time.Time, from, to time.Duration
 			}
 			for range g.poisson(pps * length / float64(g.n)) {
 				at := start.Add(from + time.Duration(g.rng.Float64()*float64(to-from)))
-				g.sample(s, r, at, pkt{0, out, flow.ACK, uint16(size)})
+				g.sample(s, r, at, pkt{0, out, s.streamFlags(out), uint16(size)})
 			}
 		}
 	}
@@ -167,6 +167,13 @@ func (g *Generator) streamRecord(s *Source, r flow.Record, start time.Time, from
 	r.Start, r.End = start.Add(begin).UnixNano(), start.Add(end).UnixNano()
 	r.Received = r.End + int64(wait)
 	r.Has |= flow.HasTimes
-	s.finish(&r, pkt{out: out}, flow.ACK)
+	s.finish(&r, pkt{out: out}, s.streamFlags(out))
 	g.emit(r)
+}
+
+func (s *Source) streamFlags(out bool) uint8 {
+	if out && s.flags != 0 {
+		return s.flags
+	}
+	return flow.ACK
 }

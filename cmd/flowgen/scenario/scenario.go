@@ -38,7 +38,8 @@ import (
 // server (the remote opens), own (the tenant's port), v6 (the tenant is, and a
 // pool), noflags, spoofed (comes in from outside with the tenant's address),
 // forged (leaves by the tenant's port with any source, or with the one given),
-// every and on (pulses: on for so long, every so often).
+// every and on (pulses: on for so long, every so often), spread (the pool lies in
+// as many networks as it has addresses), second (another tenant sends it).
 // tcp: ok, rst, half (answered and reset by the kernel, as raw SYNs are),
 // silent (answered, nothing follows), scatter (SYN-ACKs for nobody, reset);
 // the rest gets no answer and is tried syn times. out and in are the packets
@@ -49,7 +50,8 @@ import (
 // answer with ICMP errors).
 // icmp: as udp; the packets are echo requests and replies.
 // stream: proto (udp, tcp, icmp or an IP protocol number), dst (number of flows), ok (packets back per
-// packet sent), size, insize, active (the exporter's active timeout).
+// packet sent), size, insize, active (the exporter's active timeout), flags (of
+// the tenant's TCP packets: syn, ack, fin, rst, psh, joined by +).
 type Scenario struct {
 	Name, Title string
 	Length      time.Duration
@@ -265,7 +267,7 @@ func parseSource(w []string) (Source, error) {
 func (s *Source) set(k, v string) (err error) {
 	var f float64
 	switch k {
-	case "port", "dst", "proto", "server", "v6", "noflags", "spoofed", "icmp", "from", "to", "active", "every", "on", "forged", "errors":
+	case "port", "dst", "proto", "server", "v6", "noflags", "spoofed", "icmp", "from", "to", "active", "every", "on", "forged", "errors", "spread", "second", "flags":
 	default:
 		if f, err = strconv.ParseFloat(v, 64); err != nil {
 			return err
@@ -310,6 +312,12 @@ func (s *Source) set(k, v string) (err error) {
 		s.udp.icmp = true
 	case "errors":
 		s.udp.errors = true
+	case "spread":
+		s.spread = true
+	case "second":
+		s.second = true
+	case "flags":
+		s.flags, err = parseFlags(v)
 	case "forged":
 		s.forged = v
 	case "every":
@@ -346,6 +354,17 @@ func (s *Source) set(k, v string) (err error) {
 		return fmt.Errorf("unknown key")
 	}
 	return err
+}
+
+func parseFlags(v string) (flags uint8, err error) {
+	for _, name := range strings.Split(v, "+") {
+		f, ok := map[string]uint8{"syn": flow.SYN, "ack": flow.ACK, "fin": flow.FIN, "rst": flow.RST, "psh": flow.PSH}[name]
+		if !ok {
+			return 0, fmt.Errorf("unknown flag %q: write syn, ack, fin, rst or psh", name)
+		}
+		flags |= f
+	}
+	return flags, nil
 }
 
 func (s *Source) setPorts(v string) error {

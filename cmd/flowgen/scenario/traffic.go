@@ -20,11 +20,12 @@ const (
 	sflowDelay      = time.Second
 )
 
-// Who takes part: the tenant, with IPv4 and IPv6, the router, and its
+// Who takes part: the tenant, with IPv4 and IPv6, a second one, the router, and its
 // interfaces: towards outside, towards the tenants, and that of the tenant who
 // forges sources.
 var (
 	Tenant4  = netip.MustParseAddr("198.18.7.9")
+	Second4  = netip.MustParseAddr("198.18.7.10")
 	Tenant6  = netip.MustParseAddr("2001:db8:7:9::1")
 	Exporter = netip.MustParseAddr("192.0.2.1")
 )
@@ -66,10 +67,16 @@ type Source struct {
 	v6         bool
 	forged     string        // sources that are not the tenant's: any, or one address
 	every, on  time.Duration // pulses: on of every; 0: steady
+	spread     bool          // no two of the pool are of one network
+	second     bool          // the second tenant sends it
+	flags      uint8         // of a stream's TCP packets out; 0: ACK
 }
 
 // Forges reports whether packets leave with sources that are not the tenant's.
 func (s Source) Forges() bool { return s.forged != "" }
+
+// IsSecond reports whether the second tenant sends them.
+func (s Source) IsSecond() bool { return s.second }
 
 type shape struct {
 	ok, rst, half, silent, scatter float64 // shares; the rest is dead
@@ -126,7 +133,7 @@ func (g *Generator) poisson(mean float64) int {
 
 // emit puts a record where it will be received.
 func (g *Generator) emit(r flow.Record) {
-	if g.OutOnly && r.Src != Tenant4 && r.Src != Tenant6 {
+	if g.OutOnly && r.Src != Tenant4 && r.Src != Tenant6 && r.Src != Second4 {
 		return
 	}
 	r.Exporter, r.SamplingRate, r.SamplingSource = Exporter, g.n, flow.SamplingRecord
@@ -214,8 +221,11 @@ func (g *Generator) conversation(s *Source, at time.Time, o outcome, p float64) 
 // addresses returns a record with the ends of a new conversation, outgoing.
 func (g *Generator) addresses(s *Source, ok bool) flow.Record {
 	r := flow.Record{Src: Tenant4, IPProto: s.proto, Has: flow.HasIPProto}
-	if s.v6 {
+	switch {
+	case s.v6:
 		r.Src = Tenant6
+	case s.second:
+		r.Src = Second4
 	}
 	switch s.forged {
 	case "":
@@ -272,6 +282,14 @@ func (g *Generator) addresses(s *Source, ok bool) flow.Record {
 
 // member is the i-th remote of a pool.
 func (s *Source) member(i int) netip.Addr {
+	if s.spread {
+		h := uint32(i+1) * 2654435761 // Knuth's: no two of a pool in one /24
+		a := [4]byte{byte(11 + h>>24%80), byte(h >> 16), byte(h >> 8), byte(1 + h%250)}
+		if s.v6 {
+			return netip.AddrFrom16([16]byte{0x26, a[0], a[1], a[2], byte(i >> 8), byte(i), 15: 1})
+		}
+		return netip.AddrFrom4(a)
+	}
 	if s.v6 {
 		return netip.AddrFrom16([16]byte{0x2a, 0x04, 0x4e, 0x42, byte(i >> 8), byte(i), 15: 1})
 	}
