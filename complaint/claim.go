@@ -25,6 +25,7 @@ type claim struct {
 	answer     bool
 	k          uint64 // packets from our side that the claim needs at least
 	stated     bool
+	connected  bool // of a stood TCP connection
 }
 
 // named reports whether the claim can be looked for: by a target, or by a service.
@@ -88,7 +89,7 @@ func (m *Matcher) sides(l *Line) (c claim, ours bool) {
 // connection, so that without the port one packet is all that is sure. Where
 // only attempts are stored, only the SYN counts.
 func (m *Matcher) claimed(l *Line, c *claim) {
-	c.k, c.stated = 1, l.Count > 0
+	c.k, c.stated, c.connected = 1, l.Count > 0, l.What.Connected()
 	if c.stated {
 		c.k = min(l.Count, 1<<40)
 	}

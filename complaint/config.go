@@ -72,12 +72,17 @@ type Store interface {
 	FlowsSince(ctx context.Context) (time.Time, error)
 }
 
-// Hours is what a Store may be as well: the sums of pairs by the hour, for times
-// of which windows are not stored any more.
-type Hours interface {
+// Sums is what a Store may be as well: the sums that are left of times of which
+// single flows, and windows, are not stored any more.
+type Sums interface {
+	// Finest is the length of the finest sums that are stored of a moment.
+	Finest(at time.Time) time.Duration
 	// PairHours gives the pairs with the remotes that were seen before r ended and
 	// after it began, in the hours that it touches.
 	PairHours(ctx context.Context, tenant netip.Addr, r flow.Range, remotes []netip.Addr) ([]flow.PairHour, error)
+	// ServicesWith gives a tenant's services in r by windows or by hours, and which
+	// of the remotes each tried.
+	ServicesWith(ctx context.Context, tenant netip.Addr, r flow.Range, res flow.Resolution, remotes []netip.Addr) (flow.ServiceSums, error)
 }
 
 // Inventory tells who held an address.

@@ -20,6 +20,9 @@ func (r *run) doubt(ctx context.Context, l *Line, c *claim, t *Traffic) error {
 		t.Verdict, t.Why = NotVisible, WhyZone
 		return nil
 	}
+	if t.Why == WhyNoService { // which rests on sums that are proven whole
+		return nil
+	}
 	kept, err := r.rowsKept(ctx, c)
 	if err != nil {
 		return err
@@ -31,9 +34,10 @@ func (r *run) doubt(ctx context.Context, l *Line, c *claim, t *Traffic) error {
 }
 
 // elsewhere reports whether flows show the claim in another zone. Without a
-// target they are only known for the time as read, so that it may be.
+// target, and of times of which only sums are left, they are only known for the
+// time as read, so that it may be.
 func (r *run) elsewhere(c *claim) bool {
-	if !c.remote.IsValid() {
+	if !c.remote.IsValid() || r.since.IsZero() || c.from.Before(r.since) {
 		return true
 	}
 	far := *c

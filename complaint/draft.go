@@ -3,6 +3,7 @@ package complaint
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -31,7 +32,7 @@ func (r *run) draft() Draft {
 type wording struct {
 	ru                                           bool
 	hello, id, none, counts, lines, rest, unread string
-	zone, acted, working, bye, shared            string
+	zone, acted, working, bye, shared, coarse    string
 	verdict                                      map[Verdict]string
 }
 
@@ -41,6 +42,7 @@ var english = wording{
 	counts: "Result", lines: "Line by line:\n", rest: "… and %d more lines; the sums above include them.\n",
 	unread: "%d line(s) could not be read and are not included. The first: line %d, %s.\n",
 	zone:   "The report does not say clearly which time zone its times are in; we read them as %s. Please tell us if that is wrong.\n",
+	coarse: "Some of the lines are so old that we no longer store single flows of that time. They were compared with sums, which tell neither the second nor the source port.\n",
 	acted:  "The network access of %s has been suspended.\n", working: "%s is already being dealt with on our side.\n",
 	shared: "%s is used by several of our customers at once. To tell them apart we need the source port and the time to the second of each connection.\n",
 	bye:    "\nKind regards\nAbuse desk\n",
@@ -55,6 +57,7 @@ var russian = wording{
 	counts: "Итог", lines: "По строкам:\n", rest: "… и ещё строк: %d; в итоге выше они учтены.\n",
 	unread: "Не удалось прочитать строк: %d, они не учтены. Первая: строка %d, %s.\n",
 	zone:   "Часовой пояс в сообщении указан неясно; мы прочли время как %s. Сообщите, пожалуйста, если это не так.\n",
+	coarse: "Часть строк так стара, что отдельные потоки за то время у нас уже не хранятся. Они сверены с суммами, где нет ни точной секунды, ни порта источника.\n",
 	acted:  "Доступ адреса %s к сети приостановлен.\n", working: "По адресу %s мы уже принимаем меры.\n",
 	shared: "Адресом %s одновременно пользуются несколько наших клиентов. Чтобы их различить, нужны порт источника и время каждого соединения с точностью до секунды.\n",
 	bye:    "\nС уважением,\nслужба обработки жалоб\n",
@@ -97,6 +100,9 @@ func (r *run) summary(b *strings.Builder, w wording) {
 		} else {
 			b.WriteString(s.Text + "\n\n")
 		}
+	}
+	if slices.ContainsFunc(r.res.Lines, func(l Line) bool { return l.Traffic.coarse() }) {
+		b.WriteString(w.coarse + "\n")
 	}
 	for _, l := range r.res.Lines {
 		if !l.Zone.Known() && l.Traffic.Verdict != NotOurs {

@@ -16,8 +16,15 @@ type evidence struct {
 	open  []flow.FlowRow    // of the claims that name no target, at their times
 	pairs []flow.PairWindow // where flow rows are not kept
 	hours []flow.PairHour   // where windows are not either
-	host  []flow.HostWindow // by minute, half an hour around, by time
+	host  []hostSum         // half an hour around, by time
+	old   []serviceSums     // where flow rows are not kept
 	cut   bool              // there were more rows than are read
+}
+
+// hostSum is what the host did in a step.
+type hostSum struct {
+	flow.HostWindow
+	step time.Duration
 }
 
 // presence is whether anything was collected at a time, and how thinly.
@@ -43,11 +50,14 @@ func (m *Matcher) gather(ctx context.Context, claims []*claim, since time.Time) 
 
 func (m *Matcher) activity(ctx context.Context, ev *evidence, tenant netip.Addr, claims []*claim, _ time.Time) error {
 	for _, r := range merge(spans(claims, around), 0, maxRanges) {
-		l, err := m.deps.Store.HostActivity(ctx, tenant, r, activityStep)
+		step := max(activityStep, m.finest(r.From))
+		l, err := m.deps.Store.HostActivity(ctx, tenant, r, step)
 		if err != nil {
 			return fmt.Errorf("ask for the activity of %s: %w", tenant, err)
 		}
-		ev.host = append(ev.host, l...)
+		for _, w := range l {
+			ev.host = append(ev.host, hostSum{w, step})
+		}
 	}
 	return nil
 }
@@ -135,41 +145,11 @@ func (m *Matcher) unnamed(ctx context.Context, ev *evidence, tenant netip.Addr, 
 	return nil
 }
 
-// sums reads the pair windows for times of which no flow rows are kept.
-func (m *Matcher) sums(ctx context.Context, ev *evidence, tenant netip.Addr, claims []*claim, since time.Time) error {
-	var old []*claim
-	var remotes []netip.Addr
-	for _, c := range claims {
-		if c.remote.IsValid() && (since.IsZero() || c.from.Before(since)) && len(remotes) < maxRemotes {
-			old = append(old, c)
-			remotes = append(remotes, c.remote)
-		}
-	}
-	for _, r := range merge(spans(old, m.cfg.Tolerance), 0, maxRanges) {
-		l, err := m.deps.Store.PairsWith(ctx, tenant, r, remotes)
-		if err != nil {
-			return fmt.Errorf("ask for the pairs of %s: %w", tenant, err)
-		}
-		ev.pairs = append(ev.pairs, l...)
-		hours, ok := m.deps.Store.(Hours)
-		if !ok || len(l) > 0 {
-			continue
-		}
-		h, err := hours.PairHours(ctx, tenant, r, remotes)
-		if err != nil {
-			return fmt.Errorf("ask for the pairs of %s by the hour: %w", tenant, err)
-		}
-		ev.hours = append(ev.hours, h...)
-	}
-	return nil
-}
-
 // seen sums the host's windows in a range: packets from it, unscaled, the
 // thinnest rate, and whether there were any.
 func (ev *evidence) seen(r flow.Range) (packets uint64, rate uint32, ok bool) {
-	step := int64(activityStep / time.Second)
 	for _, w := range ev.host {
-		if w.Start+step > r.From.Unix() && w.Start <= r.To.Unix() {
+		if w.Start+int64(w.step/time.Second) > r.From.Unix() && w.Start <= r.To.Unix() {
 			packets += w.OutPackets
 			rate, ok = max(rate, w.Rate), true
 		}

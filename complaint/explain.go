@@ -76,9 +76,13 @@ func (t *Traffic) confirmed() (en, ru string) {
 		// No numbers: they would be about others than the reporter.
 		en = "Our flow data shows the host as a client of such a service at that time."
 		ru = "По нашим данным о потоках хост в это время обращался к такому сервису."
+		if t.coarse() {
+			en, ru = t.bySumsOf("show the host as a client of such a service between "+span+" UTC.", "показывают, что хост между "+span+" UTC обращался к такому сервису.")
+		}
 	case WhyPair:
-		en = "Our sums of that time show traffic between the two addresses (" + en + ")."
-		ru = "Наши суммы за это время показывают обмен между этими адресами (" + ru + ")."
+		en, ru = t.bySumsOf("show traffic between the two addresses, "+span+" UTC"+t.about("en")+".", "показывают обмен между этими адресами, "+span+" UTC"+t.about("ru")+".")
+	case WhyTried:
+		en, ru = t.bySumsOf("show that the host tried this address on this service, "+span+" UTC.", "показывают, что хост обращался к этому адресу и сервису, "+span+" UTC.")
 	default:
 		what, ok := shownWords[t.Why]
 		if !ok {
@@ -96,6 +100,31 @@ func (t *Traffic) confirmed() (en, ru string) {
 		ru = "Не при первом прочтении времени, но при другом: " + ru
 	}
 	return en, ru
+}
+
+// coarse reports whether only sums were looked at.
+func (t *Traffic) coarse() bool {
+	return t.Resolution == ResolutionWindow || t.Resolution == ResolutionHour
+}
+
+// about says how many packets a sum stands for, where it can be told.
+func (t *Traffic) about(lang string) string {
+	if t.Packets == 0 || t.Rate > 1 && t.Packets < 10*uint64(t.Rate) {
+		return ""
+	}
+	if lang == "ru" {
+		return fmt.Sprintf(", отправлено около %d пакетов", t.Packets)
+	}
+	return fmt.Sprintf(", about %d packets sent", t.Packets)
+}
+
+// bySumsOf says of which sums it is the word, and that nothing finer is left.
+func (t *Traffic) bySumsOf(en, ru string) (string, string) {
+	sumsEN, sumsRU := "sums by the hour", "суммы по часам"
+	if t.Resolution == ResolutionWindow {
+		sumsEN, sumsRU = "sums of ten seconds", "суммы по десять секунд"
+	}
+	return "Single flows of that time are no longer stored; our " + sumsEN + " " + en, "Отдельные потоки за это время уже не хранятся; наши " + sumsRU + " " + ru
 }
 
 // sight says how well it could have been seen.
@@ -120,6 +149,10 @@ func (t *Traffic) sight() (en, ru string) {
 
 func (t *Traffic) contradicted() (en, ru string) {
 	sEN, sRU := t.sight()
+	if t.Why == WhyNoService {
+		return t.bySumsOf("account for all that the host sent then, and it used no such service at all: "+sEN+".",
+			"учитывают всё, что хост тогда отправил, и к такому сервису он не обращался вовсе: "+sRU+".")
+	}
 	return "The host was active at that time, but our flow data does not show this: " + sEN + ".",
 		"Хост в это время работал, но наши данные о потоках этого не показывают: " + sRU + "."
 }
@@ -132,6 +165,13 @@ func (t *Traffic) notVisible() (en, ru string) {
 		return "The line names neither target nor port, so that it cannot be looked for.", "Строка не называет ни адреса, ни порта назначения, искать нечего."
 	case WhyNotKept:
 		return "Single flows of that time are no longer stored, so that neither can be shown.", "Отдельные потоки за это время уже не хранятся, показать нельзя ни того, ни другого."
+	case WhyCoarse:
+		if t.Chance == 0 {
+			return t.bySumsOf("do not name this address, and would not in any case: they keep a sample of the destinations, or no sampling rate is known.",
+				"не называют этот адрес и не могли бы: они хранят лишь выборку адресов назначения, или частота выборки не известна.")
+		}
+		return t.bySumsOf(fmt.Sprintf("neither show nor exclude it. They name whom the host tried (SYN, UDP, ping), not whom it was connected with; the chance that they would name an attempt (at least %d packet(s), seen at 1:%d) is %s.", t.Claimed, t.Rate, percent(t.Chance)),
+			fmt.Sprintf("этого не показывают, но и не исключают. В них есть те, к кому хост начинал обращаться (SYN, UDP, ping), но не установленные соединения; вероятность, что попытка (не меньше %d пакетов, выборка 1:%d) в них попала бы, — %s.", t.Claimed, t.Rate, percent(t.Chance)))
 	case WhyTooMany:
 		return "There is more data, or there are more lines, than are looked up at once, so that this line could not be decided.", "Данных или строк больше, чем проверяется за раз; по этой строке решить нельзя."
 	case WhyZone:

@@ -12,6 +12,10 @@ func (r *run) holderAt(c *claim, at time.Time) (flow.Holder, bool) {
 	return r.m.deps.Inventory.Holder(c.host, at)
 }
 
+// undatedAfter is the age from which a holder without a beginning is doubtful: so
+// long the inventory remembers changes that nobody wrote down.
+const undatedAfter = 90 * 24 * time.Hour
+
 // holding notes what is unsure about who held the address: nobody known, a
 // change of hands near the time, or within what an unknown zone leaves open,
 // and an address that serves several.
@@ -25,6 +29,9 @@ func (r *run) holding(l *Line, c *claim) {
 		} else {
 			l.note("shared")
 		}
+	}
+	if ok && h.From.IsZero() && r.req.Received.Sub(l.Time) > undatedAfter {
+		l.note("holder_undated")
 	}
 	from, to := -r.m.cfg.Tolerance, r.m.cfg.Tolerance
 	if !l.Zone.Known() {

@@ -12,12 +12,19 @@ import (
 // hourly is a store that has only sums of hours.
 type hourly struct {
 	Store
-	pairs []flow.PairWindow
-	asked int
+	pairs    []flow.PairWindow
+	services flow.ServiceSums
+	asked    int
 }
 
 func (h *hourly) PairsWith(context.Context, netip.Addr, flow.Range, []netip.Addr) ([]flow.PairWindow, error) {
 	return h.pairs, nil
+}
+
+func (h *hourly) Finest(time.Time) time.Duration { return time.Hour }
+
+func (h *hourly) ServicesWith(context.Context, netip.Addr, flow.Range, flow.Resolution, []netip.Addr) (flow.ServiceSums, error) {
+	return h.services, nil
 }
 
 func (h *hourly) PairHours(_ context.Context, _ netip.Addr, _ flow.Range, _ []netip.Addr) ([]flow.PairHour, error) {

@@ -134,7 +134,7 @@ func (r *run) judge(ctx context.Context) error {
 	for i, c := range r.claims {
 		ev := r.evs[c.tenant]
 		found[i] = ev.look(c, 0, r.m.cfg.Tolerance)
-		if found[i].rows == 0 && c.remote.IsValid() {
+		if found[i].rows == 0 {
 			if s := ev.sum(c, r.m.cfg.Tolerance); s.rows > 0 {
 				s.forged = found[i].forged
 				found[i] = s
@@ -177,6 +177,9 @@ func (r *run) known(ctx context.Context, c *claim) (known, error) {
 	k.asked = k.covered
 	k.kept = !r.since.IsZero() && !c.from.Before(r.since)
 	k.whole = !ev.cut
+	if !k.kept {
+		k.sums = ev.about(c, r.m.cfg.Tolerance)
+	}
 	if k.covered {
 		return k, nil
 	}
@@ -194,7 +197,12 @@ func (r *run) known(ctx context.Context, c *claim) (known, error) {
 // reading tries the other readings of a line's time.
 func (r *run) reading(l *Line, c *claim) {
 	for i, at := range c.readings {
-		if s := r.evs[c.tenant].look(c, at.Sub(l.Time), r.m.cfg.Tolerance); s.rows > 0 {
+		off := at.Sub(l.Time)
+		s := r.evs[c.tenant].look(c, off, r.m.cfg.Tolerance)
+		if s.rows == 0 {
+			s = r.evs[c.tenant].sum(c.moved(off), r.m.cfg.Tolerance)
+		}
+		if s.rows > 0 {
 			t := l.Traffic.confirm(c, s)
 			t.Verdict, t.Why = Shifted, WhyReading
 			l.Traffic = &t

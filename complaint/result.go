@@ -35,6 +35,9 @@ const (
 	WhyRemote     Why = "remote"      // both addresses; the line names no port
 	WhyService    Why = "service"     // the line does not name the target; the host was a client of that service then
 	WhyPair       Why = "pair"        // sums of the pair; flow rows are not kept so long
+	WhyTried      Why = "tried"       // sums of the service name the target among those that were tried
+	WhyCoarse     Why = "coarse"      // only sums are left, and they neither show nor exclude it
+	WhyNoService  Why = "no_service"  // sums that account for all of the host: it used no such service at all
 	WhySampling   Why = "sampling"    // few packets were claimed for this sampling rate
 	WhySilent     Why = "host_silent" // nothing of the host was seen around that time
 	WhyUnspecific Why = "unspecific"  // the line names neither a target nor a port
@@ -48,15 +51,27 @@ const (
 	WhyTooMany    Why = "too_many"    // beyond what is looked up at once
 )
 
+// Resolution is what a verdict was read from.
+type Resolution string
+
+// The resolutions, finest first.
+const (
+	ResolutionFlow   Resolution = "flow"
+	ResolutionWindow            = Resolution(flow.ResolutionWindow)
+	ResolutionHour              = Resolution(flow.ResolutionHour)
+)
+
 // Traffic is what is stored about one line.
 type Traffic struct {
-	Verdict Verdict   `json:"verdict" enum:"confirmed,contradicted,not_visible,no_data,shifted" doc:"of the flows alone, whoever holds the address"`
-	Why     Why       `json:"why"`
-	Rows    int       `json:"rows,omitempty" doc:"flow rows, or windows, that show it"`
-	Packets uint64    `json:"est_packets,omitempty" doc:"in them, from our side, scaled by the sampling rate"`
-	First   time.Time `json:"first,omitzero"`
-	Last    time.Time `json:"last,omitzero"`
-	Remotes int       `json:"remotes,omitempty" doc:"distinct targets, when the line does not name one"`
+	Verdict Verdict `json:"verdict" enum:"confirmed,contradicted,not_visible,no_data,shifted" doc:"of the flows alone, whoever holds the address"`
+	Why     Why     `json:"why"`
+	// Resolution is absent where nothing was looked up, or nothing is stored.
+	Resolution Resolution `json:"resolution,omitempty" enum:"flow,10s,1h" doc:"the finest data that is left of that time and was looked at: single flows, or sums of 10 seconds or of an hour"`
+	Rows       int        `json:"rows,omitempty" doc:"flow rows, or windows, that show it"`
+	Packets    uint64     `json:"est_packets,omitempty" doc:"in them, from our side, scaled by the sampling rate"`
+	First      time.Time  `json:"first,omitzero"`
+	Last       time.Time  `json:"last,omitzero"`
+	Remotes    int        `json:"remotes,omitempty" doc:"distinct targets, when the line does not name one"`
 
 	Rate        uint32  `json:"sampling_rate,omitempty" doc:"1:N at that time, the thinnest there was; absent when unknown"`
 	Claimed     uint64  `json:"claimed_packets" doc:"that the line stands for at least"`

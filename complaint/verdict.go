@@ -3,7 +3,6 @@ package complaint
 import (
 	"math"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -34,6 +33,8 @@ type shown struct {
 	synack  bool // our side answered connections
 	remotes map[netip.Addr]bool
 	forged  int // rows with our source that came in from outside
+	res     Resolution
+	tried   bool // of sums by service, which name who was tried and not how
 }
 
 // look finds the rows that show the claim with its time moved by off.
@@ -42,7 +43,7 @@ func (ev *evidence) look(c *claim, off, tolerance time.Duration) shown {
 	if !c.remote.IsValid() {
 		rows = ev.open
 	}
-	s := shown{remotes: map[netip.Addr]bool{}}
+	s := shown{remotes: map[netip.Addr]bool{}, res: ResolutionFlow}
 	if !c.named() {
 		return s // any traffic would do, which proves nothing
 	}
@@ -87,45 +88,6 @@ func (s *shown) add(r *flow.FlowRow, exact bool) {
 	s.remotes[r.Remote] = true
 }
 
-// sum finds the pair windows that show the claim.
-func (ev *evidence) sum(c *claim, tolerance time.Duration) shown {
-	s := shown{}
-	span := c.span(tolerance)
-	for _, w := range ev.pairs {
-		at := time.Unix(w.Start, 0).UTC()
-		if w.Remote != c.remote || c.proto != 0 && w.IPProto != c.proto || at.Before(span.From.Add(-flow.WindowSeconds*time.Second)) || at.After(span.To) || w.OutPackets+w.InPackets == 0 {
-			continue
-		}
-		// Ports are those of SYNs; without any the pair had other traffic.
-		if c.remotePort > 0 && len(w.Ports) > 0 && !slices.Contains(w.Ports, c.remotePort) {
-			continue
-		}
-		if s.rows == 0 {
-			s.first = at
-		}
-		s.rows++
-		s.last = at.Add(flow.WindowSeconds * time.Second)
-		s.packets += w.OutPackets * uint64(max(w.Rate, 1))
-	}
-	for i := 0; s.rows == 0 && i < len(ev.hours); i++ {
-		s.hour(c, span, &ev.hours[i])
-	}
-	return s
-}
-
-// hour takes in an hour's sum of the claim's pair, if the pair was seen both
-// before and after the claimed time or at it: first and last say between when.
-func (s *shown) hour(c *claim, span flow.Range, h *flow.PairHour) {
-	last := h.Last.Add(flow.WindowSeconds * time.Second)
-	if h.Remote != c.remote || c.proto != 0 && h.IPProto != c.proto || h.First.After(span.To) || last.Before(span.From) || h.OutPackets+h.InPackets == 0 ||
-		c.remotePort > 0 && len(h.Ports) > 0 && !slices.Contains(h.Ports, c.remotePort) {
-		return
-	}
-	s.rows++
-	s.first, s.last = h.First, last
-	s.packets += h.OutPackets * uint64(max(h.Rate, 1))
-}
-
 // known is what is known of the time of a claim, apart from the claim itself.
 type known struct {
 	packets uint64 // of the host, half an hour around, unscaled
@@ -135,11 +97,15 @@ type known struct {
 	asked   bool   // covered is an answer, not a guess
 	kept    bool   // flow rows of that time are stored
 	whole   bool   // all of them that matter were read
+	sums    *about // what the sums by service say where flow rows are not stored; nil: they were not asked
 }
 
 // judge says what the flows make of one claim; group is of the lines alike.
 func judge(c *claim, s shown, k known, certain float64, group groupSum) Traffic {
 	t := Traffic{Rate: k.rate, Claimed: c.k, CountStated: c.stated, HostPackets: k.packets, Chance: chance(k.rate, c.k)}
+	if k.kept {
+		t.Resolution = ResolutionFlow
+	}
 	if group.lines > 1 {
 		t.GroupLines, t.GroupChance = group.lines, chance(k.rate, group.k)
 	}
@@ -150,6 +116,8 @@ func judge(c *claim, s shown, k known, certain float64, group groupSum) Traffic 
 	switch {
 	case k.asked && !k.covered:
 		t.Verdict, t.Why, t.Chance, t.GroupChance = NoData, WhyNone, 0, 0
+	case !k.kept && k.sums != nil:
+		return t.bySums(c, k, certain, group)
 	case !k.kept:
 		t.Why, t.Chance, t.GroupChance = WhyNotKept, 0, 0
 	case !c.named():
@@ -168,10 +136,12 @@ func judge(c *claim, s shown, k known, certain float64, group groupSum) Traffic 
 
 // confirm fills in what the rows show.
 func (t Traffic) confirm(c *claim, s shown) Traffic {
-	t.Verdict, t.Rows, t.Packets, t.First, t.Last = Confirmed, s.rows, s.packets, s.first, s.last
+	t.Verdict, t.Rows, t.Packets, t.First, t.Last, t.Resolution = Confirmed, s.rows, s.packets, s.first, s.last, s.res
 	switch {
 	case !c.remote.IsValid():
 		t.Why, t.Remotes = WhyService, len(s.remotes)
+	case s.tried:
+		t.Why = WhyTried
 	case s.remotes == nil:
 		t.Why = WhyPair
 	case s.exact:

@@ -353,11 +353,11 @@ func (c incidentsOf) IncidentsOf(_ context.Context, tenant netip.Addr) ([]flow.I
 func printMatch(out io.Writer, res *complaint.Result) error {
 	tab := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0) // keeps errors for Flush
 	w := io.Writer(tab)
-	fmt.Fprintln(w, "LINE\tTIME (UTC)\tSOURCE\tDESTINATION\tVERDICT\tWHAT WE FOUND")
+	fmt.Fprintln(w, "LINE\tTIME (UTC)\tSOURCE\tDESTINATION\tVERDICT\tBY\tWHAT WE FOUND")
 	for _, l := range res.Lines {
-		fmt.Fprintf(w, "%d:%d\t%s\t%s\t%s\t%s\t%s\n", l.Part+1, l.Line, l.Time.Format(time.DateTime), complaintEnd(l.Src), complaintEnd(l.Dst), l.Verdict, l.Text)
+		fmt.Fprintf(w, "%d:%d\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Part+1, l.Line, l.Time.Format(time.DateTime), complaintEnd(l.Src), complaintEnd(l.Dst), l.Verdict, readFrom(l.Traffic), l.Text)
 		for _, n := range l.Notes {
-			fmt.Fprintf(w, "\t\t\t\t\t! %s\n", n.EN)
+			fmt.Fprintf(w, "\t\t\t\t\t\t! %s\n", n.EN)
 		}
 	}
 	if err := tab.Flush(); err != nil {
@@ -373,6 +373,19 @@ func printMatch(out io.Writer, res *complaint.Result) error {
 		fmt.Fprintf(out, "Note: %s\n", n)
 	}
 	return printCases(out, res.Cases)
+}
+
+// readFrom is the data that a verdict rests on, in a word.
+func readFrom(t *complaint.Traffic) string {
+	switch t.Resolution {
+	case complaint.ResolutionFlow:
+		return "flows"
+	case complaint.ResolutionWindow:
+		return "10 s sums"
+	case complaint.ResolutionHour:
+		return "1 h sums"
+	}
+	return "-"
 }
 
 func printUnread(out io.Writer, l []parse.Unread, count int) error {

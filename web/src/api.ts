@@ -34,7 +34,7 @@ export interface AuditEntry {
 }
 export interface Note { code: string; en: string; ru: string }
 export interface ComplaintLine {
-  line: number; raw: string; time?: string; verdict: string; text: string; text_ru: string; host?: string; remote?: string; notes: Note[];
+  line: number; raw: string; time?: string; verdict: string; text: string; text_ru: string; host?: string; remote?: string; notes: Note[]; traffic?: { resolution?: string };
 }
 export interface Complaint {
   subject?: string; from?: string; counts: Record<string, number>; lines: ComplaintLine[]; unread: { line: number; raw: string; detail: string }[]; unread_count: number;

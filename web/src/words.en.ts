@@ -45,6 +45,7 @@ export const en = {
   rules: { netscan: 'network scan', portscan: 'port scan', blockscan: 'block scan', udp_sweep: 'UDP sweep', icmp_sweep: 'ping sweep', syn_flood: 'SYN flood', udp_flood: 'UDP flood', icmp_flood: 'ICMP flood', packet_flood: 'packet flood', reflector: 'reflector', spam: 'spam', bruteforce: 'password guessing', blocked_port: 'blocked port', spoofed_source: 'spoofed source' } as Record<string, string>,
   states: { open: 'recorded', notified: 'written to', held: 'held back', awaiting_approval: 'waits for approval', suspending: 'being done', suspended: 'done, checking', verified: 'done, traffic gone', unverified: 'done, traffic goes on', failed: 'failed', releasing: 'being given back', released: 'given back', closed: 'closed' } as Record<string, string>,
   verdicts: { confirmed: 'confirmed', contradicted: 'contradicted', not_visible: 'not visible', no_data: 'no data', shifted: 'at another time', unknown_holder: 'holder unknown', not_ours: 'not ours' } as Record<string, string>,
+  readBy: { '10s': 'by sums of 10 seconds', '1h': 'by sums of an hour' } as Record<string, string>,
   measures: { block_port: 'port blocked', rate_limit: 'rate limited', cut: 'network cut' } as Record<string, string>,
   forms: { netscan: 'Netscan list', summary: 'Rates by remote address', packets: 'Packets' } as Record<string, string>,
   ages: { d: 'd', h: 'h', min: 'min', s: 's' },

@@ -47,6 +47,7 @@ export const ru: Words = {
   rules: { netscan: 'сканирование сети', portscan: 'сканирование портов', blockscan: 'сканирование блоков', udp_sweep: 'перебор по UDP', icmp_sweep: 'перебор ping', syn_flood: 'SYN-флуд', udp_flood: 'UDP-флуд', icmp_flood: 'ICMP-флуд', packet_flood: 'флуд пакетами', reflector: 'отражатель', spam: 'спам', bruteforce: 'подбор паролей', blocked_port: 'закрытый порт', spoofed_source: 'поддельный источник' },
   states: { open: 'записан', notified: 'написали', held: 'удержан', awaiting_approval: 'ждёт решения', suspending: 'выполняется', suspended: 'сделано, проверка', verified: 'сделано, трафика нет', unverified: 'сделано, трафик идёт', failed: 'не удалось', releasing: 'возвращается', released: 'возвращено', closed: 'закрыт' },
   verdicts: { confirmed: 'подтверждено', contradicted: 'опровергнуто', not_visible: 'не видно', no_data: 'нет данных', shifted: 'в другое время', unknown_holder: 'владелец неизвестен', not_ours: 'не наш' },
+  readBy: { '10s': 'по суммам за 10 секунд', '1h': 'по суммам за час' },
   measures: { block_port: 'порт закрыт', rate_limit: 'скорость ограничена', cut: 'сеть отключена' },
   forms: { netscan: 'Список сканирования', summary: 'Скорости по адресам', packets: 'Пакеты' },
   ages: { d: 'д', h: 'ч', min: 'мин', s: 'с' },
