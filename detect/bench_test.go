@@ -55,8 +55,8 @@ func (f *fixedWindows) OtherPairStats(context.Context, flow.Range, uint64) ([]fl
 	return nil, nil
 }
 
-func (f *fixedWindows) Peers(context.Context, flow.PeerQuery) (flow.Peers, error) {
-	return flow.Peers{}, nil
+func (f *fixedWindows) Peers(_ context.Context, of []flow.PeerQuery) ([]flow.Peers, error) {
+	return make([]flow.Peers, len(of)), nil
 }
 
 func (f *fixedWindows) SpoofStats(context.Context, flow.Range, uint64) ([]flow.SpoofStat, error) {

@@ -40,25 +40,47 @@ func (t *tickState) holdKnown(f *flow.Finding, known bool, what string, err erro
 	return nil
 }
 
-// askPeers completes a finding with whom the tenant sent to, and reports whether
-// it stands.
-func (t *tickState) askPeers(rule *serviceRule, f *flow.Finding, s *flow.ServiceStat, r flow.Range) (bool, error) {
-	days := t.d.cfg.Thresholds.Gates.KnownPeerDays
-	p, err := t.d.deps.Windows.Peers(t.ctx, flow.PeerQuery{Tenant: s.Tenant, IPProto: s.IPProto, Role: rule.role, SvcPort: s.SvcPort,
-		Range: r, Lookback: time.Duration(days) * 24 * time.Hour, Settled: settled})
-	switch {
-	case t.ctx.Err() != nil:
-		return false, t.ctx.Err()
-	case err != nil: // one slow answer must not hide the other findings
-		t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
-		t.d.warn(t.ts, "destinations not available", err)
-	case p.Remotes > 0:
-		return rule.peers(f, s, p, r), nil
+// peersTogether bounds the tenants of one question, and so what is lost, and what
+// the engine holds in memory, with one answer.
+const peersTogether = 100
+
+// askPeers completes candidates by whom the tenants sent to, and keeps those that
+// stand.
+func (t *tickState) askPeers(rule *serviceRule, all []candidate, r flow.Range) ([]candidate, error) {
+	if rule.peers == nil {
+		return all, nil
 	}
-	if rule.holdUnknown {
-		hold(f, GatePeersUnknown)
+	lookback := time.Duration(t.d.cfg.Thresholds.Gates.KnownPeerDays) * 24 * time.Hour
+	stand := all[:0]
+	for some := range slices.Chunk(all, peersTogether) {
+		of := make([]flow.PeerQuery, len(some))
+		for i, c := range some {
+			of[i] = flow.PeerQuery{Tenant: c.stat.Tenant, IPProto: some[0].stat.IPProto, Role: rule.role, SvcPort: c.stat.SvcPort,
+				Range: r, Lookback: lookback, Settled: settled}
+		}
+		peers, err := t.d.deps.Windows.Peers(t.ctx, of)
+		switch {
+		case t.ctx.Err() != nil:
+			return nil, t.ctx.Err()
+		case err != nil: // one slow answer must not hide the other findings
+			t.d.m.errors.WithLabelValues(stepKnownPeers).Inc()
+			t.d.warn(t.ts, "destinations not available", err)
+			peers = make([]flow.Peers, len(some))
+		}
+		for i, c := range some {
+			ok := rule.holdUnknown
+			switch {
+			case peers[i].Remotes > 0:
+				ok = rule.peers(&c.Finding, c.stat, peers[i], r)
+			case ok:
+				hold(&c.Finding, GatePeersUnknown)
+			}
+			if ok {
+				stand = append(stand, c)
+			}
+		}
 	}
-	return rule.holdUnknown, nil
+	return stand, nil
 }
 
 // logins returns the clients of all TCP ports that spam, bruteforce and

@@ -122,9 +122,13 @@ func (t *tickState) reflector() error {
 		judge: func(s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
 			return reflector(&t.th(s.Tenant).Reflector, s, r)
 		},
-		peers: func(f *flow.Finding, _ *flow.ServiceStat, p flow.Peers, _ flow.Range) bool {
+		peers: func(f *flow.Finding, s *flow.ServiceStat, p flow.Peers, _ flow.Range) bool {
+			own := &t.th(f.Tenant).Reflector
 			f.Distinct = p.Remotes
-			return t.th(f.Tenant).Reflector.victims(p)
+			if own.serves(s, p, t.d.cfg.Thresholds.Gates.KnownPeers) {
+				hold(f, GateKnownPeers)
+			}
+			return own.victims(p)
 		},
 		role: flow.RoleServer, holdUnknown: true,
 		twice: func(whole, late *flow.ServiceStat, secs, lateS float64) bool {
@@ -247,25 +251,26 @@ func (t *tickState) service(rule serviceRule) error {
 		if err != nil {
 			return fmt.Errorf("service windows of %s: %w", seconds(length), err)
 		}
-		var fs []flow.Finding
-		open := map[serviceKey]*flow.ServiceStat{} // above notify: must persist
+		var found []candidate
 		for i := range stats {
 			// By value: nearly all are nothing, and a pointer would put each on the heap.
-			found, ok := rule.judge(&stats[i], r)
-			if !ok {
-				continue
+			if f, ok := rule.judge(&stats[i], r); ok {
+				found = append(found, candidate{f, &stats[i]})
 			}
-			f, ok, err := t.serviceFinding(&rule, found, &stats[i], r)
-			if err != nil {
+		}
+		if found, err = t.askPeers(&rule, found, r); err != nil {
+			return err
+		}
+		fs := make([]flow.Finding, len(found))
+		open := map[serviceKey]*flow.ServiceStat{} // above notify: must persist
+		for i, c := range found {
+			if err := t.serviceGates(&rule, &c.Finding, r); err != nil {
 				return err
 			}
-			if !ok {
-				continue
+			if c.Tier > flow.TierNotify {
+				open[serviceKey{c.Tenant, c.Port}] = c.stat
 			}
-			if f.Tier > flow.TierNotify {
-				open[serviceKey{f.Tenant, f.Port}] = &stats[i]
-			}
-			fs = append(fs, f)
+			fs[i] = c.Finding
 		}
 		if err := t.servesTwice(&rule, r, length, open); err != nil {
 			return err
@@ -278,21 +283,19 @@ func (t *tickState) service(rule serviceRule) error {
 	return nil
 }
 
-// serviceFinding completes a finding by whom the tenant sent to and by the gates
-// of one finding, and reports whether it stands.
-func (t *tickState) serviceFinding(rule *serviceRule, f flow.Finding, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool, error) {
-	if rule.peers != nil {
-		if ok, err := t.askPeers(rule, &f, s, r); err != nil || !ok {
-			return f, false, err
-		}
-	}
-	t.evidence(&f)
+// candidate is a finding of a service rule that may not stand yet, and what it is of.
+type candidate struct {
+	flow.Finding
+	stat *flow.ServiceStat
+}
+
+// serviceGates completes a finding by the gates of one finding.
+func (t *tickState) serviceGates(rule *serviceRule, f *flow.Finding, r flow.Range) error {
+	t.evidence(f)
 	if f.Tier > flow.TierNotify && rule.heard {
-		if err := t.needsIncoming(&f, r, ownShare{}); err != nil {
-			return f, false, err
-		}
+		return t.needsIncoming(f, r, ownShare{})
 	}
-	return f, true, nil
+	return nil
 }
 
 // servesTwice takes those out of open for which the range can be cut so that

@@ -59,9 +59,10 @@ type PeerRows interface {
 	// KnownPeerShare returns the share of the distinct attempt destinations in
 	// r that had established traffic within lookback before r.
 	KnownPeerShare(ctx context.Context, tenant netip.Addr, ipProto uint8, svcPort uint16, r flow.Range, lookback time.Duration) (float64, error)
-	// Peers says whom a tenant sent to on one service port. Without a stored row
-	// it returns zeros and no error.
-	Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error)
+	// Peers says whom tenants sent to on service ports, in the order of the
+	// questions, which differ in these two only. Without a stored row it is zeros
+	// and no error.
+	Peers(ctx context.Context, of []flow.PeerQuery) ([]flow.Peers, error)
 	// Exchanged returns what a tenant and a remote exchanged over established TCP
 	// connections, one Exchange for each step of r in which there was any.
 	Exchanged(ctx context.Context, tenant, remote netip.Addr, r flow.Range, step time.Duration) ([]flow.Exchange, error)

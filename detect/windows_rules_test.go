@@ -49,11 +49,19 @@ func destinationOf(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-func (m *memWindows) Peers(_ context.Context, q flow.PeerQuery) (flow.Peers, error) {
+func (m *memWindows) Peers(_ context.Context, of []flow.PeerQuery) ([]flow.Peers, error) {
 	m.queries++
 	if m.err != nil || m.peersErr != nil {
-		return flow.Peers{}, cmp.Or(m.err, m.peersErr)
+		return nil, cmp.Or(m.err, m.peersErr)
 	}
+	out := make([]flow.Peers, len(of))
+	for i := range of {
+		out[i] = m.peersOf(of[i])
+	}
+	return out, nil
+}
+
+func (m *memWindows) peersOf(q flow.PeerQuery) flow.Peers {
 	from, to, back := q.Range.From.UnixNano(), q.Range.To.UnixNano(), q.Range.From.Add(-q.Lookback).UnixNano()
 	sent, known := map[netip.Addr]uint64{}, map[netip.Addr]bool{}
 	for i := range m.flows {
@@ -74,7 +82,7 @@ func (m *memWindows) Peers(_ context.Context, q flow.PeerQuery) (flow.Peers, err
 		}
 	}
 	p.Known = max(p.Known, uint64(m.known*float64(p.Remotes)))
-	return p, nil
+	return p
 }
 
 func (m *memWindows) SpoofStats(_ context.Context, r flow.Range, minRecords uint64) ([]flow.SpoofStat, error) {

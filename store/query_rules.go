@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -137,31 +138,62 @@ func (s *Store) OtherPairStats(ctx context.Context, r flow.Range, minOutPackets 
 		})
 }
 
-// peersSQL reads one tenant's rows twice by the key: those before the range for
-// who is known, as knownSQL does, and those of the range.
+// peersSQL reads the tenants' rows twice by the key: those before the range for
+// who is known, as knownSQL does, and those of the range. Each tenant has all of
+// the ports: which are of interest to whom is not said.
 var peersSQL = `WITH known AS (
-	SELECT DISTINCT ` + destination + ` FROM flows
-	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND ` + isAnswer + `
+	SELECT DISTINCT tenant, ` + destination + ` FROM flows
+	WHERE tenant IN {tenants:Array(IPv6)} AND ip_proto = {proto:UInt8} AND ` + isAnswer + `
 		AND time >= fromUnixTimestamp64Nano({back:Int64}, 'UTC') AND time < fromUnixTimestamp64Nano({settled:Int64}, 'UTC'))
-SELECT count(), countIf(d IN known), sum(n), max(n), sum(n * n) FROM (
-	SELECT ` + destination + ` AS d, sum(packets) AS n FROM flows
-	WHERE tenant = {tenant:IPv6} AND ip_proto = {proto:UInt8} AND svc_port = {port:UInt16} AND role = {role:UInt8}
+SELECT tenant, svc_port, count(), countIf((tenant, d) IN known), sum(n), max(n), sum(n * n) FROM (
+	SELECT tenant, svc_port, ` + destination + ` AS d, sum(packets) AS n FROM flows
+	WHERE tenant IN {tenants:Array(IPv6)} AND ip_proto = {proto:UInt8} AND svc_port IN {ports:Array(UInt16)} AND role = {role:UInt8}
 		AND dir = 1 AND NOT bogon AND NOT spoofed AND ` + inTimeRange + `
-	GROUP BY d)`
+	GROUP BY tenant, svc_port, d) GROUP BY tenant, svc_port`
 
-// Peers says whom a tenant sent to on one service port, from the stored flow
-// rows; zeros where there are none (store.flow_policy, or they have expired).
-func (s *Store) Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error) {
-	l, err := query(ctx, s, "peers", peersSQL, nanoArgs(q.Range,
-		named("back", nanos(q.Range.From.Add(-q.Lookback))), named("settled", nanos(q.Range.From.Add(-q.Settled))), namedAddr("tenant", q.Tenant),
-		named("proto", q.IPProto), named("port", q.SvcPort), named("role", uint8(q.Role))),
-		func(rows driver.Rows, v *flow.Peers) error {
-			return rows.Scan(&v.Remotes, &v.Known, &v.Packets, &v.Top, &v.Squares)
-		})
-	if err != nil || len(l) == 0 {
-		return flow.Peers{}, err
+// Peers says whom tenants sent to on service ports, in the order of the questions,
+// from the stored flow rows; zeros where there are none (store.flow_policy, or they
+// have expired). The questions differ in tenant and port only. About 85 tenants
+// at once they cost the engine 28 ms, about one 19: it opens the same parts.
+func (s *Store) Peers(ctx context.Context, of []flow.PeerQuery) ([]flow.Peers, error) {
+	if len(of) == 0 {
+		return nil, nil
 	}
-	return l[0], nil
+	type service struct {
+		tenant netip.Addr
+		port   uint16
+	}
+	type answer struct {
+		service
+		flow.Peers
+	}
+	q, tenants, ports := of[0], make([]netip.Addr, len(of)), make([]string, len(of))
+	for i := range of {
+		tenants[i], ports[i] = of[i].Tenant, strconv.Itoa(int(of[i].SvcPort))
+	}
+	slices.SortFunc(tenants, netip.Addr.Compare)
+	slices.Sort(ports)
+	l, err := query(ctx, s, "peers", peersSQL, nanoArgs(q.Range,
+		named("back", nanos(q.Range.From.Add(-q.Lookback))), named("settled", nanos(q.Range.From.Add(-q.Settled))),
+		namedAddrs("tenants", slices.Compact(tenants)), named("ports", "["+strings.Join(slices.Compact(ports), ",")+"]"),
+		named("proto", q.IPProto), named("role", uint8(q.Role))),
+		func(rows driver.Rows, v *answer) error {
+			err := rows.Scan(&v.tenant, &v.port, &v.Remotes, &v.Known, &v.Packets, &v.Top, &v.Squares)
+			v.tenant = unmap(v.tenant)
+			return err
+		})
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[service]flow.Peers, len(l))
+	for i := range l {
+		found[l[i].service] = l[i].Peers
+	}
+	out := make([]flow.Peers, len(of))
+	for i := range of {
+		out[i] = found[service{unmap(of[i].Tenant), of[i].SvcPort}]
+	}
+	return out, nil
 }
 
 // spoofTenantsSQL finds the claimed sources, for which the flow rows are then

@@ -252,7 +252,8 @@ func (m *model) otherPairs(r flow.Range, least uint64) []flow.PairStat {
 func TestPeers(t *testing.T) {
 	s, m := filledForRules(t)
 	day := flow.Range{From: epoch.Add(4 * time.Hour), To: epoch.Add(8 * time.Hour)}
-	some := uint64(0)
+	some, all := uint64(0), map[uint16][]flow.PeerQuery{}
+	nobody := func(q flow.PeerQuery) flow.PeerQuery { q.Tenant = netip.MustParseAddr("198.18.9.9"); return q }
 	for i := range 12 {
 		for _, q := range []flow.PeerQuery{
 			{IPProto: flow.ProtoTCP, Role: flow.RoleClient, SvcPort: 22, Lookback: 4 * time.Hour},
@@ -262,22 +263,31 @@ func TestPeers(t *testing.T) {
 			if i > 8 {
 				q.Tenant = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, byte(i - 8)})
 			}
-			got, err := s.Peers(within(t, 2*time.Minute), q)
+			all[q.SvcPort] = append(all[q.SvcPort], q)
+		}
+	}
+	for port, qs := range all {
+		together, err := s.Peers(within(t, 2*time.Minute), append(qs, qs[0], nobody(qs[0])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(qs); len(together) != n+2 || together[n] != together[0] || together[n+1] != (flow.Peers{}) {
+			t.Errorf("port %d: a question twice, and of a tenant without rows: %+v", port, together)
+		}
+		for i, q := range qs {
+			alone, err := s.Peers(within(t, 2*time.Minute), []flow.PeerQuery{q})
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := m.peers(q)
 			some += want.Known
-			if want != got {
-				t.Errorf("%+v:\n got %+v\nwant %+v", q, got, want)
+			if len(alone) != 1 || alone[0] != want || together[i] != want {
+				t.Errorf("%+v:\nalone %+v\ntogether %+v\nwant %+v", q, alone, together[i], want)
 			}
 		}
 	}
 	if some == 0 {
 		t.Error("nobody is known: the comparison says little")
-	}
-	if got, err := s.Peers(within(t, 2*time.Minute), flow.PeerQuery{Tenant: netip.MustParseAddr("198.18.9.9"), Range: day}); err != nil || got != (flow.Peers{}) {
-		t.Errorf("a tenant without rows: %+v, %v", got, err)
 	}
 }
 

@@ -25,6 +25,7 @@ type timed struct {
 	*store.Store
 	mu   sync.Mutex
 	cost map[string]*cost
+	last map[string]cost // as of the last call of lately
 }
 
 var _ detect.Screener = (*timed)(nil)
@@ -74,6 +75,27 @@ func (w *timed) ask(ctx context.Context, what string) (context.Context, func()) 
 		defer w.mu.Unlock()
 		c.took += time.Since(began)
 	}
+}
+
+// lately says what the questions since the last call took, the most first.
+func (w *timed) lately() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var text []string
+	diff := map[string]cost{}
+	for k, c := range w.cost {
+		if o := w.last[k]; c.n > o.n {
+			diff[k] = cost{n: c.n - o.n, took: c.took - o.took, rows: c.rows - o.rows}
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(diff), func(x, y string) int { return cmp.Compare(diff[y].took, diff[x].took) }) {
+		text = append(text, fmt.Sprintf("%s %d× %v %dk rows", k, diff[k].n, diff[k].took.Round(time.Millisecond), diff[k].rows/1000))
+	}
+	w.last = map[string]cost{}
+	for k, c := range w.cost {
+		w.last[k] = *c
+	}
+	return strings.Join(text[:min(len(text), 6)], ", ")
 }
 
 // of names a question about a range.
@@ -157,10 +179,10 @@ func (w *timed) KnownPeerShare(ctx context.Context, a netip.Addr, p uint8, port 
 	return w.Store.KnownPeerShare(ctx, a, p, port, r, d)
 }
 
-func (w *timed) Peers(ctx context.Context, q flow.PeerQuery) (flow.Peers, error) {
+func (w *timed) Peers(ctx context.Context, of []flow.PeerQuery) ([]flow.Peers, error) {
 	ctx, done := w.ask(ctx, "Peers")
 	defer done()
-	return w.Store.Peers(ctx, q)
+	return w.Store.Peers(ctx, of)
 }
 
 func (w *timed) ServiceScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.ScreenRow, error) {
