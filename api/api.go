@@ -13,6 +13,7 @@ package api
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -139,6 +140,7 @@ type Handler struct {
 	streams  *streams
 	snapshot snapshot
 	reads    *readLog
+	boot     string // of this process: versions begin anew with it
 }
 
 // New builds the handler. The error names what is missing or contradicts itself.
@@ -159,7 +161,7 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 		deps.TenantKey = slash64
 	}
 	h := &Handler{cfg: cfg, deps: deps, log: deps.Log.Named("api"), audit: deps.Log.Named("audit"), metrics: newMetrics(deps.Registerer), streams: newStreams(), live: newSessions(cfg.OIDC)}
-	h.reads = newReadLog(h)
+	h.reads, h.boot = newReadLog(h), crand.Text()
 	if err := h.SetTokens(cfg.Tokens); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ type metrics struct {
 	streamsCut prometheus.Counter
 	limited    prometheus.Counter
 	readsLost  prometheus.Counter
+	unmade     prometheus.Counter
 }
 
 // newMetrics: the label route is a pattern of the router or "none", never a path
@@ -38,6 +39,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		Help: "Requests refused because their token asked too often (429)."})
 	m.readsLost = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "reads_unstored_total",
 		Help: "Looks at personal data that are in the log of flowcordon only, because the database did not take them."})
-	reg.MustRegister(m.requests, m.duration, m.denied, m.panics, m.streams, m.streamsCut, m.limited, m.readsLost)
+	m.unmade = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "flowcordon", Subsystem: "http", Name: "unmade_total",
+		Help: "Answers 304 for which nothing was read or written, since what they are made of has not changed."})
+	reg.MustRegister(m.requests, m.duration, m.denied, m.panics, m.streams, m.streamsCut, m.limited, m.readsLost, m.unmade)
 	return m
 }

@@ -130,8 +130,9 @@ var (
 type Book struct {
 	log *journal.Journal
 
-	mu    sync.RWMutex
-	cases map[string]*Case
+	mu      sync.RWMutex
+	cases   map[string]*Case
+	version uint64 // rises with each change
 }
 
 // New returns an empty book; Load fills it. log may be nil: nothing is kept over a
@@ -155,12 +156,21 @@ func (b *Book) anew() (fold func(flow.Event) error, replace func()) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.cases = next.cases
+		b.version++
 	}
+}
+
+// Version is another number after each change of the cases.
+func (b *Book) Version() uint64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.version
 }
 
 func (b *Book) stored(evs []flow.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.version++
 	for _, ev := range evs {
 		if err := b.fold(ev); err != nil {
 			return err

@@ -176,3 +176,32 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d mails, subject %d, reply %d bytes, %v", len(c.Mails), len(c.Mails[0].Subject), len(c.Mails[0].Reply.EN), c.Verdicts)
 	}
 }
+
+// TestVersion: it is another after each change, and the same while nothing changes.
+func TestVersion(t *testing.T) {
+	b := New(&memory{})
+	at := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
+	last := b.Version()
+	step := func(name string, changed bool) {
+		t.Helper()
+		if v := b.Version(); (v != last) != changed {
+			t.Errorf("%s: %d after %d", name, v, last)
+		}
+		last = b.Version()
+	}
+	step("empty", false)
+	took := take(t, b, mail("<1@x>", at), at)
+	step("opened", true)
+	b.List(Query{})
+	step("listed", false)
+	take(t, b, mail("<2@x>", at), at)
+	step("joined", true)
+	if _, err := b.SetStatus(t.Context(), took.ID, Answered, "anna", "told them", at); err != nil {
+		t.Fatal(err)
+	}
+	step("answered", true)
+	if err := b.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	step("read again", true)
+}

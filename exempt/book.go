@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"sync"
@@ -94,6 +95,7 @@ type Book struct {
 
 	mu      sync.RWMutex
 	entries []*entry // in the order in which they were made
+	version uint64   // rises with each change, counts of hits included
 }
 
 type entry struct {
@@ -176,7 +178,21 @@ func (b *Book) anew() (fold func(flow.Event) error, replace func()) {
 			}
 		}
 		b.entries = next.entries
+		b.version++
 	}
+}
+
+// Version is another number after each change of what List tells at ts.
+func (b *Book) Version(ts time.Time) uint64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	h := fnv.New64a()
+	_, _ = fmt.Fprintln(h, b.version) // a hash takes everything
+	for _, e := range b.entries {
+		s := b.statusOf(e, ts) // what changes with the clock
+		_, _ = fmt.Fprintln(h, s.Status, s.Warning)
+	}
+	return h.Sum64()
 }
 
 func (b *Book) fold(ev flow.Event) error {
@@ -205,6 +221,7 @@ func (b *Book) fold(ev flow.Event) error {
 func (b *Book) stored(evs []flow.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.version++
 	for _, ev := range evs {
 		if ev.Kind == KindHits {
 			continue // what was counted meanwhile stays

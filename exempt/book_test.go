@@ -321,3 +321,46 @@ func TestFull(t *testing.T) {
 		t.Errorf("those that expired need no room: %v", err)
 	}
 }
+
+// TestVersion: it is another after each change, hits and the clock's included, and
+// the same while nothing changes.
+func TestVersion(t *testing.T) {
+	b := mustNew(t, Config{Since: t0}, &memory{})
+	seen := map[uint64]string{}
+	step := func(name string, ts time.Time) {
+		t.Helper()
+		v := b.Version(ts)
+		if v != b.Version(ts) {
+			t.Errorf("%s: not the same twice", name)
+		}
+		if old, ok := seen[v]; ok {
+			t.Errorf("%s has the version of %s", name, old)
+		}
+		seen[v] = name
+	}
+	step("empty", t0)
+	e := good()
+	e.Expires = t0.Add(10 * 24 * time.Hour)
+	s, err := b.Create(t.Context(), e, "anna", t0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step("created", t0)
+	e.Owner = "boris"
+	if s, err = b.Change(t.Context(), s.Name, s.Version, e, "boris", t0); err != nil {
+		t.Fatal(err)
+	}
+	step("changed", t0)
+	b.Mark([]flow.Finding{finding()}, func(flow.Finding) flow.Holder { return flow.Holder{Tenant: "c-42"} }, t0)
+	step("needed", t0)
+	step("soon over", t0.Add(9*24*time.Hour))
+	step("over", t0.Add(11*24*time.Hour))
+	if _, err = b.Remove(t.Context(), s.Name, s.Version, "anna", "done", t0); err != nil {
+		t.Fatal(err)
+	}
+	step("removed", t0)
+	if err := b.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	step("read again", t0)
+}

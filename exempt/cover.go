@@ -44,6 +44,7 @@ func (b *Book) Mark(fs []flow.Finding, holder func(flow.Finding) flow.Holder, ts
 			continue
 		}
 		fs[i].Exempt = e.Name
+		b.version++
 		e.hits.Findings++
 		if ts.After(e.hits.Last) {
 			e.hits.Last = ts.UTC()

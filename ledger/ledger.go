@@ -49,6 +49,7 @@ type Ledger struct {
 	mu      sync.Mutex
 	cases   map[string]*state
 	refused uint64
+	version uint64 // rises with each change
 	swept   string // the day that old cases were last dropped on
 }
 
@@ -75,7 +76,15 @@ func (l *Ledger) Load(ctx context.Context, ts time.Time) error {
 		return fmt.Errorf("load ledger: %w", err)
 	}
 	l.sweep(ts)
+	l.version++
 	return nil
+}
+
+// Version is another number after each change of the cases and their marks.
+func (l *Ledger) Version() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.version
 }
 
 func (l *Ledger) fold(e flow.Event) error {
@@ -115,6 +124,7 @@ func (l *Ledger) sweep(ts time.Time) {
 		for id, s := range l.cases {
 			if s.Day < oldest {
 				delete(l.cases, id)
+				l.version++
 			}
 		}
 	}
@@ -169,6 +179,7 @@ func (l *Ledger) see(id string, f *flow.Finding) *Case {
 		s = &state{Case: Case{ID: id, Day: dayOf(f.Time), Tenant: f.Tenant, Rule: f.Rule}}
 		l.cases[id] = s
 	}
+	l.version++
 	news := s.Case.see(f)
 	if !news && f.Time.Sub(s.stored) < storeEvery {
 		return nil
@@ -233,6 +244,7 @@ func (l *Ledger) SetMark(ctx context.Context, id string, v Verdict, by, reason s
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.Mark = &m
+	l.version++
 	return s.Case, nil
 }
 

@@ -300,3 +300,35 @@ func TestQueries(t *testing.T) {
 		}
 	}
 }
+
+// TestVersion: it is another after each change of a case or its mark.
+func TestVersion(t *testing.T) {
+	l := New(Config{KeepDays: 2}, nil)
+	at := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
+	last := l.Version()
+	step := func(name string, changed bool) {
+		t.Helper()
+		if v := l.Version(); (v != last) != changed {
+			t.Errorf("%s: %d after %d", name, v, last)
+		}
+		last = l.Version()
+	}
+	f := finding(flow.RuleNetscan, 1, at, flow.TierSuspend, 40)
+	record(t, l, f)
+	step("a case", true)
+	record(t, l, f)
+	step("found again", true)
+	if err := l.Record(t.Context(), at, nil); err != nil {
+		t.Fatal(err)
+	}
+	l.Cases(Query{})
+	step("a tick without findings", false)
+	if _, err := l.SetMark(t.Context(), caseID(f.Rule, f.Tenant, dayOf(at)), Right, "anna", "it scans", at); err != nil {
+		t.Fatal(err)
+	}
+	step("marked", true)
+	if err := l.Record(t.Context(), at.AddDate(0, 0, 4), nil); err != nil {
+		t.Fatal(err)
+	}
+	step("forgotten", true)
+}

@@ -155,6 +155,27 @@ func (e ComplaintLineVerdict) Valid() bool {
 	}
 }
 
+// Defines values for ComplaintTrafficResolution.
+const (
+	ComplaintTrafficResolutionFlow ComplaintTrafficResolution = "flow"
+	ComplaintTrafficResolutionN10S ComplaintTrafficResolution = "10s"
+	ComplaintTrafficResolutionN1H  ComplaintTrafficResolution = "1h"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintTrafficResolution enum.
+func (e ComplaintTrafficResolution) Valid() bool {
+	switch e {
+	case ComplaintTrafficResolutionFlow:
+		return true
+	case ComplaintTrafficResolutionN10S:
+		return true
+	case ComplaintTrafficResolutionN1H:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ComplaintTrafficVerdict.
 const (
 	ComplaintTrafficVerdictConfirmed    ComplaintTrafficVerdict = "confirmed"
@@ -1375,6 +1396,9 @@ type ComplaintTraffic struct {
 	// Remotes distinct targets, when the line does not name one
 	Remotes *int64 `json:"remotes,omitempty"`
 
+	// Resolution the finest data that is left of that time and was looked at: single flows, or sums of 10 seconds or of an hour
+	Resolution *ComplaintTrafficResolution `json:"resolution,omitempty"`
+
 	// Rows flow rows, or windows, that show it
 	Rows *int64 `json:"rows,omitempty"`
 
@@ -1385,6 +1409,9 @@ type ComplaintTraffic struct {
 	Verdict ComplaintTrafficVerdict `json:"verdict"`
 	Why     string                  `json:"why"`
 }
+
+// ComplaintTrafficResolution the finest data that is left of that time and was looked at: single flows, or sums of 10 seconds or of an hour
+type ComplaintTrafficResolution string
 
 // ComplaintTrafficVerdict of the flows alone, whoever holds the address
 type ComplaintTrafficVerdict string

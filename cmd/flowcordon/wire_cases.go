@@ -50,6 +50,9 @@ func (c cases) List(f api.CaseFilter) []api.AbuseCase {
 	return out
 }
 
+// Version is Book.Version.
+func (c cases) Version() uint64 { return c.book.Version() }
+
 // Get is Book.Get.
 func (c cases) Get(id string) (api.AbuseCase, bool) {
 	v, ok := c.book.Get(id)

@@ -51,6 +51,9 @@ func (e exemptions) List(status string, ts time.Time) []api.Exemption {
 	return out
 }
 
+// Version is Book.Version.
+func (e exemptions) Version(ts time.Time) uint64 { return e.book.Version(ts) }
+
 // Get is Book.Get.
 func (e exemptions) Get(id string, ts time.Time) (api.Exemption, bool) {
 	s, ok := e.book.Get(id, ts)

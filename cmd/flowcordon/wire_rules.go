@@ -22,6 +22,9 @@ func (rules) Shapes() api.RuleShapes {
 	return api.RuleShapes{Policy: detect.Explanation{}, Precision: ledger.Precision{}, Proposal: ledger.Proposal{}, Case: ledger.Case{}}
 }
 
+// Version is Ledger.Version.
+func (r rules) Version() uint64 { return r.ledger.Version() }
+
 // Explain is Detector.Explain.
 func (r rules) Explain(ip netip.Addr, ts time.Time) any { return r.detector.Explain(ip, ts) }
 

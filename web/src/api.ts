@@ -124,13 +124,30 @@ async function send(path: string, init: RequestInit): Promise<Response> {
     if (e instanceof DOMException && e.name === 'AbortError') throw e;
     throw new Problem(0, 'offline');
   }
-  if (res.ok) return res;
+  if (res.ok || res.status === 304) return res;
   const body = await res.json().catch(() => ({})) as { detail?: string };
   throw new Problem(res.status, body.detail ?? 'HTTP ' + res.status);
 }
 
+// What was answered last with a tag, so that asking again costs the service
+// nothing while nothing has changed. The latest few: a page asks for three or four.
+const answers = new Map<string, { tag: string; data: unknown }>();
+const MOST = 30;
+export const forgetAnswers = () => answers.clear();
+
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return await (await send(path, { signal })).json() as T;
+  const last = answers.get(path);
+  const res = await send(path, { signal, headers: last ? { 'If-None-Match': last.tag } : {} });
+  const tag = res.headers.get('ETag');
+  if (res.status === 304 && last) {
+    if (tag) last.tag = tag;
+    return last.data as T;
+  }
+  const data = await res.json() as T;
+  answers.delete(path);
+  if (tag) answers.set(path, { tag, data });
+  if (answers.size > MOST) answers.delete(answers.keys().next().value!);
+  return data;
 }
 
 export async function post<T>(path: string, body: unknown): Promise<T> {

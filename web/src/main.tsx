@@ -1,6 +1,6 @@
 import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { get, methods, Problem, session, signOut, token } from './api';
+import { forgetAnswers, get, methods, Problem, session, signOut, token } from './api';
 import type { Me, Methods } from './api';
 import { startFeed, stopFeed, watchNews } from './feed';
 import { fill, lang, problemText, w } from './i18n';
@@ -88,7 +88,7 @@ function useSession() {
   const [why, setWhy] = useState('');
   const [away, setAway] = useState(false);
   const [ways, setWays] = useState<Methods>();
-  const leave = (text: string) => { stopFeed(); token.forget(); session.forget(); setMe(undefined); setWhy(text); };
+  const leave = (text: string) => { stopFeed(); token.forget(); session.forget(); forgetAnswers(); setMe(undefined); setWhy(text); };
   const enter = async () => {
     try {
       const m = await get<Me>('/whoami');
