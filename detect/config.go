@@ -215,8 +215,11 @@ func (v *validator) scores(path string, notify, suspend float64) {
 }
 
 // maxWindowS is what the windows' sums can be asked for in one tick without
-// reading hours of rows.
-const maxWindowS = 6 * 3600
+// reading hours of rows, maxHoursS what the sums of hours are asked for.
+const (
+	maxWindowS = 1800
+	maxHoursS  = 6 * 3600
+)
 
 func (v *validator) windows(path string, ws []int) {
 	if len(ws) == 0 {
@@ -224,8 +227,28 @@ func (v *validator) windows(path string, ws []int) {
 	}
 	for _, w := range ws {
 		if w < flow.WindowSeconds || w > maxWindowS || w%flow.WindowSeconds != 0 {
-			v.add(path, "holds %d: write multiples of %d from %d to %d", w, flow.WindowSeconds, flow.WindowSeconds, maxWindowS)
+			v.add(path, "holds %d: write multiples of %d from %d to %d; only netscan is judged over hours", w, flow.WindowSeconds, flow.WindowSeconds, maxWindowS)
 		}
+	}
+}
+
+// windowsOrHours allows whole hours, too, beside a length of windows.
+func (v *validator) windowsOrHours(path string, ws []int) {
+	if len(ws) == 0 {
+		v.windows(path, nil)
+		return
+	}
+	short := 0
+	for _, w := range ws {
+		switch {
+		case w >= flow.WindowSeconds && w <= maxWindowS && w%flow.WindowSeconds == 0:
+			short++
+		case w <= maxWindowS || w > maxHoursS || w%3600 != 0:
+			v.add(path, "holds %d: write multiples of %d from %d to %d, or whole hours from 3600 to %d", w, flow.WindowSeconds, flow.WindowSeconds, maxWindowS, maxHoursS)
+		}
+	}
+	if short == 0 {
+		v.add(path, "has no length of %d or less: write one beside the hours, as [60, 300, 1800]", maxWindowS)
 	}
 }
 

@@ -40,7 +40,10 @@ type Deps struct {
 	// Prepare is called a moment before each slot and brings what was received
 	// until then where Windows finds it; nil: nothing has to be done. The tick
 	// waits for it, so it gives up by itself. Only Run calls it.
-	Prepare    func(ctx context.Context)
+	Prepare func(ctx context.Context)
+	// Memory keeps what the guards remember over a restart; nil: it is forgotten
+	// with the process. Only Run reads and saves it.
+	Memory     Memory
 	Health     Health                // of the exporters; nil: nothing is known of them
 	Log        *zap.Logger           // nil: none
 	Registerer prometheus.Registerer // nil: a private registry
@@ -48,8 +51,8 @@ type Deps struct {
 }
 
 // Detector judges windows. What its rules find depends on the windows alone; what
-// the guards hold back also on what they saw in the ticks before, and that is
-// forgotten with the process. One goroutine uses it.
+// the guards hold back also on what they saw in the ticks before, in this process
+// and by Deps.Memory in those before it. One goroutine uses it.
 type Detector struct {
 	cfg    Config
 	deps   Deps
@@ -63,9 +66,12 @@ type Detector struct {
 	base     *policy
 	policies *policies
 	warned   time.Time // slot of the last warning
+	recalled bool      // what was saved of the guards' memory is read
+	saved    time.Time // slot in which the guards' memory was saved last
 	// screen stands in the place of Deps.Windows where that is a Screener, and asks
 	// it of suspects only.
 	screen *screened
+	slow   slowScans
 }
 
 // New returns a Detector. cfg has passed Validate; what it leaves zero as a
@@ -81,7 +87,9 @@ func New(cfg Config, deps Deps) *Detector {
 	d.ports = d.cfg.Thresholds.PortClasses.table()
 	d.loose, d.policies = d.cfg.loosest(), newPolicies(&d.cfg)
 	d.base = d.policies.compile(nil)
+	d.recalled = deps.Memory == nil
 	d.hashes = d.base.hashes
+	d.slow.w, _ = d.deps.Windows.(HourlyWindows)
 	if s, ok := d.deps.Windows.(Screener); ok {
 		d.screen = newScreened(d.deps.Windows, s, &d.loose, &d.cfg.Thresholds.Reflector)
 		d.deps.Windows = d.screen
@@ -103,6 +111,15 @@ func (d *Detector) Tick(ctx context.Context, ts time.Time) ([]flow.Finding, erro
 func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding, error) {
 	t := &tickState{d: d, ctx: ctx, prev: prev, ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{}}
 	d.guards.health.observe(t.ts, d.deps.Health)
+	if err := t.judge(); err != nil {
+		return nil, err
+	}
+	return t.finish()
+}
+
+// judge asks what the rules ask.
+func (t *tickState) judge() error {
+	d := t.d
 	if d.screen != nil {
 		d.screen.begin(t.ts)
 	}
@@ -121,10 +138,10 @@ func (d *Detector) tick(ctx context.Context, prev, ts time.Time) ([]flow.Finding
 			continue
 		}
 		if err := s.run(); err != nil {
-			return nil, fmt.Errorf("rule %s: %w", s.rule, err)
+			return fmt.Errorf("rule %s: %w", s.rule, err)
 		}
 	}
-	return t.finish()
+	return nil
 }
 
 // findingKey is what one finding is kept for.

@@ -12,8 +12,8 @@ import (
 // Guard G3 of detection.md §5.2: where many begin to look guilty at once, the
 // network or the export is at fault. No statistic of one tenant can see it.
 
-// guardMemory is what the guards remember from tick to tick. A detector that
-// has just started takes everybody for a newcomer, which holds more, not less.
+// guardMemory is what the guards remember from tick to tick, and by Deps.Memory
+// from one process to the next.
 type guardMemory struct {
 	health  healthLog
 	entries map[flow.Rule]map[netip.Addr]*entry
@@ -22,6 +22,8 @@ type guardMemory struct {
 	rates   rateLog
 	asked   map[findingKey]*sourceVerdict
 	usual   map[netip.Addr]*usualOf // of tagged mail servers
+	changed bool                    // since it was saved
+	blind   time.Time               // until then the past is not known, and verdicts are held
 }
 
 // entry is when a tenant began to show a rule, and when it last did.
@@ -63,6 +65,7 @@ func (g *guardMemory) note(cfg *GuardConfig, fs []flow.Finding, ts time.Time) {
 		if e == nil || ts.Sub(e.last) > again {
 			e = &entry{first: ts}
 			m[f.Tenant] = e
+			g.changed = true
 		}
 		e.last = ts
 	}
@@ -125,6 +128,11 @@ type answerLog struct {
 	// before, which is the export's doing, or what comes after an outage. It holds
 	// until the ten minutes before are of the same kind.
 	surged time.Time
+	// normal is the share of answers when they had last not fallen: after a start
+	// the ten minutes before are known in part, and may all lie in an outage.
+	normal   float64
+	normalAt time.Time
+	restored time.Time // when this was read from what another process saved
 }
 
 func (l *answerLog) surge(ts time.Time) bool {
@@ -179,7 +187,9 @@ func (t *tickState) askFleet() error {
 		t.d.warn(t.ts, "answers of the fleet not available", err)
 		return nil
 	}
+	before := g.answers
 	g.answers.see(&t.d.cfg.Thresholds.Guards, s, now, t.ts)
+	g.changed = g.changed || g.answers.dropped != before.dropped || g.answers.surged != before.surged
 	return nil
 }
 
@@ -209,6 +219,9 @@ func (l *answerLog) see(cfg *GuardConfig, s flow.FleetAnswers, now flow.Range, t
 		l.surged = ts
 	}
 	base := s.BaseAnswered / s.BaseOpened
+	if !l.restored.IsZero() && ts.Sub(l.restored) <= answersBase && ts.Sub(l.normalAt) < answersForget {
+		base = max(base, l.normal)
+	}
 	if !l.dropped.IsZero() && ts.Sub(l.dropped) < answersForget {
 		base = max(base, l.base)
 	}
@@ -222,6 +235,9 @@ func (l *answerLog) see(cfg *GuardConfig, s flow.FleetAnswers, now flow.Range, t
 		}
 	case l.dropped.IsZero() || ts.Sub(l.dropped) >= answersForget:
 		l.dropped, l.base = ts, base
+	}
+	if !l.fallen() {
+		l.normal, l.normalAt = base, ts
 	}
 }
 

@@ -35,6 +35,7 @@ const (
 	GateSource         = "source"              // the packets came from another tenant's port
 	GateSourceUnknown  = "source_unknown"      // nobody knows whose port they came from, and it is required
 	GateSourcesUnknown = "sources_unavailable" // the store could not tell who saw it
+	GateGuardsUnknown  = "guards_unavailable"  // what the guards remembered before a restart cannot be read
 	GateFleet          = "fleet"               // many tenants at once: a fault of the network or of the export
 )
 

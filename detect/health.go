@@ -30,9 +30,13 @@ const (
 	leastLost = 20
 )
 
-// healthLog remembers counters, which are since the collector's start.
+// healthLog remembers counters, which are since the collector's start, or since
+// that of the first one of which anything is remembered.
 type healthLog struct {
-	snaps []healthSnap // oldest first
+	snaps  []healthSnap // oldest first
+	before map[netip.Addr]*exporterPast
+	saved  time.Time // when before was
+	read   time.Time // when it was read
 }
 
 type healthSnap struct {
@@ -51,7 +55,7 @@ func (l *healthLog) observe(ts time.Time, h Health) {
 	if h == nil || len(l.snaps) > 0 && ts.Sub(l.snaps[len(l.snaps)-1].at) < healthEvery {
 		return
 	}
-	all := h.Exporters()
+	all := l.exporters(h, ts)
 	s := healthSnap{at: ts, by: make(map[netip.Addr]healthCounts, len(all))}
 	for i := range all {
 		s.by[all[i].Exporter] = countsOf(&all[i])

@@ -13,6 +13,12 @@ import (
 func (t *tickState) netscan() error {
 	cfg := &t.d.loose.Netscan
 	for _, length := range t.dueLengths(flow.RuleNetscan, cfg.WindowsS) {
+		if length >= slowFrom {
+			if err := t.slowScan(cfg, length); err != nil {
+				return err
+			}
+			continue
+		}
 		r := span(t.ts, length)
 		// Attempts ≥ SYNs ≥ distinct destinations ≥ the least that any tier needs.
 		stats, err := t.d.deps.Windows.ServiceStats(t.ctx, r, flow.ProtoTCP, cfg.NotifyDistinct)

@@ -30,6 +30,9 @@ type NetscanConfig struct {
 	// destinations, or PortRate destinations per second (scaled).
 	PortShare float64 `yaml:"port_share" json:"port_share"`
 	PortRate  float64 `yaml:"port_rate" json:"port_rate"`
+	// SlowShare of the port's rate is what a benign host may have over hours
+	// whose destinations hardly ever answer. Notify at most.
+	SlowShare float64 `yaml:"slow_share" json:"slow_share"`
 }
 
 const netscanVersion = 1
@@ -37,11 +40,11 @@ const netscanVersion = 1
 func defaultNetscan() NetscanConfig {
 	return NetscanConfig{WindowsS: []int{60, 300, 1800}, NotifyScore: 14, SuspendScore: 30, PersistScore: 10, NotifyDistinct: 12,
 		SuspendDistinct: 60, SuspendDistinctRaw: 30, NotifyPool: 60, SuspendPool: 1000, SuspendPoolRaw: 200,
-		RawShare: 0.8, PortShare: 0.5, PortRate: 50}
+		RawShare: 0.8, PortShare: 0.5, PortRate: 50, SlowShare: 0.02}
 }
 
 func (cfg *NetscanConfig) validate(v *validator, path string) {
-	v.windows(path+".windows_s", cfg.WindowsS)
+	v.windowsOrHours(path+".windows_s", cfg.WindowsS)
 	v.scores(path, cfg.NotifyScore, cfg.SuspendScore)
 	v.rate(path+".persist_score", cfg.PersistScore)
 	v.atLeast1(path+".notify_distinct", cfg.NotifyDistinct)
@@ -53,6 +56,7 @@ func (cfg *NetscanConfig) validate(v *validator, path string) {
 	v.share(path+".raw_share", cfg.RawShare)
 	v.share(path+".port_share", cfg.PortShare)
 	v.rate(path+".port_rate", cfg.PortRate)
+	v.share(path+".slow_share", cfg.SlowShare)
 }
 
 // serviceCounts reads the scan evidence out of a tenant's client side of a port.
@@ -79,20 +83,28 @@ func effectiveRate(n float64) float64 {
 // netscan judges one tenant's attempts on one TCP port over r. The tier is what
 // the counts alone support, held at notify on P2P ports.
 func netscan(cfg *NetscanConfig, ports *portTable, s *flow.ServiceStat, r flow.Range) (flow.Finding, bool) {
-	c := serviceCounts(s)
 	r0, p2p := ports.lookup(s.SvcPort)
+	f, ok := netscanAbove(cfg, s, r, r0, flow.TierSuspend)
+	if ok && p2p {
+		hold(&f, GateP2PPort)
+		f.Reason = netscanReason(&f, s)
+	}
+	return f, ok
+}
+
+// netscanAbove judges against the rate r0, up to the tier most.
+func netscanAbove(cfg *NetscanConfig, s *flow.ServiceStat, r flow.Range, r0 float64, most flow.Tier) (flow.Finding, bool) {
+	c := serviceCounts(s)
 	tier, score := cfg.judge(c, r0, r.Seconds())
 	if tier == flow.TierNone {
 		return flow.Finding{}, false
 	}
+	tier = min(tier, most)
 	f := flow.Finding{Tenant: s.Tenant, Rule: flow.RuleNetscan, Tier: tier, IPProto: s.IPProto, Port: s.SvcPort,
 		Samples: s.SYNOut, Distinct: uint64(c.u), SamplingRate: c.n, Score: score, Threshold: cfg.NotifyScore,
 		EstRate: c.u / r.Seconds(), From: r.From, To: r.To, RuleVersion: netscanVersion}
 	if tier == flow.TierSuspend {
 		f.Threshold = cfg.SuspendScore
-	}
-	if p2p {
-		hold(&f, GateP2PPort)
 	}
 	f.Reason = netscanReason(&f, s)
 	return f, true

@@ -24,10 +24,12 @@ func (d *Detector) Run(ctx context.Context) error {
 		return errors.New("detect: Deps.Emit is needed to run")
 	}
 	step := d.cfg.Interval
+	d.recall(ctx, d.deps.Now())
 	if err := d.Warm(ctx, d.deps.Now()); err != nil && ctx.Err() == nil {
 		d.log.Warn("windows could not be read before the first slot, which has to", zap.Error(err))
 	}
 	last := floorTo(d.deps.Now(), step)
+	defer func() { d.remember(context.WithoutCancel(ctx), last, true) }()
 	var logged time.Time
 	for {
 		next := last.Add(step)
@@ -39,15 +41,31 @@ func (d *Detector) Run(ctx context.Context) error {
 		if !d.await(ctx, next) {
 			return nil
 		}
+		d.recall(ctx, next)
 		err := d.slot(ctx, last, next)
 		if ctx.Err() != nil {
 			return nil
 		}
+		d.remember(ctx, next, false)
+		d.readAhead(ctx, next.Add(step))
 		if err != nil && next.Sub(logged) >= logEvery {
 			logged = next
 			d.log.Error("tick failed", zap.Time("slot", next), zap.Error(err))
 		}
 		last = next
+	}
+}
+
+// readAhead fills the time until shortly before the slot.
+func (d *Detector) readAhead(ctx context.Context, slot time.Time) {
+	left := slot.Sub(d.deps.Now()) - aheadMargin
+	if left <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	if err := d.Ahead(ctx, slot); err != nil && ctx.Err() == nil {
+		d.warn(slot, "windows could not be read before their slot, which has to", err)
 	}
 }
 

@@ -45,6 +45,8 @@ type screened struct {
 	loose *Thresholds
 	ports screenPorts
 
+	asks map[askKey][]bound // the questions whose answers are held
+
 	ts       time.Time
 	suspects map[string]map[netip.Addr]struct{} // of this tick, by question
 	attempts map[attemptsKey][]flow.AttemptStat // answers of this tick
@@ -63,7 +65,7 @@ type screenPorts struct{ logins, closed, answers []uint16 }
 func newScreened(w Windows, s Screener, loose *Thresholds, reflector *ReflectorConfig) *screened {
 	p := screenPorts{logins: loginPorts(loose), closed: loose.BlockedPort.ports(flow.ProtoUDP), answers: reflector.ports()}
 	slots := newSlotCache(s, screenQuery(loose, p), longest(loose))
-	return &screened{Windows: w, slots: slots, held: newHeldRows(s, slots), loose: loose, ports: p}
+	return &screened{Windows: w, slots: slots, held: newHeldRows(s, slots), loose: loose, ports: p, asks: map[askKey][]bound{}}
 }
 
 // drift is the part of a flood's rate that a slot may have and show nothing. Of
@@ -89,18 +91,8 @@ func longest(th *Thresholds) time.Duration {
 	all := slices.Concat(th.Netscan.WindowsS, th.Portscan.WindowsS, th.Blockscan.WindowsS, th.UDPSweep.WindowsS, th.ICMPSweep.WindowsS,
 		th.SYNFlood.WindowsS, th.UDPFlood.WindowsS, th.ICMPFlood.WindowsS, th.PacketFlood.WindowsS,
 		th.Reflector.WindowsS, th.Spam.WindowsS, th.Bruteforce.WindowsS, th.BlockedPort.WindowsS)
+	all = slices.DeleteFunc(all, func(s int) bool { return s > maxWindowS }) // judged by hours
 	return time.Duration(slices.Max(append(all, flow.WindowSeconds))) * time.Second
-}
-
-// Warm reads what the first tick would have to: half an hour of windows, unless a
-// rule has a longer range. Run calls it; without it the first tick takes as long.
-func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
-	if d.screen == nil {
-		return nil
-	}
-	ts = floorTo(ts, d.cfg.Interval)
-	d.screen.begin(ts)
-	return d.screen.slots.ensure(ctx, span(ts, d.screen.slots.keep))
 }
 
 // begin starts a tick.
@@ -153,6 +145,15 @@ func synBound(s flow.Sign, cfg *SYNFloodConfig, r flow.Range) bound {
 		return bound{s, 0}
 	}
 	return bound{s, 0.999 * (drift - driftSYN) * cfg.Rate * r.Seconds()}
+}
+
+// narrowHeld is narrow for a question whose answer is held: which it was is
+// remembered, for ahead.
+func (w *screened) narrowHeld(ctx context.Context, key string, r flow.Range, main bool, bounds ...bound) (context.Context, bool, error) {
+	if part, _ := ctx.Value(partsKey{}).(bool); main && !part {
+		w.asks[askKey{key, r.To.Sub(r.From)}] = bounds
+	}
+	return w.narrow(ctx, key, r, main, bounds...)
 }
 
 // narrow returns ctx for a question, and whether nobody is to be asked about.

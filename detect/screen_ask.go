@@ -22,7 +22,7 @@ func (w *screened) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8
 	case flow.ProtoICMP, flow.ProtoICMPv6:
 		main, b = least == th.ICMPSweep.NotifyDistinct && w.spans(r, th.ICMPSweep.WindowsS), scoreBound(flow.SignEchoSweep, th.ICMPSweep.NotifyScore)
 	}
-	ctx, none, err := w.narrow(ctx, fmt.Sprint("clients ", ipProto), r, main, b)
+	ctx, none, err := w.narrowHeld(ctx, fmt.Sprint("clients ", ipProto), r, main, b)
 	if none || err != nil {
 		return nil, err
 	}
@@ -37,8 +37,8 @@ func (w *screened) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8
 	key := fmt.Sprint("attempts ", ipProto)
 	// A SYN carpet is asked for in the same way.
 	main := ipProto == flow.ProtoTCP && least == th.NotifyPairs && w.spans(r, th.WindowsS, w.loose.SYNFlood.WindowsS)
-	ctx, none, err := w.narrow(ctx, key, r, main, scoreBound(flow.SignTCPScan, th.NotifyScore),
-		synBound(flow.SignHostSYNs, &w.loose.SYNFlood, r))
+	bounds := []bound{scoreBound(flow.SignTCPScan, th.NotifyScore), synBound(flow.SignHostSYNs, &w.loose.SYNFlood, r)}
+	ctx, none, err := w.narrowHeld(ctx, key, r, main, bounds...)
 	if none || err != nil {
 		return nil, err
 	}
@@ -70,7 +70,11 @@ func (w *screened) ServiceTotals(ctx context.Context, r flow.Range, q flow.Servi
 	case q.IPProto == flow.ProtoUDP && q.Role == flow.RoleServer:
 		b.sign, main = flow.SignAnswers, within(w.ports.answers) && w.spans(r, th.Reflector.WindowsS)
 	}
-	ctx, none, err := w.narrow(ctx, fmt.Sprint("totals ", q.IPProto, q.Role), r, main, b)
+	narrow := w.narrow
+	if q.Role == flow.RoleClient {
+		narrow = w.narrowHeld
+	}
+	ctx, none, err := narrow(ctx, fmt.Sprint("totals ", q.IPProto, q.Role), r, main, b)
 	if none || err != nil {
 		return nil, err
 	}

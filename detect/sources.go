@@ -53,6 +53,13 @@ func (t *tickState) guard(fs []flow.Finding) ([]flow.Finding, error) {
 		}
 	}
 	t.fleetGate(fs)
+	if t.ts.Before(t.d.guards.blind) {
+		for i := range fs {
+			if fs[i].Tier > flow.TierNotify && fs[i].Rule != flow.RuleSpoofed {
+				hold(&fs[i], GateGuardsUnknown)
+			}
+		}
+	}
 	return t.blameForeign(foreign), nil
 }
 
@@ -61,7 +68,7 @@ func (t *tickState) loadExporters() {
 	if t.d.deps.Health == nil || t.exporters != nil {
 		return
 	}
-	t.exporters = t.d.deps.Health.Exporters()
+	t.exporters = t.d.guards.health.exporters(t.d.deps.Health, t.ts)
 	t.badExporters = map[netip.Addr][]string{}
 	for i := range t.exporters {
 		h := &t.exporters[i]

@@ -142,7 +142,7 @@ func newService(path string, cfg config.Config, log *zap.Logger) (*service, erro
 	}
 	s.detector = detect.New(cfg.Detect, detect.Deps{
 		Windows: s.store, Tags: tagsOf(s.inventory, time.Now), Holder: holderNow(s.inventory, time.Now), SameHolder: sameHolder(s.inventory, time.Now),
-		PortOwner: s.portOwner(time.Now), Fresh: s.control.Fresh, Prepare: s.storeReceived, Health: s.collector, Emit: s.emit, Log: log, Registerer: s.registry,
+		PortOwner: s.portOwner(time.Now), Fresh: s.control.Fresh, Prepare: s.storeReceived, Memory: s.store, Health: s.collector, Emit: s.emit, Log: log, Registerer: s.registry,
 	})
 	return s, s.wireHTTP()
 }
