@@ -38,20 +38,30 @@ func BenchmarkTick(b *testing.B) {
 	end := time.Now().UTC().Truncate(time.Minute)
 	fillFleet(b, cfg.Database, end, tenants)
 	engine := storetest.Engine(b).Pid()
-	ticks := func(b *testing.B, w detect.Windows, warm bool) (all []time.Duration, found int) {
+	ahead := os.Getenv("FLOWCORDON_BENCH_AHEAD") != "off"
+	ticks := func(b *testing.B, w *timed, warm bool) (all []time.Duration, found int) {
 		d := detect.New(detect.Defaults(), detect.Deps{Windows: w}) // which remembers nothing: every finding's rows are asked for
 		if warm {
 			if err := d.Warm(ctx, end.Add(-time.Minute)); err != nil {
 				b.Fatal(err)
 			}
+			fmt.Fprintf(os.Stderr, "at the start: %s\n", w.lately())
 		}
 		for ts := end.Add(-55 * time.Second); !ts.After(end); ts = ts.Add(5 * time.Second) {
+			if ahead && warm { // as Run does between the slots
+				began := time.Now()
+				if err := d.Ahead(ctx, ts); err != nil {
+					b.Fatal(err)
+				}
+				fmt.Fprintf(os.Stderr, "%s between the slots, %v: %s\n", ts.Format("05"), time.Since(began).Round(time.Millisecond), w.lately())
+			}
 			began := time.Now()
 			fs, err := d.Tick(ctx, ts)
 			if err != nil {
 				b.Fatal(err)
 			}
 			all, found = append(all, time.Since(began)), len(fs)
+			fmt.Fprintf(os.Stderr, "%s tick, %v: %s\n", ts.Format("05"), all[len(all)-1].Round(time.Millisecond), w.lately())
 		}
 		return all, found
 	}
