@@ -39,6 +39,8 @@ func TestExporterGates(t *testing.T) {
 		{"just below", flow.ExporterHealth{Protocols: []string{"sflow5"}}, healthCounts{951, 20000, 49, 0}, nil},
 		{"by records", flow.ExporterHealth{Protocols: []string{"ipfix"}}, healthCounts{949, 20000, 51, 0}, nil},
 		{"an agent that drops", flow.ExporterHealth{Protocols: []string{"sflow5"}}, healthCounts{1000, 1000, 0, 100}, []string{GateExporterLoss}},
+		{"an agent that counts three times as many samples as it states, and a little", flow.ExporterHealth{Protocols: []string{"sflow5"}, Denser: 3.1}, healthCounts{}, []string{GateRateWrong}},
+		{"just not", flow.ExporterHealth{Protocols: []string{"sflow5"}, Denser: 3}, healthCounts{}, nil},
 		{"a clock behind", flow.ExporterHealth{ClockOffsetS: off(-11)}, healthCounts{}, []string{GateExporterClock}},
 		{"a clock ahead", flow.ExporterHealth{ClockOffsetS: off(10.5)}, healthCounts{}, []string{GateExporterClock}},
 	} {

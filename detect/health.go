@@ -87,6 +87,9 @@ func exporterGates(cfg *GuardConfig, h *flow.ExporterHealth, grown healthCounts,
 	if !ratesSettled(cfg, h, ts) {
 		out = append(out, GateExporterRate)
 	}
+	if h.Denser > cfg.RateSlack {
+		out = append(out, GateRateWrong)
+	}
 	// NetFlow 9 and sFlow number datagrams, the others records.
 	heard := grown.records
 	if slices.Contains(h.Protocols, flow.NetFlow9.String()) || slices.Contains(h.Protocols, flow.SFlow5.String()) {

@@ -41,6 +41,11 @@ type ExporterHealth struct {
 	// SamplesDropped is what an sFlow agent says that it left out for want of
 	// resources.
 	SamplesDropped uint64 `json:"samples_dropped"`
+
+	// Denser is how many times more often than it is taken to an sFlow agent
+	// samples, by its own count of packets; of its sources the one that is furthest
+	// off. 0: none is by twice and more, or nothing is known. Among Problems in words.
+	Denser float64 `json:"-"`
 }
 
 // Spread sums up a distribution over the last 5 to 10 minutes. Quantiles are

@@ -59,6 +59,7 @@ func (s ExporterStats) Health(addr netip.Addr) flow.ExporterHealth {
 		FlowDurationS:  s.FlowDuration,
 		TemplatesKnown: s.TemplatesKnown,
 		SamplesDropped: s.SamplesDropped,
+		Denser:         s.denser(),
 	}
 	if s.ClockOffset != nil {
 		off := s.ClockOffset.Seconds()
@@ -130,6 +131,28 @@ func (s ExporterStats) samplingProblems(addr netip.Addr) []string {
 			s.SamplesDropped, time.Unix(0, s.SamplesDroppedAt).UTC().Format("15:04 UTC"))
 	}
 	return out
+}
+
+// denser is flow.ExporterHealth.Denser. A pool that grows by little more than the
+// samples themselves is one that counts them, and states nothing.
+func (s ExporterStats) denser() float64 {
+	var most float64
+	for _, d := range s.Deviations {
+		if 2*d.Packets < 3*d.Samples {
+			continue
+		}
+		taken := d.Stated
+		for _, sp := range s.Samplers {
+			if sp.Domain == d.Domain && sp.Source == flow.SamplingOverride.String() {
+				taken = sp.Rate
+			}
+		}
+		most = max(most, float64(taken)*float64(d.Samples)/float64(d.Packets))
+	}
+	if most <= 1 {
+		return 0
+	}
+	return most
 }
 
 // name is the source as an operator knows it.

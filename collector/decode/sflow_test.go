@@ -233,6 +233,10 @@ func TestSamplingDeviation(t *testing.T) {
 				t.Fatalf("%+v", got)
 			}
 			all := strings.Join(e.Health(testExporter.Addr()).Problems, "\n")
+			denser := e.Health(testExporter.Addr()).Denser
+			if want := c.want && c.rate[1] < c.stated; want != (denser > 1) || want && (denser < float64(c.stated)/float64(c.rate[1])/1.1 || denser > float64(c.stated)/float64(c.rate[0])*1.1) {
+				t.Errorf("denser by %g", denser)
+			}
 			if !c.want {
 				if strings.Contains(all, "sFlow source") {
 					t.Error(all)
