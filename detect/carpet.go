@@ -16,9 +16,14 @@ import (
 const (
 	// carpetRemotes is the least number of addresses: fewer are judged alone.
 	carpetRemotes = 8
-	// carpetSize is the mean packet, in bytes, above which it is notify at most:
-	// pushed media to the subscribers of one provider look the same and are large.
+	// carpetSize is the mean packet, in bytes, above which it may be media that are
+	// pushed to the subscribers of one provider, which look the same and are large.
 	carpetSize = 400
+	// carpetSilence is the share of packets that come back below which, proved,
+	// large packets to few are no media: of those that are pushed with nothing but
+	// RTP's reports (every 5 s, RFC 3550 §6.2) a report comes for some 1,700 packets,
+	// which takes 150,000 samples to tell from silence.
+	carpetSilence = 0.001
 	// carpetFactor is how many times the rate of one remote a network must get for
 	// more than a notice: the 50,000/s of detection.md §4 for a tenant in all.
 	carpetFactor = 50. / 15
@@ -102,6 +107,9 @@ func (t *tickState) carpetFindings(r flow.Range, length time.Duration, stats []f
 			if err := t.answeredBefore(f); err != nil {
 				return err
 			}
+			if err := t.throughTunnel(f, r); err != nil {
+				return err
+			}
 		}
 	}
 	return t.keepAll(r, length, fs, persists, nil)
@@ -151,12 +159,22 @@ func carpet(cfg *UDPFloodConfig, p *flow.PrefixStat, r flow.Range) (flow.Finding
 	f := flow.Finding{Tenant: p.Tenant, Rule: flow.RuleUDPFlood, Tier: flow.TierNotify, IPProto: flow.ProtoUDP,
 		Samples: p.OutPackets, Distinct: p.Remotes, SamplingRate: n, Score: score, Threshold: cfg.NotifyScore,
 		EstRate: out * n / r.Seconds(), From: r.From, To: r.To, RuleVersion: udpFloodVersion}
-	strong := excess(out, carpetFactor*cfg.Rate*r.Seconds()/n)
-	if strong >= cfg.SuspendScore && oneWay >= cfg.SuspendScore && in < cfg.SuspendReturn*out && float64(p.OutBytes) <= carpetSize*out {
+	total := carpetFactor * cfg.Rate * r.Seconds() / n
+	large := float64(p.OutBytes) > carpetSize*out
+	if large {
+		total *= hostFactor
+	}
+	strong := excess(out, total)
+	if strong >= cfg.SuspendScore && oneWay >= cfg.SuspendScore && in < cfg.SuspendReturn*out && (!large || cfg.silent(out, in)) {
 		f.Tier, f.Score, f.Threshold = flow.TierSuspend, strong, cfg.SuspendScore
 	}
 	f.Reason = carpetReason(&f, p)
 	return f, true
+}
+
+// silent reports whether it is proved that next to nothing comes back.
+func (cfg *UDPFloodConfig) silent(out, in float64) bool {
+	return shortfall(in, out, carpetSilence) >= cfg.NotifyScore
 }
 
 func carpetReason(f *flow.Finding, p *flow.PrefixStat) string {

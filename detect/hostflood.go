@@ -11,10 +11,10 @@ import (
 // way (detection.md §4: 50,000 packets per second). It is a part of udp_flood.
 
 const (
-	// hostRemotes is how many addresses large packets must go to, and hostFactor
-	// how many times the total they must come to, for more than a notice: media
-	// is pushed to some hundred receivers so (D19, E45). It is a lower bound that
-	// the eight largest networks give.
+	// hostFactor is how many times the total large packets must come to for more
+	// than a notice, and hostRemotes how many addresses they must go to unless it is
+	// proved that those are silent: media is pushed to some hundred receivers so
+	// (D19, E45). It is a lower bound that the eight largest networks give.
 	hostRemotes = 320
 	hostFactor  = 2
 )
@@ -36,7 +36,7 @@ func hostFlood(cfg *UDPFloodConfig, s *flow.ServiceStat, remotes uint64, r flow.
 	if !small {
 		score = excess(out, hostFactor*total)
 	}
-	if score >= cfg.SuspendScore && oneWay >= cfg.SuspendScore && in < cfg.SuspendReturn*out && (small || remotes >= hostRemotes) {
+	if score >= cfg.SuspendScore && oneWay >= cfg.SuspendScore && in < cfg.SuspendReturn*out && (small || remotes >= hostRemotes || cfg.silent(out, in)) {
 		f.Tier, f.Score, f.Threshold = flow.TierSuspend, score, cfg.SuspendScore
 	}
 	f.Reason = hostFloodReason(&f, s)

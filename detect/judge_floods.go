@@ -47,7 +47,7 @@ func (t *tickState) udpFlood() error {
 		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
 			return udpFlood(&t.th(p.Tenant).UDPFlood, p, r)
 		},
-		packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
+		packets: func(p *flow.PairStat) uint64 { return p.OutPackets }, tests: true,
 		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
 			own := &t.th(p.Tenant).UDPFlood
 			return own.goesOn(rest, own.packetRate(p.OutPackets, p.OutBytes), n, secs)
@@ -155,6 +155,7 @@ type floodRule struct {
 	least    uint64 // packets below which no proportion can be proved
 	judge    func(*flow.PairStat, flow.Range) (flow.Finding, bool)
 	packets  func(*flow.PairStat) uint64 // those that are the flood
+	tests    bool                        // bandwidth is tested so, in short runs
 	goesOn   func(p *flow.PairStat, rest, n, secs float64) bool
 	see      func([]flow.PairStat) // gets the pairs of the longest range; nil: nobody
 	// own is the part of the tenant's totals that the pair itself is; nil: not

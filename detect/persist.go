@@ -80,15 +80,16 @@ func (t *tickState) triesTwice(cfg *PortscanConfig, r flow.Range, length time.Du
 const minFloodPersist = 60 * time.Second
 
 // withoutPeak returns the packets of each open pair without the two strongest
-// parts of the range, and the seconds of what remains. A burst of less than
-// 20 s is then gone, wherever it lies; a flood that goes on is not. A length
-// too short for that leaves nothing.
+// sixths of the range, wherever they begin, and the seconds of what remains. Two
+// bursts of less than 20 s are then gone, of longer lengths two of 30 s with what
+// is beside them; a flood that goes on is not. A length too short for that leaves
+// nothing.
 func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Duration, open map[pairKey]*flow.PairStat) (rests map[pairKey]float64, secs float64, err error) {
 	if len(open) == 0 || length < minFloodPersist {
 		return nil, r.Seconds(), nil
 	}
 	defer t.inParts()()
-	parts := floodParts(r, length)
+	parts, stretch := floodParts(r, length)
 	pieces := make(map[pairKey][]float64, len(open))
 	for i, part := range parts {
 		// Parts with less than an eighth of the least count as empty, which
@@ -110,15 +111,53 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 		}
 		secs += part.Seconds()
 	}
-	// The two that go are taken for full parts: the last may be shorter, and
-	// too many seconds only make the rest weaker.
-	secs -= min(parts[0].Seconds()+parts[len(parts)-1].Seconds(), secs/2)
+	// What goes is taken for as little time as it may be, the last part being
+	// shorter: too many seconds only make the rest weaker.
+	gone := float64(2*stretch-1)*parts[0].Seconds() + parts[len(parts)-1].Seconds()
+	secs -= min(gone, secs/2)
 	rests = make(map[pairKey]float64, len(pieces))
 	for k, ns := range pieces {
-		slices.Sort(ns)
-		for _, n := range ns[:max(len(ns)-2, 0)] {
-			rests[k] += n
+		if rule.tests && !goesThrough(ns) {
+			rests[k] = withoutStrongest(ns, 2)
+			continue
 		}
+		rests[k] = withoutStrongest(ns, stretch)
 	}
 	return rests, secs, nil
+}
+
+// goesThrough reports whether three neighbours of ns have something, an eighth of
+// the strongest: in windows of 10 s a flood of more than 20 s does, two bandwidth
+// tests of 10 s that lie across edges do not.
+func goesThrough(ns []float64) bool {
+	run := 0
+	for _, n := range ns {
+		run++
+		if n*8 < slices.Max(ns) {
+			run = 0
+		}
+		if run == 3 {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutStrongest is the sum of ns without the two stretches, of so many
+// neighbours each, that have most of it.
+func withoutStrongest(ns []float64, stretch int) float64 {
+	var all, most float64
+	sums := make([]float64, max(len(ns)-stretch+1, 0))
+	for i, n := range ns {
+		all += n
+		for j := max(i-stretch+1, 0); j <= min(i, len(sums)-1); j++ {
+			sums[j] += n
+		}
+	}
+	for i := range sums {
+		for j := i + stretch; j < len(sums); j++ {
+			most = max(most, sums[i]+sums[j])
+		}
+	}
+	return all - most
 }

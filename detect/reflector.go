@@ -141,6 +141,25 @@ func (cfg *ReflectorConfig) victims(p flow.Peers) bool {
 	return same*cfg.MaxVictims >= pairs && excess(same, pairs/(victimsMore*cfg.MaxVictims)) >= victimsProof
 }
 
+// knownRatio is how many times the bytes of the questions a server may send to
+// clients of long standing: texts, keys and signatures are 430 bytes for 78 (F31),
+// questions that are forged to amplify are chosen for 28 times and more (TA14-017A).
+const knownRatio = 10
+
+// serves reports whether the answers are those of a name server to its clients: to
+// remotes of which at least share had asked more than a day ago, and not proved to
+// be larger than that. Who is flooded in somebody's name has not asked before.
+func (cfg *ReflectorConfig) serves(s *flow.ServiceStat, p flow.Peers, share float64) bool {
+	if s.SvcPort != portDNS || s.InPackets == 0 || s.InBytes == 0 || p.Remotes == 0 || float64(p.Known) < share*float64(p.Remotes) {
+		return false
+	}
+	in, out := float64(s.InPackets), float64(s.OutPackets)
+	times := float64(s.OutBytes) / out / (float64(s.InBytes) / in) // of an answer to a question
+	return shortfall(in, out, times/knownRatio) < victimsProof
+}
+
+const portDNS = 53
+
 // twice reports whether both parts of a range show the answers on their own.
 func (cfg *ReflectorConfig) twice(whole, late *flow.ServiceStat, seconds, lateS float64) bool {
 	kind := cfg.service(whole.SvcPort)

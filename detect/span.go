@@ -72,17 +72,22 @@ func lateParts(length time.Duration) []time.Duration {
 	return out
 }
 
-// floodParts cuts a range into pieces of a sixth of length, the last may be
-// shorter. See persist.go.
-func floodParts(r flow.Range, length time.Duration) []flow.Range {
-	step := (length/6 + window - 1) / window * window
-	var out []flow.Range
+// floodParts cuts a range into pieces, the last of which may be shorter, and says
+// how many neighbours of them are a sixth of length or more. From those of a
+// minute, a window each, a burst that lies across an edge is taken out as two of
+// the strongest; of longer lengths pieces are half of that, so that it has a
+// stretch that holds all of it. See persist.go.
+func floodParts(r flow.Range, length time.Duration) (parts []flow.Range, stretch int) {
+	step, stretch := (length/6+window-1)/window*window, 1
+	if step > window {
+		step, stretch = (step/2+window-1)/window*window, 2
+	}
 	for from := r.From; from.Before(r.To); from = from.Add(step) {
 		to := from.Add(step)
 		if to.After(r.To) {
 			to = r.To
 		}
-		out = append(out, flow.Range{From: from, To: to})
+		parts = append(parts, flow.Range{From: from, To: to})
 	}
-	return out
+	return parts, stretch
 }

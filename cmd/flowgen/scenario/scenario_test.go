@@ -112,6 +112,8 @@ func TestShapes(t *testing.T) {
 		{"pulses: 10 s of 30", "stream rate=1000 port=80 every=30s on=10s", 10, false, func(r *flow.Record) bool { return true }, 1850, 2150},
 		{"forged by its port", "udp rate=10 port=53 forged=any ok=0", 1, false, func(r *flow.Record) bool { return r.Src != Tenant4 && r.InIf == IfForger && r.SrcMAC == ForgerMAC }, 500, 700},
 		{"errors of routers", "udp rate=10 port=33434 ok=1 errors", 1, true, func(r *flow.Record) bool { return r.Dst == Tenant4 && r.ICMPType == 11 }, 500, 700},
+		{"resets", "stream proto=tcp rate=1000 port=80 flags=rst+ack", 100, false, func(r *flow.Record) bool { return r.TCPFlags == flow.RST|flow.ACK && r.Src == Tenant4 }, 500, 700},
+		{"a second tenant", "stream rate=1000 port=80 second", 100, true, func(r *flow.Record) bool { return r.Src == Second4 }, 1, 1},
 		{"a cache's active timeout", "stream rate=1000 port=80", 1, true, func(r *flow.Record) bool { return r.End-r.Start == int64(time.Minute) }, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,6 +132,26 @@ func TestShapes(t *testing.T) {
 
 // What goes over the wire comes out as it was: addresses, ports, flags, lengths;
 // times to the second where NetFlow v9 says no more.
+func TestSpreadPoolsAreOfAsManyNetworks(t *testing.T) {
+	for _, keys := range []string{"", " v6"} {
+		nets := map[netip.Prefix]bool{}
+		for _, r := range records(t, "udp rate=1000 port=80 dst=300 spread ok=0"+keys, 1, 1, false) {
+			bits := 24
+			if r.Dst.Is6() {
+				bits = 48
+			}
+			n, err := r.Dst.Prefix(bits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nets[n] = true
+		}
+		if len(nets) < 295 || len(nets) > 300 {
+			t.Errorf("%q: %d networks of 300 addresses", keys, len(nets))
+		}
+	}
+}
+
 func TestWire(t *testing.T) {
 	for _, netflow := range []bool{false, true} {
 		for _, line := range []string{"tcp rate=20 port=443 ok=0.7 syn=2 ttl=255 len=44", "tcp rate=20 port=443 dst=v6 v6 ok=0.7", "udp rate=20 port=53 ok=0.9", "icmp rate=20 dst=v6 v6 ok=0.9", "stream proto=47 rate=200"} {
