@@ -86,3 +86,27 @@ func (x *exporter) renew(d *datagram, now int64, announcement bool) {
 	x.codec.renew(d.bytes, int(d.records), int(d.variant), now, uint64(ms-d.at), announcement)
 	d.at = ms
 }
+
+// Next renews the datagram that is next, of the exporters in turns, as sent at
+// now (ns since the Unix epoch): for a reader in the same process, without a
+// socket. It is valid until its ring comes round. Not to be called while Run runs.
+func (l *Load) Next(now int64) (exporter int, datagram []byte, records int) {
+	exporter = int(l.datagrams.Load() % uint64(len(l.exporters)))
+	x := l.exporters[exporter]
+	d := &x.ring[x.next]
+	x.next = (x.next + 1) % len(x.ring)
+	x.renew(d, now, false)
+	l.datagrams.Add(1)
+	l.records.Add(uint64(d.records))
+	return exporter, d.bytes, int(d.records)
+}
+
+// Announce calls read with what an exporter announces at now: templates and rates.
+func (l *Load) Announce(now int64, read func(exporter int, datagram []byte)) {
+	for i, x := range l.exporters {
+		for j := range x.announce {
+			x.renew(&x.announce[j], now, true)
+			read(i, x.announce[j].bytes)
+		}
+	}
+}
