@@ -61,13 +61,21 @@ func (p *pairRow) counts() flow.Counts {
 	}
 }
 
-func (c *counts) class(i int) uint64 { return uint64(c.classes[i]) }
-
-func classes(n func(i int) uint64) flow.Classes {
+// classRow is what a service's or a host's row says of its classes.
+func (c *counts) classRow() flow.Classes {
+	n := &c.classes
 	return flow.Classes{
-		SYNOut: n(cSYN), EstOut: n(cEst), SYNACKOut: n(cSYNACK), RSTOut: n(cRST),
-		SYNIn: n(cIn + cSYN), EstIn: n(cIn + cEst), SYNACKIn: n(cIn + cSYNACK), RSTIn: n(cIn + cRST),
-		RawSYN: n(cRawSYN), NoFlags: n(cNoFlags),
+		SYNOut: uint64(n[cSYN]), EstOut: uint64(n[cEst]), SYNACKOut: uint64(n[cSYNACK]), RSTOut: uint64(n[cRST]),
+		SYNIn: uint64(n[cIn+cSYN]), EstIn: uint64(n[cIn+cEst]), SYNACKIn: uint64(n[cIn+cSYNACK]), RSTIn: uint64(n[cIn+cRST]),
+		RawSYN: uint64(n[cRawSYN]), NoFlags: uint64(n[cNoFlags]),
+	}
+}
+
+func (p *pairRow) classRow() flow.Classes {
+	return flow.Classes{
+		SYNOut: p.class(cSYN), EstOut: p.class(cEst), SYNACKOut: p.class(cSYNACK), RSTOut: p.class(cRST),
+		SYNIn: p.class(cIn + cSYN), EstIn: p.class(cIn + cEst), SYNACKIn: p.class(cIn + cSYNACK), RSTIn: p.class(cIn + cRST),
+		RawSYN: p.class(cRawSYN), NoFlags: p.class(cNoFlags),
 	}
 }
 
@@ -75,42 +83,51 @@ func (a *Aggregator) key(h *hostRow) flow.Key {
 	return flow.Key{Start: a.windows.byID[h.win].start(), Tenant: h.tenant().addr(), Rate: h.rate}
 }
 
+// extend returns the place behind the last row, which holds what an earlier
+// chunk left there: it is filled in where it lies, field by field.
+func extend[T any](rows *[]T) *T {
+	n := len(*rows)
+	if n == cap(*rows) {
+		*rows = append(*rows, *new(T))
+	} else {
+		*rows = (*rows)[:n+1]
+	}
+	return &(*rows)[n]
+}
+
 // emitHost appends the row to the chunk and starts its counters again at zero.
 func (a *Aggregator) emitHost(h *hostRow) {
 	a.chunk.room()
-	a.chunk.batch.Hosts = append(a.chunk.batch.Hosts, flow.HostWindow{
-		Key: a.key(h), Counts: h.counts.counts(), Classes: classes(h.class),
-		UDPOutPackets: uint64(h.udpOut), ICMPOutPackets: uint64(h.icmpOut), ICMPErrOut: uint64(h.icmpErrOut),
-		BogonOut: uint64(h.bogonOut), SpoofOut: uint64(h.spoofOut),
-	})
+	r := extend(&a.chunk.batch.Hosts)
+	r.Key, r.Counts, r.Classes = a.key(h), h.counts.counts(), h.classRow()
+	r.UDPOutPackets, r.ICMPOutPackets, r.ICMPErrOut = uint64(h.udpOut), uint64(h.icmpOut), uint64(h.icmpErrOut)
+	r.BogonOut, r.SpoofOut = uint64(h.bogonOut), uint64(h.spoofOut)
 	h.restart()
 }
 
 func (a *Aggregator) emitService(s *serviceRow) {
 	a.chunk.room()
 	c := &a.chunk
+	r := extend(&c.batch.Services)
 	first := len(c.remotes)
-	var level uint8
-	c.remotes, level = a.takeRemotes(c.remotes, s)
-	c.batch.Services = append(c.batch.Services, flow.ServiceWindow{
-		Key: a.key(a.hosts.rows.at(s.host)), IPProto: s.proto, Role: s.role, SvcPort: s.svc,
-		Counts: s.counts.counts(), Classes: classes(s.class), Attempts: uint64(s.attempts),
-		Remotes: c.remotes[first:len(c.remotes):len(c.remotes)], RemotesLevel: level,
-	})
+	c.remotes, r.RemotesLevel = a.takeRemotes(c.remotes, s)
+	r.Remotes = c.remotes[first:len(c.remotes):len(c.remotes)]
+	r.Key = a.key(a.hosts.rows.at(s.host))
+	r.IPProto, r.Role, r.SvcPort, r.Attempts = s.proto, s.role, s.svc, uint64(s.attempts)
+	r.Counts, r.Classes = s.counts.counts(), s.classRow()
 	*s = serviceRow{host: s.host, svc: s.svc, proto: s.proto, role: s.role, flags: s.flags & rowHot}
 }
 
 func (a *Aggregator) emitPair(p *pairRow, row uint32) {
 	a.chunk.room()
 	c := &a.chunk
+	r := extend(&c.batch.Pairs)
 	first := len(c.ports)
 	c.ports = a.ports.appendTo(c.ports, p.ports)
-	c.batch.Pairs = append(c.batch.Pairs, flow.PairWindow{
-		Key: a.key(a.hosts.rows.at(p.host)), Remote: a.remote(p, row).addr(), IPProto: p.proto,
-		Counts: p.counts(), Classes: classes(p.class),
-		SYNPackets: uint64(p.syn), EstOutPackets: uint64(p.est), RSTInPackets: uint64(p.rst),
-		Ports: c.ports[first:len(c.ports):len(c.ports)],
-	})
+	r.Ports = c.ports[first:len(c.ports):len(c.ports)]
+	r.Key, r.Remote, r.IPProto = a.key(a.hosts.rows.at(p.host)), a.remote(p, row).addr(), p.proto
+	r.Counts, r.Classes = p.counts(), p.classRow()
+	r.SYNPackets, r.EstOutPackets, r.RSTInPackets = uint64(p.syn), uint64(p.est), uint64(p.rst)
 	a.ports.release(&p.ports)
 	*p = pairRow{host: p.host, remote: p.remote, proto: p.proto, flags: p.flags &^ (rowDirty | rowFull)}
 }
