@@ -352,14 +352,14 @@ func TestFlushTimes(t *testing.T) {
 	if b := flush(t0 + 15*sec); len(b.Hosts) != 1 || len(b.Services) != 1 || len(b.Pairs) != 0 {
 		t.Errorf("at the end of lateness: %d rows", b.Rows())
 	}
-	// A late record opens the window again, for Lateness from then on.
+	// A late record opens the window again, for its length and Lateness from then on.
 	late := rec(at(t0 + sec))
 	late.Received = t0 + 20*sec
 	a.Add(late)
-	if b := flush(t0 + 25*sec - 1); b.Rows() != 0 {
+	if b := flush(t0 + 35*sec - 1); b.Rows() != 0 {
 		t.Errorf("a late row was not coalesced: %+v", b)
 	}
-	if b := flush(t0 + 25*sec); len(b.Hosts) != 1 || b.Hosts[0].Start != t0/sec {
+	if b := flush(t0 + 35*sec); len(b.Hosts) != 1 || b.Hosts[0].Start != t0/sec {
 		t.Errorf("late row: %+v", b)
 	}
 	if s := a.Stats(); s.Windows != 0 || s.Keys != 0 {

@@ -39,8 +39,8 @@ type Config struct {
 	Bogons []netip.Prefix
 	// V6TenantBits is the length of the prefix delegated to one tenant: 64.
 	V6TenantBits int
-	// Lateness is how long a closed window waits for late records: 5 s. A
-	// window that a later record opens again waits as long from then on.
+	// Lateness is how long a closed window waits for late records: 5 s. One that
+	// a later record opens again waits a window's length and that, from then on.
 	Lateness time.Duration
 	// MaxAge is how far before its arrival a record may reach: 1 h.
 	MaxAge time.Duration

@@ -129,10 +129,18 @@ func (ws *windows) release(w *window) {
 	ws.unused = append(ws.unused, w)
 }
 
-// due reports whether the window has waited long enough for late records: its
-// end, or the record that opened it again after that, is lateness ago.
+// due reports whether the window has waited long enough for late records: until
+// lateness after its end or, if a record opened it after that, as long as the
+// others are open. Routers tell of a flow 15 s after its last packet and of a
+// long one each minute, so that a window is opened again and again; each time
+// would be another row of each key, and have the detector read the window anew.
+// What is busy goes out before, whenever its window was opened.
 func (w *window) due(now int64, lateness time.Duration) bool {
-	return now >= max((w.no+1)*windowNS, w.opened)+int64(lateness)
+	until := (w.no + 1) * windowNS
+	if w.opened > until {
+		until = w.opened + windowNS
+	}
+	return now >= until+int64(lateness)
 }
 
 func (w *window) start() int64 { return w.no * flow.WindowSeconds }
