@@ -14,6 +14,7 @@ type AuditEntry struct {
 	Kind     string      `json:"kind"`
 	Reason   string      `json:"reason,omitempty"` // from a closed list
 	Text     string      `json:"text,omitempty"`   // for people, with what the actor wrote
+	Why      *Told       `json:"why,omitempty"`    // Text without the statement, for programs
 	Incident string      `json:"incident"`
 	Tenant   netip.Addr  `json:"tenant,omitzero"`
 	Customer string      `json:"customer,omitempty"`

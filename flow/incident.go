@@ -48,6 +48,7 @@ type Incident struct {
 	Tier     Tier       `json:"tier"`
 	State    State      `json:"state"`
 	Reason   string     `json:"reason,omitempty"` // why it is in this state, for people
+	Why      *Told      `json:"why,omitempty"`    // Reason, for programs
 	Opened   time.Time  `json:"opened"`
 	Updated  time.Time  `json:"updated"`
 	Findings []Finding  `json:"findings"`          // the strongest per rule, port and remote

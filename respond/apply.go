@@ -19,7 +19,8 @@ func apply(r record, ev flow.Event) (record, error) {
 	inc := &r.inc
 	inc.Seq = ev.Seq
 	enter := func(s flow.State) {
-		inc.State, inc.Reason = s, explain(Reason(ev.Reason), b)
+		inc.State = s
+		tell(inc, told(Reason(ev.Reason), b))
 		r.entered, r.reason = ev.Time, Reason(ev.Reason)
 	}
 	switch ev.Kind {
@@ -43,15 +44,16 @@ func apply(r record, ev flow.Event) (record, error) {
 	case EventIntent:
 		applyIntent(&r, ev, b, enter)
 	case EventStepHeld:
-		inc.Reason, r.stepHeld = explain(Reason(ev.Reason), b), Reason(ev.Reason)
+		r.stepHeld = Reason(ev.Reason)
+		tell(inc, told(Reason(ev.Reason), b))
 	case EventFallback:
 		if b.Action != nil {
 			inc.Others = append(slices.Clone(inc.Others), *b.Action)
-			inc.Reason = explain(Reason(ev.Reason), b)
+			tell(inc, told(Reason(ev.Reason), b))
 			r.intents++
 		}
 	case EventFrozen:
-		inc.Reason = explain(Reason(ev.Reason), b) // what the page says; the hold that follows says it too
+		tell(inc, told(Reason(ev.Reason), b)) // what the page says; the hold that follows says it too
 	case EventStatement:
 		inc.Statement, r.answers = b.Statement, append(slices.Clone(r.answers), b.Key)
 	case EventReminded:
@@ -119,7 +121,7 @@ func (r *record) await(ev flow.Event, b body) {
 		return
 	}
 	r.waiting, r.reason = ev.Time, ReasonNotifyWait
-	r.inc.Reason = explain(ReasonNotifyWait, b)
+	tell(&r.inc, told(ReasonNotifyWait, b))
 }
 
 func applyIntent(r *record, ev flow.Event, b body, enter func(flow.State)) {
@@ -135,7 +137,7 @@ func applyIntent(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		}
 		enter(flow.StateReleasing)
 		if r.why == ReasonReleased {
-			r.inc.Reason = "the network is being given back"
+			tell(&r.inc, flow.Told{Code: codeGivingBack})
 		}
 		return
 	}
@@ -173,7 +175,7 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 	current := r.current() != nil && r.current().Key == b.Key
 	became := func(s flow.State) {
 		enter(s)
-		r.inc.Reason = explainAct(Reason(ev.Reason), act, b)
+		tell(&r.inc, toldAct(Reason(ev.Reason), act, b))
 	}
 	switch ev.Kind {
 	case EventCalled:
@@ -194,7 +196,7 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 		}
 	case EventOverdue:
 		r.overdue = act.Key + act.Again.String()
-		r.inc.Reason = explain(Reason(ev.Reason), b)
+		tell(&r.inc, told(Reason(ev.Reason), b))
 	case EventLifted:
 		act.Lifted, act.Error = ev.Time, ""
 	case EventDone:
@@ -213,7 +215,8 @@ func applyAct(r *record, ev flow.Event, b body, enter func(flow.State)) {
 			became(flow.StateSuspended)
 		}
 	case EventWaiting:
-		r.inc.Reason, r.reason = explainAct(Reason(ev.Reason), act, b), Reason(ev.Reason)
+		r.reason = Reason(ev.Reason)
+		tell(&r.inc, toldAct(Reason(ev.Reason), act, b))
 	case EventVerified:
 		act.Verified = ev.Time
 		if current {

@@ -70,7 +70,8 @@ func entryOf(ev flow.Event, r record) flow.AuditEntry {
 	}
 	e.Key, e.Error, e.Calls = b.Key, b.Error, b.Calls
 	if ev.Reason != "" {
-		e.Text = explain(Reason(ev.Reason), body{Detail: b.Detail})
+		why := told(Reason(ev.Reason), body{Detail: b.Detail})
+		e.Text, e.Why = say(why), &why
 	} else {
 		e.Text = b.Detail
 	}

@@ -1,6 +1,12 @@
 package respond
 
-import "fmt"
+import (
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
 
 var sentences = map[Reason]string{
 	ReasonObserved:       "recorded only: the rule is in mode observe or the tier is log",
@@ -63,21 +69,55 @@ var sentences = map[Reason]string{
 	ReasonUnderLimit:     "limited, and what it sends is below the limit",
 }
 
-// explain is the sentence for people that goes with a state.
-func explain(r Reason, b body) string {
-	s, ok := sentences[r]
-	if !ok {
-		s = string(r)
+// codeGivingBack is of a release that was asked for, before it reads back.
+const codeGivingBack = "giving_back"
+
+// forms are all sentences by their code; {0} is what a measure is about. A code is
+// a Reason, or, of a measure that is no cut, "measure.reason".
+var forms = func() map[string]string {
+	all := map[string]string{codeGivingBack: "the network is being given back"}
+	for r, s := range sentences {
+		all[string(r)] = s
 	}
-	return withDetail(s, b)
+	for kind, of := range milder {
+		for r, s := range of {
+			all[string(kind)+"."+string(r)] = strings.Replace(s, "%s", "{0}", 1)
+		}
+	}
+	return all
+}()
+
+// Sentences are what Incident.Why and AuditEntry.Why may say, in English, by code;
+// {0} stands for the first of the values.
+func Sentences() map[string]string { return maps.Clone(forms) }
+
+// told is the sentence that goes with a state.
+func told(r Reason, b body) flow.Told {
+	t := flow.Told{Code: string(r), Detail: b.Detail}
+	if b.Error != "" && t.Detail != "" {
+		t.Detail += ": "
+	}
+	t.Detail += b.Error
+	return t
 }
 
-func withDetail(s string, b body) string {
-	if b.Detail != "" {
-		s = fmt.Sprintf("%s: %s", s, b.Detail)
+// say writes it in English.
+func say(t flow.Told) string {
+	s, ok := forms[t.Code]
+	if !ok {
+		s = t.Code
 	}
-	if b.Error != "" {
-		s = fmt.Sprintf("%s: %s", s, b.Error)
+	for i, v := range t.Values {
+		s = strings.ReplaceAll(s, "{"+strconv.Itoa(i)+"}", v)
+	}
+	if t.Detail != "" {
+		s += ": " + t.Detail
 	}
 	return s
 }
+
+// explain is told in English.
+func explain(r Reason, b body) string { return say(told(r, b)) }
+
+// tell writes into an incident why it is where it is.
+func tell(inc *flow.Incident, t flow.Told) { inc.Reason, inc.Why = say(t), &t }

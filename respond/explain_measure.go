@@ -25,17 +25,18 @@ var milder = map[flow.MeasureKind]map[Reason]string{
 	},
 }
 
-// explainAct is explain for what became of an action.
-func explainAct(reason Reason, a flow.Action, b body) string {
-	form, ok := milder[a.Taken()][reason]
-	if !ok || a.Kind == kindRestore {
-		return explain(reason, b)
+// toldAct is told for what became of an action.
+func toldAct(reason Reason, a flow.Action, b body) flow.Told {
+	t := told(reason, b)
+	if _, ok := milder[a.Taken()][reason]; !ok || a.Kind == kindRestore {
+		return t
 	}
 	what := fmt.Sprintf("%d kbit/s", a.Measure.KbitS)
 	if a.Taken() == flow.MeasureBlockPort {
 		what = portsOf(a.Measure.Ports)
 	}
-	return withDetail(fmt.Sprintf(form, what), b)
+	t.Code, t.Values = string(a.Taken())+"."+t.Code, []string{what}
+	return t
 }
 
 // portsOf names ports for people.

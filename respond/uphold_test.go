@@ -108,7 +108,7 @@ func TestReasonsOfMilderMeasures(t *testing.T) {
 		{ReasonActFailed, a(flow.Measure{Kind: flow.MeasureCut}), body{Error: "denied"}, "the network could not be cut: denied"},
 		{ReasonRestoreFailed, flow.Action{Kind: kindRestore}, body{}, "the network could not be given back"},
 	} {
-		if got := explainAct(tc.reason, tc.a, tc.b); got != tc.want {
+		if got := say(toldAct(tc.reason, tc.a, tc.b)); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
 		}
 	}
