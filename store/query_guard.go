@@ -100,9 +100,10 @@ func (s *Store) FleetAnswers(ctx context.Context, base, now flow.Range, except [
 }
 
 // rateTenantsSQL finds those with the most answered connections, for which the
-// flow rows are then read by their key.
-const rateTenantsSQL = `SELECT tenant FROM host_window WHERE ` + inRange + ` AND synack_in > 0
-GROUP BY tenant ORDER BY sum(synack_in) DESC, tenant LIMIT 256`
+// flow rows are then read by their key. The key of host_window begins with the
+// tenant, so that some minutes of it may be a day.
+const rateTenantsSQL = `SELECT tenant FROM service_window WHERE ` + inRange + ` AND ip_proto = 6 AND role = 1 AND synack_in > 0
+GROUP BY tenant ORDER BY sum(synack_in) DESC, tenant LIMIT {limit:UInt32}`
 
 // rateChecksSQL: packet samples only (one packet, or at these rates nearly
 // always), of the tenants' own connections.
@@ -114,12 +115,30 @@ var rateChecksSQL = `SELECT exporter, claimed, tenant, countIf(ack > 0) AS answe
 GROUP BY exporter, claimed, tenant HAVING answered > 0
 ORDER BY exporter, claimed, tenant`
 
+const (
+	rateTenants = 256
+	// rateTenantsOf is the time before the end of a range that its busiest tenants
+	// are looked for in; where they are fewer, in all of it.
+	rateTenantsOf = 5 * time.Minute
+)
+
 // RateChecks counts how often both halves of a handshake were sampled in r, by
 // exporter, claimed rate of at least 1:least, and tenant, among the 256 tenants
-// with the most answered connections.
+// with the most answered connections in its last five minutes, or, where there
+// are fewer, in all of it.
 func (s *Store) RateChecks(ctx context.Context, r flow.Range, least uint32) ([]flow.RateCheck, error) {
-	tenants, err := query(ctx, s, "tenants with answered connections", rateTenantsSQL, rangeArgs(r),
-		func(rows driver.Rows, v *netip.Addr) error { return rows.Scan(v) })
+	busiest := func(r flow.Range) ([]netip.Addr, error) {
+		return query(ctx, s, "tenants with answered connections", rateTenantsSQL, rangeArgs(r, named("limit", rateTenants)),
+			func(rows driver.Rows, v *netip.Addr) error { return rows.Scan(v) })
+	}
+	lately := r
+	if from := r.To.Add(-rateTenantsOf); from.After(r.From) {
+		lately.From = from
+	}
+	tenants, err := busiest(lately)
+	if err == nil && len(tenants) < rateTenants {
+		tenants, err = busiest(r)
+	}
 	if err != nil || len(tenants) == 0 {
 		return nil, err
 	}

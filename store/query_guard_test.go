@@ -164,7 +164,7 @@ func TestRateChecks(t *testing.T) {
 	b := &flow.Batch{}
 	for host := range byte(40) {
 		tenant := netip.AddrFrom4([4]byte{198, 18, 0, host})
-		b.Hosts = append(b.Hosts, flow.HostWindow{Key: flow.Key{Start: epoch.Unix(), Tenant: tenant, Rate: 1000}, Classes: flow.Classes{SYNACKIn: 5}})
+		b.Services = append(b.Services, flow.ServiceWindow{Key: flow.Key{Start: epoch.Unix(), Tenant: tenant, Rate: 1000}, IPProto: flow.ProtoTCP, Role: flow.RoleClient, SvcPort: 443, Classes: flow.Classes{SYNACKIn: 5}})
 		for i := range uint16(5) {
 			f := flow.FlowRow{Time: epoch.UnixNano() + 1e9, Start: epoch.UnixNano() + 1e9, End: epoch.UnixNano() + 1e9, Exporter: routerA, Tenant: tenant, Host: tenant,
 				Remote: netip.MustParseAddr("11.0.0.1"), HostPort: 40000 + i, RemotePort: 443, SvcPort: 443, IPProto: 6, Packets: 1, Rate: 1000, Dir: flow.In, Class: flow.ClassSYNACK, Role: flow.RoleClient}
