@@ -35,7 +35,13 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.apply(ctx, all); err != nil {
 		return err
 	}
-	return s.setRetention(ctx)
+	if err := s.setRetention(ctx); err != nil {
+		return err
+	}
+	if err := s.moveCoarse(ctx); err != nil {
+		return fmt.Errorf("move rows from %s: %w", coarse, err)
+	}
+	return nil
 }
 
 // createDatabase asks first, so that an account without the right to create

@@ -1,0 +1,41 @@
+package store
+
+import (
+	"context"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"go.uber.org/zap"
+)
+
+// coarse is the table that migration 0022 put aside, which is there until its rows
+// have been moved.
+const coarse = "flows_coarse"
+
+// moveCoarse takes the flow rows of an older flowcordon into their new table: part
+// by part as they lie on disk, without a copy, each partition at once or not at all.
+func (s *Store) moveCoarse(ctx context.Context) error {
+	scan := func(rows driver.Rows, v *string) error { return rows.Scan(v) }
+	there, err := query(ctx, s, "table put aside", "SELECT name FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",
+		[]any{named("table", coarse)}, scan)
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	if err := s.setPolicy(ctx, coarse); err != nil { // both must have the same
+		return err
+	}
+	partitions, err := query(ctx, s, "partitions put aside", `SELECT DISTINCT partition_id FROM system.parts
+WHERE database = currentDatabase() AND table = {table:String} AND active ORDER BY partition_id`, []any{named("table", coarse)}, scan)
+	if err != nil {
+		return err
+	}
+	for _, id := range partitions { // of digits
+		if err := s.conn.Exec(ctx, "ALTER TABLE "+coarse+" MOVE PARTITION ID '"+id+"' TO TABLE "+flowTable.name); err != nil {
+			return err
+		}
+	}
+	if err := s.conn.Exec(ctx, "DROP TABLE IF EXISTS "+coarse); err != nil {
+		return err
+	}
+	s.log.Info("flow rows moved to the table with the finer index", zap.Int("partitions", len(partitions)))
+	return nil
+}
