@@ -41,5 +41,5 @@ func tooBusy(ctx context.Context, err error) error {
 	}
 	hd := http.Header{}
 	setRetry(hd, b.Retry)
-	return huma.ErrorWithHeaders(newProblem(ctx, &Error{http.StatusServiceUnavailable, b.Error()}), hd)
+	return huma.ErrorWithHeaders(newProblem(ctx, &Error{Status: http.StatusServiceUnavailable, Detail: b.Error(), Code: "busy"}), hd)
 }

@@ -138,9 +138,6 @@ func caller(ctx context.Context) Token {
 	return t
 }
 
-const noTokens = "no API tokens are configured, so every call is refused; add to the configuration " +
-	"api: {tokens: [{name: noc, role: viewer, token_file: /etc/flowcordon/noc.token}]} and restart"
-
 // authenticate lets only requests with an accepted token, or with the session of
 // somebody who signed in, through.
 func (h *Handler) authenticate(next http.Handler) http.Handler {
@@ -151,7 +148,7 @@ func (h *Handler) authenticate(next http.Handler) http.Handler {
 			if bad.Status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="flowcordon"`)
 			}
-			writeProblem(w, r, bad.Status, bad.Detail)
+			writeProblem(w, r, bad)
 			return
 		}
 		if wait := waitFor(limit); wait > 0 {
@@ -170,9 +167,9 @@ func (h *Handler) lookup(r *http.Request) (Token, *rate.Limiter, *Error) {
 		x, bad := h.signIn.session(r)
 		return x.token, x.limit, bad
 	}
-	t, why := h.bearer(r)
-	if why != "" {
-		return t, nil, &Error{Status: http.StatusUnauthorized, Detail: why}
+	t, bad := h.bearer(r)
+	if bad != nil {
+		return t, nil, bad
 	}
 	return t, h.tokens.Load().limits[t.Name], nil
 }
@@ -192,8 +189,7 @@ func waitFor(l *rate.Limiter) time.Duration {
 
 func tooOften(w http.ResponseWriter, r *http.Request, t Token, wait time.Duration) {
 	setRetry(w.Header(), wait)
-	writeProblem(w, r, http.StatusTooManyRequests, fmt.Sprintf("%s may call %g times a second, %d at once; wait, send If-None-Match when you poll, or read %s/events",
-		t.what(), t.Rate.PerSecond, t.Rate.Burst, Prefix))
+	writeProblem(w, r, fault(http.StatusTooManyRequests, "too_often", t.what(), t.Rate.PerSecond, t.Rate.Burst))
 }
 
 // setRetry rounds up to the whole seconds that the header has.
@@ -202,18 +198,21 @@ func setRetry(hd http.Header, wait time.Duration) {
 }
 
 // bearer finds the request's token, or says why there is none.
-func (h *Handler) bearer(r *http.Request) (Token, string) {
+func (h *Handler) bearer(r *http.Request) (Token, *Error) {
+	refused := func(code string, values ...any) (Token, *Error) {
+		return Token{}, fault(http.StatusUnauthorized, code, values...)
+	}
 	tokens := h.tokens.Load().tokens
 	if len(tokens) == 0 {
-		return Token{}, noTokens
+		return refused("no_tokens")
 	}
 	head := r.Header.Values("Authorization")
 	if len(head) == 0 {
-		return Token{}, "a token is needed; send the header Authorization: Bearer TOKEN"
+		return refused("token_needed")
 	}
 	scheme, secret, _ := strings.Cut(head[0], " ")
 	if len(head) > 1 || !strings.EqualFold(scheme, "Bearer") || secret == "" {
-		return Token{}, "the Authorization header is not understood; send it once, as Authorization: Bearer TOKEN"
+		return refused("token_header")
 	}
 	sum := sha256.Sum256([]byte(strings.TrimSpace(secret)))
 	var found Token
@@ -225,12 +224,12 @@ func (h *Handler) bearer(r *http.Request) (Token, string) {
 		}
 	}
 	if found.Role == 0 {
-		return Token{}, "this token is not accepted; check it against api.tokens of the configuration"
+		return refused("token_wrong")
 	}
 	if found.expired(h.deps.Now()) {
-		return Token{}, "this token expired on " + found.Expires.UTC().Format(time.RFC3339) + "; ask for a new one in api.tokens of the configuration"
+		return refused("token_expired", found.Expires.UTC().Format(time.RFC3339))
 	}
-	return found, ""
+	return found, nil
 }
 
 // require lets only callers of the role, or a higher one, through.
@@ -245,8 +244,9 @@ func (h *Handler) require(role Role) func(huma.Context, func(huma.Context)) {
 		if ctx.Method() != http.MethodGet {
 			h.auditRefused(ctx.Context(), ctx.Operation().OperationID, ctx.Param("id"))
 		}
+		ctx.SetHeader("Content-Type", "application/problem+json")
+		ctx.SetStatus(http.StatusForbidden)
 		// Errors of writing are the client's; the status is in the access log.
-		_ = huma.WriteErr(h.rest, ctx, http.StatusForbidden,
-			fmt.Sprintf("%s has the role %s; this needs %s or higher", t.what(), t.Role, role))
+		_ = plainJSON.Marshal(ctx.BodyWriter(), newProblem(ctx.Context(), fault(http.StatusForbidden, "role", t.what(), t.Role, role)))
 	}
 }

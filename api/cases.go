@@ -168,7 +168,7 @@ func (h *Handler) listCases(_ context.Context, in *casesListInput) (*casesListOu
 func (h *Handler) complaintCase(_ context.Context, in *caseInput) (*caseOutput, error) {
 	c, ok := h.deps.Cases.Get(in.ID)
 	if !ok {
-		return nil, ErrNotFound("there is no case " + echo(in.ID) + "; GET " + Prefix + "/complaints?status=all lists them")
+		return nil, missing("no_case", echo(in.ID))
 	}
 	return &caseOutput{c}, nil
 }

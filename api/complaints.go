@@ -130,7 +130,7 @@ func (h *Handler) complaint(ctx context.Context, c Complaints, busy chan struct{
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
-		return nil, &Error{http.StatusServiceUnavailable, fmt.Sprintf("%d complaints are being matched already; try again in a moment", maxMatching)}
+		return nil, fault(http.StatusServiceUnavailable, "matching", maxMatching)
 	}
 	answer, err := c.Match(ctx, req)
 	if err != nil {
@@ -151,7 +151,7 @@ func (h *Handler) complaint(ctx context.Context, c Complaints, busy chan struct{
 // openCases keeps a complaint and says so in its answer.
 func (h *Handler) openCases(ctx context.Context, answer any, body []byte) ([]byte, error) {
 	if h.deps.Cases == nil {
-		return nil, ErrConflict("complaints are not kept here; leave open out")
+		return nil, fault(http.StatusConflict, "not_kept")
 	}
 	opened, err := h.takeCases(ctx, answer)
 	if err != nil {
@@ -180,14 +180,14 @@ func (h *Handler) complaintRequest(in *complaintInput) (ComplaintRequest, error)
 		typ, err = "text/plain", nil
 	}
 	if err != nil || !slices.Contains([]string{"text/plain", "message/rfc822", "application/json"}, typ) {
-		return req, &Error{http.StatusUnsupportedMediaType, "Content-Type: " + echo(in.ContentType) + " is not understood; send text/plain, message/rfc822 or application/json"}
+		return req, fault(http.StatusUnsupportedMediaType, "content_type", echo(in.ContentType))
 	}
 	req.Type = typ
 	received, target := in.Received, in.Target
 	if typ == "application/json" {
 		var b complaintBody
 		if err := json.Unmarshal(in.RawBody, &b); err != nil && !reportLike(in.RawBody) {
-			return req, &Error{http.StatusBadRequest, "the body is no JSON object: " + err.Error() + `; send {"text": "…"}, or a report such as XARF`}
+			return req, fault(http.StatusBadRequest, "no_json", err)
 		}
 		if hasText(in.RawBody) {
 			req.Data, req.Type = []byte(b.Text), "text/plain"
@@ -199,7 +199,7 @@ func (h *Handler) complaintRequest(in *complaintInput) (ComplaintRequest, error)
 		return req, err
 	}
 	if req.Received.After(now.Add(24 * time.Hour)) {
-		return req, ErrInvalid("received " + req.Received.Format(time.RFC3339) + " is in the future; write when the complaint came in")
+		return req, invalid("received_future", req.Received.Format(time.RFC3339))
 	}
 	if target != "" {
 		if req.Target, err = parseAddr("target", target); err != nil {

@@ -116,7 +116,7 @@ func (h *Handler) undo(ctx context.Context, in *undoInput) (*undoOutput, error) 
 	out := &undoOutput{}
 	since, err := parseTime("since", in.Body.Since, h.deps.Now(), time.Time{})
 	if err == nil && since.After(h.deps.Now()) {
-		err = ErrInvalid("since is in the future; write when things began to go wrong, for example -1h")
+		err = invalid("undo_future")
 	}
 	if err == nil {
 		err = h.order(ctx, "undo", in.Body.Reason, func(actor, reason string) (err error) {
@@ -153,9 +153,9 @@ func (h *Handler) order(ctx context.Context, op, reason string, f func(actor, re
 	var err error
 	switch {
 	case reason == "":
-		err = ErrInvalid("reason is empty; write a sentence that a colleague understands in a year")
+		err = invalid("empty", "reason")
 	case utf8.RuneCountInString(reason) > maxStatement:
-		err = ErrInvalid("reason is longer than 4000 characters; shorten it")
+		err = invalid("too_long", "reason")
 	default:
 		err = f(caller(ctx).Name, reason)
 	}

@@ -21,32 +21,38 @@ import (
 type Error struct {
 	Status int
 	Detail string
+	// Code and Values say Detail to a program: of problemForms the key, and what was
+	// put into the form. Empty where the sentence is another package's.
+	Code   string
+	Values []string
 }
 
 // Error returns the detail.
 func (e *Error) Error() string { return e.Detail }
 
 // ErrNotFound is for an incident, or a part of it, that does not exist.
-func ErrNotFound(detail string) *Error { return &Error{http.StatusNotFound, detail} }
+func ErrNotFound(detail string) *Error { return &Error{Status: http.StatusNotFound, Detail: detail} }
 
 // ErrConflict is for an act that the state of the incident does not allow.
-func ErrConflict(detail string) *Error { return &Error{http.StatusConflict, detail} }
+func ErrConflict(detail string) *Error { return &Error{Status: http.StatusConflict, Detail: detail} }
 
 // ErrInvalid is for a request that cannot be meant as it was written.
-func ErrInvalid(detail string) *Error { return &Error{http.StatusUnprocessableEntity, detail} }
+func ErrInvalid(detail string) *Error {
+	return &Error{Status: http.StatusUnprocessableEntity, Detail: detail}
+}
 
 // tooMany is for what may be asked for again after a while.
 type tooMany struct {
-	wait   time.Duration
-	detail string
+	wait time.Duration
+	of   *Error
 }
 
 // Error returns the detail.
-func (e *tooMany) Error() string { return e.detail }
+func (e *tooMany) Error() string { return e.of.Detail }
 
 // errParam is ErrInvalid for one parameter; want says what to write.
 func errParam(name, got, want string) *Error {
-	return ErrInvalid(fmt.Sprintf("%s: %s is not understood; write %s", name, echo(got), want))
+	return invalid("param", name, echo(got), want)
 }
 
 // echo quotes what a caller sent, shortened.
@@ -69,14 +75,14 @@ func (h *Handler) problem(ctx context.Context, err error) error {
 	case errors.As(err, &busy):
 		hd := http.Header{}
 		setRetry(hd, busy.wait)
-		return huma.ErrorWithHeaders(newProblem(ctx, &Error{http.StatusTooManyRequests, busy.detail}), hd)
+		return huma.ErrorWithHeaders(newProblem(ctx, busy.of), hd)
 	case errors.Is(err, context.DeadlineExceeded):
-		e = &Error{http.StatusGatewayTimeout, fmt.Sprintf("the answer took longer than %s; ask for a shorter time or fewer rows", h.cfg.Timeout)}
+		e = fault(http.StatusGatewayTimeout, "too_slow", h.cfg.Timeout)
 	case errors.Is(err, context.Canceled):
-		e = &Error{http.StatusServiceUnavailable, "the request was given up"}
+		e = fault(http.StatusServiceUnavailable, "given_up")
 	default:
 		h.log.Error("request failed", zap.String("request", requestID(ctx)), zap.Error(err))
-		e = &Error{http.StatusInternalServerError, internalDetail(ctx)}
+		e = internal(ctx)
 	}
 	return newProblem(ctx, e)
 }
@@ -90,31 +96,38 @@ func (h *Handler) unavailable(ctx context.Context, what string, err error) error
 		return ctx.Err() // too slow, or nobody waits any more: problem tells them apart
 	}
 	h.log.Error("store failed", zap.String("request", requestID(ctx)), zap.String("what", what), zap.Error(err))
-	return &Error{http.StatusServiceUnavailable, fmt.Sprintf("the store could not %s; try again, and look for request %s in the log", what, requestID(ctx))}
+	return fault(http.StatusServiceUnavailable, "store_away", what, requestID(ctx))
 }
 
-func internalDetail(ctx context.Context) string {
-	return "something failed on our side; look for request " + requestID(ctx) + " in the log"
+func internal(ctx context.Context) *Error {
+	return fault(http.StatusInternalServerError, "internal", requestID(ctx))
 }
 
-func newProblem(ctx context.Context, e *Error) *huma.ErrorModel {
-	return &huma.ErrorModel{Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, Instance: instance(ctx)}
+// failure is the body of an error: huma's, and what a program reads of it.
+type failure struct {
+	huma.ErrorModel
+	Code   string   `json:"code,omitempty"`
+	Values []string `json:"values,omitempty"`
+}
+
+func newProblem(ctx context.Context, e *Error) *failure {
+	return &failure{huma.ErrorModel{Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, Instance: instance(ctx)}, e.Code, e.Values}
 }
 
 func instance(ctx context.Context) string { return "urn:flowcordon:request:" + requestID(ctx) }
 
 // writeProblem answers where no operation was found yet.
-func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail string) {
+func writeProblem(w http.ResponseWriter, r *http.Request, e *Error) {
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
+	w.WriteHeader(e.Status)
 	if r.Method != http.MethodHead {
 		// The client is gone if this fails; the access log has the request.
-		_ = json.NewEncoder(w).Encode(newProblem(r.Context(), &Error{status, detail}))
+		_ = json.NewEncoder(w).Encode(newProblem(r.Context(), e))
 	}
 }
 
 func (h *Handler) notFound(w http.ResponseWriter, r *http.Request) {
-	writeProblem(w, r, http.StatusNotFound, "there is nothing at this address; "+Prefix+"/openapi.json lists what there is")
+	writeProblem(w, r, fault(http.StatusNotFound, "no_route"))
 }
 
 func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
@@ -125,7 +138,7 @@ func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
-	writeProblem(w, r, http.StatusMethodNotAllowed, "use "+strings.Join(allow, " or ")+" here")
+	writeProblem(w, r, fault(http.StatusMethodNotAllowed, "method", strings.Join(allow, " or ")))
 }
 
 // hintKey is the key of an operation's metadata under which its hint stands: an

@@ -179,7 +179,7 @@ func (h *Handler) openStream(ctx context.Context, in *eventsInput) (*stream, err
 		}
 	}
 	if !h.streams.enter(s.token.Name) {
-		return nil, &tooMany{streamRetry, fmt.Sprintf("there are %d streams of events, or %d of this token, already; close one, or poll /incidents", maxStreams, maxStreamsOf)}
+		return nil, &tooMany{streamRetry, fault(http.StatusTooManyRequests, "streams", maxStreams, maxStreamsOf)}
 	}
 	return s, nil
 }

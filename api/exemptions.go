@@ -131,7 +131,7 @@ func (h *Handler) exemptions(_ context.Context, in *exemptionsInput) (*exemption
 }
 
 func noExemption(id string) error {
-	return ErrNotFound("there is no exemption " + echo(id) + "; GET " + Prefix + "/exemptions?status=all lists them")
+	return missing("no_exemption", echo(id))
 }
 
 func answerExemption(e Exemption, status int) *exemptionOutput {
@@ -199,12 +199,12 @@ func (h *Handler) removeExemption(ctx context.Context, in *removeExemptionInput)
 // versionOf reads an If-Match: one ETag as it came.
 func versionOf(match string) (int, error) {
 	if match == "" {
-		return 0, &Error{http.StatusPreconditionRequired, "If-Match is needed, so that nobody's change is overwritten: read the exemption and send its ETag"}
+		return 0, fault(http.StatusPreconditionRequired, "if_match")
 	}
 	v, err := strconv.Unquote(strings.TrimSpace(match))
 	n, err2 := strconv.Atoi(v)
 	if err != nil || err2 != nil {
-		return 0, &Error{http.StatusPreconditionFailed, "If-Match: " + echo(match) + ` is not the ETag of an exemption; send it as it came, such as "1" with its quotes`}
+		return 0, fault(http.StatusPreconditionFailed, "if_match_wrong", echo(match))
 	}
 	return n, nil
 }
@@ -224,7 +224,7 @@ func (b *exemptionBody) read(now time.Time) (flow.Exemption, error) {
 	}
 	for _, s := range []string{e.Holder, e.Owner, e.Reason} {
 		if !utf8.ValidString(s) {
-			return e, ErrInvalid("customer, owner and reason are not all UTF-8")
+			return e, invalid("not_utf8")
 		}
 	}
 	if d, ok := strings.CutPrefix(b.Expires, "+"); ok {

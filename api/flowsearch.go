@@ -143,7 +143,7 @@ func (h *Handler) flowQuery(in *flowSearchInput) (flow.FlowSearch, error) {
 		return q, err
 	}
 	if q.Of == nil && q.Range.To.Sub(q.Range.From) > maxWide {
-		return q, ErrInvalid("from and to are more than 24 hours apart without tenant, customer or vds; write one of them, or a shorter time")
+		return q, invalid("flows_of_whom")
 	}
 	if q.Remote, err = parsePrefix("remote", in.Remote); err != nil {
 		return q, err
@@ -209,7 +209,7 @@ func (h *Handler) held(tenant, customer, vds string) ([]flow.Held, error) {
 	if customer == "" && vds == "" {
 		p, ok := h.keys(of)
 		if !ok {
-			return nil, ErrNotFound(of.String() + " is in none of our networks; networks.internal of the configuration lists them")
+			return nil, missing("not_ours", of)
 		}
 		return []flow.Held{{Prefix: p}}, nil
 	}
@@ -225,11 +225,11 @@ func (h *Handler) held(tenant, customer, vds string) ([]flow.Held, error) {
 			out = append(out, flow.Held{Prefix: p, From: who.From, To: who.To})
 		}
 		if len(out) > maxHeldPrefixes {
-			return nil, ErrInvalid(fmt.Sprintf("more than %d prefixes are meant; write a tenant or a vds besides", maxHeldPrefixes))
+			return nil, invalid("too_many_prefixes", maxHeldPrefixes)
 		}
 	}
 	if len(out) == 0 {
-		return nil, ErrNotFound("the inventory knows no such customer, vds or tenant")
+		return nil, missing("no_holder")
 	}
 	return out, nil
 }

@@ -127,7 +127,7 @@ func (h *Handler) list(ctx context.Context, in *listInput) (*listOutput, error) 
 		return nil, err
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
-		return nil, ErrInvalid("since is not before until; write an earlier since or a later until")
+		return nil, invalid("since_until")
 	}
 	incidents, total, err := h.deps.Incidents.List(ctx, q)
 	if err != nil {
@@ -150,7 +150,7 @@ func (h *Handler) incident(_ context.Context, in *idInput) (*incidentOutput, err
 }
 
 func noIncident(id string) error {
-	return ErrNotFound("there is no incident " + echo(id) + "; GET " + Prefix + "/incidents lists them")
+	return missing("no_incident", echo(id))
 }
 
 func (h *Handler) evidence(ctx context.Context, in *idInput) (*evidenceOutput, error) {
@@ -162,7 +162,7 @@ func (h *Handler) evidence(ctx context.Context, in *idInput) (*evidenceOutput, e
 	switch {
 	case err == nil:
 	case h.deps.StoreNotFound != nil && errors.Is(err, h.deps.StoreNotFound):
-		return nil, ErrNotFound("the incident has no evidence yet; it is frozen when the incident is acted on or notified")
+		return nil, missing("no_evidence")
 	case errors.As(err, &own):
 		return nil, own
 	default:
@@ -185,7 +185,7 @@ func (h *Handler) evidenceForm(ctx context.Context, in *formInput) (*textOutput,
 		}
 		have = append(have, l.Form)
 	}
-	return nil, ErrNotFound("the evidence has no form " + echo(in.Form) + "; it has " + strings.Join(have, ", "))
+	return nil, missing("no_form", echo(in.Form), strings.Join(have, ", "))
 }
 
 func (h *Handler) release(ctx context.Context, in *releaseInput) (*incidentOutput, error) {
@@ -207,9 +207,9 @@ func (h *Handler) act(ctx context.Context, op, id, field, text string, f func(ct
 	var err error
 	switch {
 	case text == "":
-		err = ErrInvalid(field + " is empty; write a sentence that a colleague understands in a year")
+		err = invalid("empty", field)
 	case utf8.RuneCountInString(text) > maxStatement:
-		err = ErrInvalid(field + " is longer than 4000 characters; shorten it")
+		err = invalid("too_long", field)
 	default:
 		if _, _, ok := h.deps.Incidents.Incident(id); !ok {
 			err = noIncident(id)

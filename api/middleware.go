@@ -79,7 +79,7 @@ func (h *Handler) recoverer(next http.Handler) http.Handler {
 			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
 				panic(http.ErrAbortHandler) // half an answer is out; cut it so that it is not taken for a whole one
 			}
-			writeProblem(w, r, http.StatusInternalServerError, internalDetail(r.Context()))
+			writeProblem(w, r, internal(r.Context()))
 		}()
 		next.ServeHTTP(w, r)
 	})

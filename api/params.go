@@ -45,7 +45,7 @@ func parseRange(from, to string, now time.Time, back time.Duration) (flow.Range,
 		return flow.Range{}, err
 	}
 	if !f.Before(t) {
-		return flow.Range{}, ErrInvalid("from " + f.Format(time.RFC3339) + " is not before to " + t.Format(time.RFC3339) + "; write an earlier from or a later to")
+		return flow.Range{}, invalid("from_to", f.Format(time.RFC3339), t.Format(time.RFC3339))
 	}
 	return flow.Range{From: f, To: t}, nil
 }
@@ -66,7 +66,7 @@ func (h *Handler) host(name, s string) (addr, tenant netip.Addr, err error) {
 		return addr, tenant, err
 	}
 	if tenant = h.deps.TenantKey(addr); !tenant.IsValid() {
-		return addr, tenant, ErrNotFound(addr.String() + " is in none of our networks; networks.internal of the configuration lists them")
+		return addr, tenant, missing("not_ours", addr)
 	}
 	return addr, tenant, nil
 }
@@ -109,8 +109,7 @@ func parseStep(s string, r flow.Range) (time.Duration, error) {
 		return 0, errParam("step", s, want)
 	}
 	if span/step > maxPoints {
-		return 0, ErrInvalid("step: " + s + " gives " + strconv.FormatInt(int64(span/step), 10) + " points; write " +
-			(((span/maxPoints)/steps[0] + 1) * steps[0]).String() + " or more, or a shorter time")
+		return 0, invalid("step", s, int64(span/step), ((span/maxPoints)/steps[0]+1)*steps[0])
 	}
 	return step, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -69,6 +70,10 @@ func describe(schemas map[string]*huma.Schema) {
 				p.Nullable = false
 			}
 		}
+	}
+	if s := schemas["ErrorModel"]; s != nil { // what newProblem adds
+		s.Properties["code"] = &huma.Schema{Type: huma.TypeString, Description: "names the sentence in detail; absent where that is another's words", Enum: anys(slices.Sorted(maps.Keys(problemForms)))}
+		s.Properties["values"] = &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, Description: "what was put into the sentence, in its order"}
 	}
 	closed := func(schema, field string, names []any) {
 		if s := schemas[schema]; s != nil && s.Properties[field] != nil {

@@ -97,7 +97,7 @@ func exemptionError(err error) error {
 	case errors.Is(err, exempt.ErrUnknown):
 		return ErrNotFound(err.Error())
 	case errors.Is(err, exempt.ErrVersion):
-		return &Error{http.StatusPreconditionFailed, err.Error()}
+		return &Error{Status: http.StatusPreconditionFailed, Detail: err.Error()}
 	case errors.Is(err, exempt.ErrFixed), errors.Is(err, exempt.ErrRemoved), errors.Is(err, exempt.ErrFull):
 		return ErrConflict(err.Error())
 	case errors.Is(err, exempt.ErrInvalid):

@@ -64,7 +64,7 @@ func (f *finder) add(hit searchHit) {
 func (h *Handler) search(ctx context.Context, in *searchInput) (*searchOutput, error) {
 	q := strings.TrimSpace(in.Q)
 	if q == "" {
-		return nil, ErrInvalid("q is empty; write an address, a prefix, a customer, a VDS or the id of an incident")
+		return nil, invalid("no_search")
 	}
 	f := &finder{h: h, limit: in.Limit, n: map[string]int{}, hits: []searchHit{}}
 	incidents, err := h.allIncidents(ctx)

@@ -54,7 +54,7 @@ func (h *Handler) listSessions(ctx context.Context, _ *struct{}) (*sessionsOutpu
 func (h *Handler) endSession(ctx context.Context, in *sessionInput) (*sessionsOutput, error) {
 	var err error
 	if h.live.end(func(x *session) bool { return x.id == in.ID }) == 0 {
-		err = ErrNotFound("there is no such session; GET " + Prefix + "/sessions lists them")
+		err = missing("no_session")
 	}
 	t := caller(ctx)
 	h.audit.Info("session ended", zap.String("session", in.ID), zap.String("actor", t.Name), zap.Bool("done", err == nil), zap.String("request", requestID(ctx)))

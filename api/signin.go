@@ -291,14 +291,14 @@ func (s *signIn) back(w http.ResponseWriter, r *http.Request, err error) {
 func (s *signIn) session(r *http.Request) (session, *Error) {
 	secret, ok := s.cookie(r, "session")
 	if !ok {
-		return session{}, &Error{Status: http.StatusUnauthorized, Detail: "sign in, or send the header Authorization: Bearer TOKEN"}
+		return session{}, fault(http.StatusUnauthorized, "sign_in")
 	}
 	x, ok := s.h.live.find(secret, r.UserAgent(), s.h.deps.Now())
 	if !ok {
-		return session{}, &Error{Status: http.StatusUnauthorized, Detail: "the session is over; sign in again"}
+		return session{}, fault(http.StatusUnauthorized, "session_over")
 	}
 	if why := s.foreign(r, x.csrf); why != "" {
-		return session{}, &Error{Status: http.StatusForbidden, Detail: why + "; a session is for pages of " + s.origin + ", other programs send a token"}
+		return session{}, fault(http.StatusForbidden, "foreign", why, s.origin)
 	}
 	return x, nil
 }
@@ -326,7 +326,7 @@ func (s *signIn) logout(w http.ResponseWriter, r *http.Request) {
 	x, bad := s.session(r)
 	if bad != nil {
 		s.h.metrics.denied.WithLabelValues(strconv.Itoa(bad.Status)).Inc()
-		writeProblem(w, r, bad.Status, bad.Detail)
+		writeProblem(w, r, bad)
 		return
 	}
 	s.h.live.end(func(o *session) bool { return o.id == x.id })

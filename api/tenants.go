@@ -154,7 +154,7 @@ func (h *Handler) tenant(ctx context.Context, in *tenantInput) (*tenantOutput, e
 	}
 	all = slices.DeleteFunc(all, func(i flow.Incident) bool { return i.Holder.Tenant != in.Customer })
 	if len(b.Holdings) == 0 && len(all) == 0 {
-		return nil, ErrNotFound("neither the inventory nor an incident knows the customer " + echo(in.Customer) + "; GET " + Prefix + "/tenants lists them")
+		return nil, missing("no_customer", echo(in.Customer))
 	}
 	slices.SortStableFunc(b.Holdings, func(a, c flow.Holder) int {
 		return cmp.Or(c.From.Compare(a.From), a.Prefix.Addr().Compare(c.Prefix.Addr()))

@@ -236,6 +236,153 @@ func (e ComplaintZoneSource) Valid() bool {
 	}
 }
 
+// Defines values for ErrorModelCode.
+const (
+	ErrorModelCodeBusy            ErrorModelCode = "busy"
+	ErrorModelCodeContentType     ErrorModelCode = "content_type"
+	ErrorModelCodeEmpty           ErrorModelCode = "empty"
+	ErrorModelCodeFlowsOfWhom     ErrorModelCode = "flows_of_whom"
+	ErrorModelCodeForeign         ErrorModelCode = "foreign"
+	ErrorModelCodeFromTo          ErrorModelCode = "from_to"
+	ErrorModelCodeGivenUp         ErrorModelCode = "given_up"
+	ErrorModelCodeIfMatch         ErrorModelCode = "if_match"
+	ErrorModelCodeIfMatchWrong    ErrorModelCode = "if_match_wrong"
+	ErrorModelCodeInternal        ErrorModelCode = "internal"
+	ErrorModelCodeMatching        ErrorModelCode = "matching"
+	ErrorModelCodeMethod          ErrorModelCode = "method"
+	ErrorModelCodeNoCase          ErrorModelCode = "no_case"
+	ErrorModelCodeNoCustomer      ErrorModelCode = "no_customer"
+	ErrorModelCodeNoEvidence      ErrorModelCode = "no_evidence"
+	ErrorModelCodeNoExemption     ErrorModelCode = "no_exemption"
+	ErrorModelCodeNoForm          ErrorModelCode = "no_form"
+	ErrorModelCodeNoHolder        ErrorModelCode = "no_holder"
+	ErrorModelCodeNoIncident      ErrorModelCode = "no_incident"
+	ErrorModelCodeNoJSON          ErrorModelCode = "no_json"
+	ErrorModelCodeNoRoute         ErrorModelCode = "no_route"
+	ErrorModelCodeNoSearch        ErrorModelCode = "no_search"
+	ErrorModelCodeNoSession       ErrorModelCode = "no_session"
+	ErrorModelCodeNoTokens        ErrorModelCode = "no_tokens"
+	ErrorModelCodeNotKept         ErrorModelCode = "not_kept"
+	ErrorModelCodeNotOurs         ErrorModelCode = "not_ours"
+	ErrorModelCodeNotUTF8         ErrorModelCode = "not_utf8"
+	ErrorModelCodeParam           ErrorModelCode = "param"
+	ErrorModelCodeReceivedFuture  ErrorModelCode = "received_future"
+	ErrorModelCodeRole            ErrorModelCode = "role"
+	ErrorModelCodeSessionOver     ErrorModelCode = "session_over"
+	ErrorModelCodeSignIn          ErrorModelCode = "sign_in"
+	ErrorModelCodeSinceUntil      ErrorModelCode = "since_until"
+	ErrorModelCodeStep            ErrorModelCode = "step"
+	ErrorModelCodeStoreAway       ErrorModelCode = "store_away"
+	ErrorModelCodeStreams         ErrorModelCode = "streams"
+	ErrorModelCodeTokenExpired    ErrorModelCode = "token_expired"
+	ErrorModelCodeTokenHeader     ErrorModelCode = "token_header"
+	ErrorModelCodeTokenNeeded     ErrorModelCode = "token_needed"
+	ErrorModelCodeTokenWrong      ErrorModelCode = "token_wrong"
+	ErrorModelCodeTooLong         ErrorModelCode = "too_long"
+	ErrorModelCodeTooManyPrefixes ErrorModelCode = "too_many_prefixes"
+	ErrorModelCodeTooOften        ErrorModelCode = "too_often"
+	ErrorModelCodeTooSlow         ErrorModelCode = "too_slow"
+	ErrorModelCodeUndoFuture      ErrorModelCode = "undo_future"
+)
+
+// Valid indicates whether the value is a known member of the ErrorModelCode enum.
+func (e ErrorModelCode) Valid() bool {
+	switch e {
+	case ErrorModelCodeBusy:
+		return true
+	case ErrorModelCodeContentType:
+		return true
+	case ErrorModelCodeEmpty:
+		return true
+	case ErrorModelCodeFlowsOfWhom:
+		return true
+	case ErrorModelCodeForeign:
+		return true
+	case ErrorModelCodeFromTo:
+		return true
+	case ErrorModelCodeGivenUp:
+		return true
+	case ErrorModelCodeIfMatch:
+		return true
+	case ErrorModelCodeIfMatchWrong:
+		return true
+	case ErrorModelCodeInternal:
+		return true
+	case ErrorModelCodeMatching:
+		return true
+	case ErrorModelCodeMethod:
+		return true
+	case ErrorModelCodeNoCase:
+		return true
+	case ErrorModelCodeNoCustomer:
+		return true
+	case ErrorModelCodeNoEvidence:
+		return true
+	case ErrorModelCodeNoExemption:
+		return true
+	case ErrorModelCodeNoForm:
+		return true
+	case ErrorModelCodeNoHolder:
+		return true
+	case ErrorModelCodeNoIncident:
+		return true
+	case ErrorModelCodeNoJSON:
+		return true
+	case ErrorModelCodeNoRoute:
+		return true
+	case ErrorModelCodeNoSearch:
+		return true
+	case ErrorModelCodeNoSession:
+		return true
+	case ErrorModelCodeNoTokens:
+		return true
+	case ErrorModelCodeNotKept:
+		return true
+	case ErrorModelCodeNotOurs:
+		return true
+	case ErrorModelCodeNotUTF8:
+		return true
+	case ErrorModelCodeParam:
+		return true
+	case ErrorModelCodeReceivedFuture:
+		return true
+	case ErrorModelCodeRole:
+		return true
+	case ErrorModelCodeSessionOver:
+		return true
+	case ErrorModelCodeSignIn:
+		return true
+	case ErrorModelCodeSinceUntil:
+		return true
+	case ErrorModelCodeStep:
+		return true
+	case ErrorModelCodeStoreAway:
+		return true
+	case ErrorModelCodeStreams:
+		return true
+	case ErrorModelCodeTokenExpired:
+		return true
+	case ErrorModelCodeTokenHeader:
+		return true
+	case ErrorModelCodeTokenNeeded:
+		return true
+	case ErrorModelCodeTokenWrong:
+		return true
+	case ErrorModelCodeTooLong:
+		return true
+	case ErrorModelCodeTooManyPrefixes:
+		return true
+	case ErrorModelCodeTooOften:
+		return true
+	case ErrorModelCodeTooSlow:
+		return true
+	case ErrorModelCodeUndoFuture:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExemptionSource.
 const (
 	ExemptionSourceAPI    ExemptionSource = "api"
@@ -1017,6 +1164,7 @@ type AuditEntry struct {
 	Text     *string   `json:"text,omitempty"`
 	Time     time.Time `json:"time"`
 	Vds      *string   `json:"vds,omitempty"`
+	Why      *Told     `json:"why,omitempty"`
 }
 
 // AuditOutputBody defines model for AuditOutputBody.
@@ -1455,6 +1603,9 @@ type ErrorDetail struct {
 
 // ErrorModel defines model for ErrorModel.
 type ErrorModel struct {
+	// Code names the sentence in detail; absent where that is another's words
+	Code *ErrorModelCode `json:"code,omitempty"`
+
 	// Detail A human-readable explanation specific to this occurrence of the problem.
 	//
 	// Examples: Property foo is required but is missing.
@@ -1482,7 +1633,13 @@ type ErrorModel struct {
 	//
 	// Examples: https://example.com/errors/example
 	Type *string `json:"type,omitempty"`
+
+	// Values what was put into the sentence, in its order
+	Values []string `json:"values,omitempty"`
 }
+
+// ErrorModelCode names the sentence in detail; absent where that is another's words
+type ErrorModelCode string
 
 // Event defines model for Event.
 type Event struct {
@@ -1844,6 +2001,7 @@ type Incident struct {
 	Tenant    string        `json:"tenant"`
 	Tier      IncidentTier  `json:"tier"`
 	Updated   time.Time     `json:"updated"`
+	Why       *Told         `json:"why,omitempty"`
 	Would     []string      `json:"would,omitempty"`
 }
 
@@ -2275,6 +2433,13 @@ type TenantsOutputBody struct {
 
 	// Tenants those with live incidents first, then by customer id
 	Tenants []TenantRow `json:"tenants"`
+}
+
+// Told defines model for Told.
+type Told struct {
+	Code   string   `json:"code"`
+	Detail *string  `json:"detail,omitempty"`
+	Values []string `json:"values,omitempty"`
 }
 
 // TopEntry defines model for TopEntry.

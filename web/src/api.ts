@@ -1,6 +1,7 @@
 // The REST interface as the dashboard uses it. Types name only what is shown.
 
 export interface Holder { prefix?: string; tenant?: string; vds?: string; hypervisor?: string; nics?: string[]; contact?: string; language?: string; tags?: string[]; doubt?: string; doubt_why?: string }
+export interface Told { code: string; values?: string[]; detail?: string }
 export interface Finding {
   time: string; rule: string; tier: string; ip_proto: number; port?: number; remote?: string; window_s: number; samples: number; distinct: number;
   sampling_rate: number; score: number; threshold: number; est_rate: number; reason: string; gates?: string[]; exempt?: string; from: string; to: string;
@@ -8,7 +9,7 @@ export interface Finding {
 export interface Measure { kind: string; ports?: { proto: number; port?: number }[]; kbit_s?: number }
 export interface Action { kind: string; adapter: string; measure?: Measure; intent: string; done?: string; verified?: string; attempts: number; error?: string }
 export interface Incident {
-  id: string; tenant: string; holder: Holder; rules: string[]; tier: string; state: string; reason?: string; opened: string; updated: string;
+  id: string; tenant: string; holder: Holder; rules: string[]; tier: string; state: string; reason?: string; why?: Told; opened: string; updated: string;
   findings: Finding[]; action?: Action; restore?: Action; others?: Action[]; would?: string[]; refuse?: boolean; probation?: boolean; prior?: number; statement?: string;
 }
 export interface Event { seq: number; time: string; kind: string; actor: string; reason?: string }
@@ -29,7 +30,7 @@ export interface Exporter {
 }
 export interface Freeze { rule?: string; since: string; tenants: number; incident: string }
 export interface AuditEntry {
-  seq: number; time: string; actor: string; kind: string; reason?: string; text?: string; incident: string; tenant?: string; customer?: string; vds?: string;
+  seq: number; time: string; actor: string; kind: string; reason?: string; text?: string; why?: Told; incident: string; tenant?: string; customer?: string; vds?: string;
   adapter?: string; measure?: string; outcome?: string; error?: string;
 }
 export interface Note { code: string; en: string; ru: string }
@@ -76,7 +77,7 @@ export interface ComplaintCase {
 const KEY = 'flowcordon-token';
 
 export class Problem extends Error {
-  constructor(readonly status: number, detail: string) { super(detail); }
+  constructor(readonly status: number, detail: string, readonly code?: string, readonly values?: string[]) { super(detail); }
 }
 
 export const token = {
@@ -125,8 +126,8 @@ async function send(path: string, init: RequestInit): Promise<Response> {
     throw new Problem(0, 'offline');
   }
   if (res.ok || res.status === 304) return res;
-  const body = await res.json().catch(() => ({})) as { detail?: string };
-  throw new Problem(res.status, body.detail ?? 'HTTP ' + res.status);
+  const body = await res.json().catch(() => ({})) as { detail?: string; code?: string; values?: string[] };
+  throw new Problem(res.status, body.detail ?? 'HTTP ' + res.status, body.code, body.values);
 }
 
 // What was answered last with a tag, so that asking again costs the service

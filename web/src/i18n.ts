@@ -1,6 +1,5 @@
 // Words in English and Russian. A key that a language lacks would be a type error.
 import { en } from './words.en';
-import { said } from './said';
 import { ru } from './words.ru';
 
 export type Words = typeof en;
@@ -32,5 +31,3 @@ export const named = (m: Record<string, string>, name: string): string => m[name
 export const fill = (s: string, ...v: (string | number)[]): string => s.replace(/\{(\d)\}/g, (_, i) => String(v[+i]));
 
 // problemText is what the API says of a mistake, in the user's language.
-export const told = (text?: string): string => said(text ?? '', lang);
-export const problemText = (e: { message: string }): string => said(e.message, lang);

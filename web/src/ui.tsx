@@ -2,7 +2,8 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { post, Problem } from './api';
 import type { Me } from './api';
-import { fill, named, problemText, w } from './i18n';
+import { fill, named, w } from './i18n';
+import { problemText } from './told';
 
 const TONE: Record<string, string> = {
   held: 'warn', awaiting_approval: 'warn', suspending: 'warn', suspended: 'cut', verified: 'cut', unverified: 'bad', failed: 'bad', releasing: 'warn', released: 'ok', closed: 'ok',

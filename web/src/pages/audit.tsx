@@ -2,10 +2,18 @@ import { useState } from 'preact/hooks';
 import { get } from '../api';
 import type { AuditEntry, Me, Read } from '../api';
 import { stamp, whole } from '../format';
-import { fill, named, told, w } from '../i18n';
+import { fill, lang, named, w } from '../i18n';
+import { toldText } from '../told';
 import { useLive } from '../live';
 import { go, useRoute } from '../route';
 import { Empty, Failed, HostLink, IncidentLink, may, Order, Section, Table } from '../ui';
+
+// textOf: what a customer stated stands behind the sentence.
+const textOf = (e: AuditEntry) => {
+  if (lang !== 'ru' || !e.why) return e.text || e.reason;
+  const [, statement] = (e.text ?? '').split('; statement: ');
+  return toldText(e.why) + (statement ? ' · ' + statement : '');
+};
 
 export function Audit({ me }: { me: Me }) {
   const { query } = useRoute();
@@ -27,7 +35,7 @@ export function Audit({ me }: { me: Me }) {
           { head: w.time, cell: e => <span class="when">{stamp(e.time)}</span> }, { head: w.actor, cell: e => e.actor }, { head: w.kind, cell: e => <span title={e.kind}>{named(w.steps, e.kind)}</span> },
           { head: w.address, cell: e => e.tenant ? <HostLink ip={e.tenant} /> : '–' }, { head: w.incident, cell: e => e.incident ? <IncidentLink id={e.incident} /> : '–' },
           { head: w.measure, cell: e => [e.measure && named(w.measures, e.measure), e.adapter].filter(Boolean).join(' · ') || '–' },
-          { head: w.reason, cell: e => <>{told(e.text || e.reason) || '–'}{e.error && <span class="bad-text"> {e.error}</span>}</> }, { head: w.outcome, cell: e => named(w.outcomes, e.outcome ?? '') },
+          { head: w.reason, cell: e => <>{textOf(e) || '–'}{e.error && <span class="bad-text"> {e.error}</span>}</> }, { head: w.outcome, cell: e => named(w.outcomes, e.outcome ?? '') },
         ]} /> : <Empty>{log.error ? '' : w.loading}</Empty>}
         {log.data?.next && <p><button type="button" onClick={() => go('/audit', { before: String(log.data!.next) })}>{w.next}</button></p>}
       </Section>

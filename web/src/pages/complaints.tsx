@@ -1,7 +1,8 @@
 import { useId, useState } from 'preact/hooks';
 import { postText, Problem } from '../api';
 import type { Complaint, Me } from '../api';
-import { fill, problemText, w } from '../i18n';
+import { fill, w } from '../i18n';
+import { problemText } from '../told';
 import { may } from '../ui';
 import { Answer } from './answer';
 import { CaseList } from './cases';

@@ -2,7 +2,8 @@ import { useState } from 'preact/hooks';
 import { get, save } from '../api';
 import type { Event, Evidence, Incident, Me, Problem } from '../api';
 import { ago, clockOf, isTime, stamp, who, whole } from '../format';
-import { fill, named, told, w } from '../i18n';
+import { fill, named, w } from '../i18n';
+import { codeText, findingText, toldText } from '../told';
 import { aboutIncident, useLive } from '../live';
 import { CopyLink } from '../range';
 import { Badge, Empty, Facts, Failed, HostLink, may, Order, Section, Table, TenantLink } from '../ui';
@@ -23,7 +24,7 @@ export function IncidentPage({ id, me }: { id: string; me: Me }) {
     {i.probation && <p class="warn-text">{w.probation}</p>}
     <Facts of={[
       [w.holder, i.holder.tenant ? <TenantLink customer={i.holder.tenant}>{who(i.holder)}</TenantLink> : who(i.holder)], [w.doubt, i.holder.doubt_why || i.holder.doubt], [w.contact, i.holder.contact], [w.hypervisor, i.holder.hypervisor], [w.opened, `${stamp(i.opened)} (${ago(i.opened)})`],
-      [w.measure, measure(i)], [w.whyHere, told(i.reason)], [w.lastError, i.restore?.error || i.action?.error], [w.prior, i.prior ? whole(i.prior) : ''], [w.statement, i.statement],
+      [w.measure, measure(i)], [w.whyHere, toldText(i.why, i.reason)], [w.lastError, i.restore?.error || i.action?.error], [w.prior, i.prior ? whole(i.prior) : ''], [w.statement, i.statement],
       [w.would, i.would?.length ? <ul class="mono plain">{i.would.map(c => <li key={c}>{c}</li>)}</ul> : ''], [w.id, <span class="mono">{i.id}</span>],
     ]} />
     <Section title={w.whatFired}><Findings i={i} /></Section>
@@ -33,7 +34,7 @@ export function IncidentPage({ id, me }: { id: string; me: Me }) {
     <Section title={w.timeline}>
       <Table caption={w.timeline} rows={events} empty={w.none} keyOf={e => e.seq} columns={[
         { head: w.time, cell: e => <time class="when" dateTime={e.time}>{stamp(e.time)}</time> }, { head: w.step, cell: e => <span title={e.kind}>{named(w.steps, e.kind)}</span> },
-        { head: w.actor, cell: e => e.actor }, { head: w.reason, cell: e => told(e.reason) || '–' }]} />
+        { head: w.actor, cell: e => e.actor }, { head: w.reason, cell: e => codeText(e.reason) || '–' }]} />
     </Section>
   </>;
 }
@@ -41,7 +42,7 @@ export function IncidentPage({ id, me }: { id: string; me: Me }) {
 function Findings({ i }: { i: Incident }) {
   if (!i.findings.length) return <Empty>{w.noFindings}</Empty>;
   return <ul class="findings">{i.findings.map(f => <li key={f.rule + f.port + f.remote}>
-    <strong>{named(w.rules, f.rule)}: </strong>{told(f.reason)}
+    <strong>{named(w.rules, f.rule)}: </strong><span title={f.reason}>{findingText(f)}</span>
     <p class="note tight">{fill(w.score, f.score.toFixed(1), f.threshold.toFixed(1), whole(f.samples), whole(Math.round(f.sampling_rate)), stamp(f.from), clockOf(f.to))}
       {f.gates?.length ? ' ' + fill(w.heldBy, f.gates.map(g => named(w.gates, g)).join(', ')) : ''}{f.exempt && <> <a href={'#/exemptions?status=all&id=' + encodeURIComponent(f.exempt)}>{fill(w.exemptBy, f.exempt)}</a></>}</p>
   </li>)}</ul>;

@@ -1,6 +1,7 @@
 import type { Exporter, Incident, TopRow } from '../api';
 import { age, ago, num, seconds, stamp, who, whole } from '../format';
-import { named, told, w } from '../i18n';
+import { named, w } from '../i18n';
+import { findingText, toldText } from '../told';
 import { Badge, HostLink, IncidentLink, Table } from '../ui';
 
 export const rules = (r: string[]) => r.map(x => named(w.rules, x)).join(', ') || '–';
@@ -15,10 +16,12 @@ export function Incidents({ list, empty }: { list: Incident[]; empty: string }) 
     { head: w.address, cell: i => <HostLink ip={i.tenant} /> },
     { head: w.tenant, cell: i => <Who h={i.holder} /> },
     { head: w.incidentOf, cell: i => <IncidentLink id={i.id}>{rules(i.rules)}</IncidentLink> },
-    { head: w.why, cell: i => <span class="clamp" title={told(i.findings[0]?.reason ?? i.reason)}>{told(i.findings[0]?.reason ?? i.reason) || '–'}</span> },
+    { head: w.why, cell: i => <span class="clamp" title={why(i)}>{why(i) || '–'}</span> },
     { head: w.age, right: true, cell: i => <time dateTime={i.opened} title={stamp(i.opened)}>{age(i.opened)}</time> },
   ]} />;
 }
+
+const why = (i: Incident) => i.findings[0] ? findingText(i.findings[0]) : toldText(i.why, i.reason);
 
 const Who = ({ h }: { h?: Incident['holder'] }) => h?.tenant || h?.vds ? <span class="clamp">{who(h)}</span> : <span class="note">{who(h)}</span>;
 
