@@ -150,6 +150,18 @@ func (b *pairBucket) match(name uint64) (m uint64, full bool) {
 	return m, isZero(k0)|isZero(k1)|isZero(k2)|isZero(k3) == 0
 }
 
+// least returns the pair that is worth least, worth more than all if there is
+// none. Among equals the one at turn comes first, so that each has its turn. As
+// match, it has no branches.
+func (b *pairBucket) least(turn uint32) (way uint32, worth uint64) {
+	best := ^uint64(0)
+	for i := range b {
+		w := b[i].val&worthMask | isZero(b[i].key)*(worthMask+1)
+		best = min(best, w*pairWays+uint64((uint32(i)-turn)%pairWays))
+	}
+	return (uint32(best) + turn) % pairWays, best / pairWays
+}
+
 func isZero(x uint64) uint64 { return (x|-x)>>63 ^ 1 }
 
 // capacity is the number of ways.

@@ -180,21 +180,45 @@ func (a *Aggregator) promote(e *pairEntry) {
 // is nil if there is no pair that could.
 func (a *Aggregator) newPair(hash uint64, win uint16) (e *pairEntry, displaced uint64) {
 	x := &a.pairs.index
+	at := x.at(hash, win)
+	l := &a.windows.byID[win].keys[kindPairs]
 	if x.n < a.pairs.max {
-		e, displaced = x.free(x.at(hash, win))
+		e, displaced = x.free(at)
 		for e == nil && a.grow(kindPairs) {
-			e, displaced = x.free(x.at(hash, win))
+			at = x.at(hash, win)
+			e, displaced = x.free(at)
 		}
+	} else if e = a.giveWay(at); e != nil {
+		l.add(at&^1, x.capacity())
+		return e, 0
 	}
 	if e == nil {
-		if !a.evict(x.at(hash, win)) {
+		if !a.evict(at) {
 			return nil, 0
 		}
-		e, displaced = x.free(x.at(hash, win))
+		e, displaced = x.free(at)
 	}
 	x.n++
-	a.windows.byID[win].keys[kindPairs].add(x.at(hash, win)&^1, x.capacity())
+	l.add(at&^1, x.capacity())
 	return e, displaced
+}
+
+// giveWay returns the place of the pair that is worth least in the very bucket
+// at, for another of that bucket; nil: there is none that could be dropped. Where
+// more pairs come than there is room for, most records bring one, and this is
+// the short way: it looks at no other cache line. Whether the bucket is full, by
+// which its displaced pairs are found, stays as it was.
+func (a *Aggregator) giveWay(at uint32) *pairEntry {
+	b := a.pairs.index.bucket(at)
+	a.turn++
+	way, worth := b.least(a.turn)
+	if worth >= worthKeep {
+		return nil
+	}
+	a.stats.pairsEvicted++
+	e := &b[way%pairWays]
+	a.dropPair(e)
+	return e
 }
 
 // evictNeighbours is how many pairs of buckets are looked at for a pair to give
