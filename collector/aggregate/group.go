@@ -167,13 +167,23 @@ func (a *Aggregator) pairLines(lines []uintptr, it *Item, c *contribution, next 
 // hostCold is where the second cache line of a host's row begins.
 const hostCold = unsafe.Offsetof(hostRow{}.tenantHi)
 
-// fetchSets fetches where the destinations of attempts will be looked for.
+// fetchSets fetches where the destinations of attempts will be looked for, and
+// the rows of services that their hosts do not name.
 func (a *Aggregator) fetchSets(b *Block, g *group) {
 	lines := a.pipeline.lines[:0]
 	for i := range g.contribution[:g.n] {
 		c := &g.contribution[i]
 		it := &b.Items[c.item]
-		if it.set&itemAttempt == 0 || c.serviceRow == noRow || !c.last {
+		if c.serviceRow == noRow {
+			if c.host != noRow && a.hosts.rows.at(c.host).services.full() {
+				x, win := &a.services.index, c.window.handle
+				if c.serviceRow = x.row(x.at(c.service, win), tagOf(c.service, win)); c.serviceRow != noRow {
+					lines = append(lines, line(a.services.rows.at(c.serviceRow)))
+				}
+			}
+			continue
+		}
+		if it.set&itemAttempt == 0 || !c.last {
 			continue
 		}
 		if s := a.services.rows.at(c.serviceRow); s.remotes != 0 && s.flags&rowOne == 0 {
