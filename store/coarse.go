@@ -13,6 +13,8 @@ const coarse = "flows_coarse"
 
 // moveCoarse takes the flow rows of an older flowcordon into their new table: part
 // by part as they lie on disk, without a copy, each partition at once or not at all.
+// The tokens of their inserts stay behind: a batch that is found in the spool is
+// looked for by its id first (insertTable).
 func (s *Store) moveCoarse(ctx context.Context) error {
 	scan := func(rows driver.Rows, v *string) error { return rows.Scan(v) }
 	there, err := query(ctx, s, "table put aside", "SELECT name FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",

@@ -185,15 +185,15 @@ func TestPartLostWithItsToken(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- first.Run(ctx) }()
 	cfg := engineConfig(t, first)
+	if err := idle(t, cfg, store.Deps{}).Migrate(within(t, 60*time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	n := spooled(t, cfg, 3)
 	kept := t.TempDir()
 	for _, f := range files(t, cfg.SpoolDir, ".batch") {
 		copyFile(t, f, filepath.Join(kept, filepath.Base(f)))
 	}
-	s, stop := storetest.Start(t, cfg, store.Deps{})
-	if err := s.Migrate(within(t, 60*time.Second)); err != nil {
-		t.Fatal(err)
-	}
+	_, stop := storetest.Start(t, cfg, store.Deps{})
 	waitEmpty(t, cfg.SpoolDir)
 	checkNumbers(t, raw(t, cfg), n)
 	var parts []string
