@@ -116,9 +116,9 @@ func newJudge(now time.Time) *judge {
 			Score: score, Threshold: 18, EstRate: 19_800, Reason: reason, From: now.Add(-9 * time.Minute), To: now.Add(-4 * time.Minute)}
 		j.cases = append(j.cases, ledger.Case{ID: fmt.Sprintf("%s/%s/%s", rule, ip, day), Day: day, Tenant: f.Tenant, Rule: rule, Tier: tier, Findings: 31, First: f.From, Last: f.To, Best: f})
 	}
-	add(flow.RuleNetscan, "198.18.0.7", flow.TierSuspend, 41.3, "SYN to at least 19,800 addresses per second on tcp/22, 1,198 distinct among 1,204 samples.")
+	add(flow.RuleNetscan, "198.18.0.7", flow.TierSuspend, 41.3, "contacted 1,198 different addresses on TCP port 22 in 60 s (seen in a sample of 1 in 1,000 packets); none of the sampled packets were answers")
 	add(flow.RuleNetscan, "198.18.9.1", flow.TierNotify, 19.2, hostile)
-	add(flow.RuleUDPFlood, "2001:db8:0:7::", flow.TierSuspend, 260, "300,000 UDP packets per second to one address, of which none answered.")
+	add(flow.RuleUDPFlood, "2001:db8:0:7::", flow.TierSuspend, 260, "sent about 300,000 UDP packets per second (2,880 Mbit/s) to 203.0.113.50 for 60 s and got almost nothing back (seen in a sample of 1 in 1,000 packets)")
 	return j
 }
 
@@ -189,7 +189,7 @@ type scribe struct {
 
 func (s scribe) Audit(f flow.AuditFilter, p flow.AuditPage) ([]flow.AuditEntry, uint64) {
 	entries := []flow.AuditEntry{
-		{Seq: 9, Time: s.now.Add(-3 * time.Minute), Actor: "controller", Kind: "action_done", Incident: "inc-1", Tenant: attacker, Customer: "c-42", VDS: "vds-1001", Adapter: "node1", Measure: flow.MeasureCut, Outcome: "done", Text: "cut and outbound flows are zero"},
+		{Seq: 9, Time: s.now.Add(-3 * time.Minute), Actor: "controller", Kind: "action_done", Incident: "inc-1", Tenant: attacker, Customer: "c-42", VDS: "vds-1001", Adapter: "node1", Measure: flow.MeasureCut, Outcome: "done", Text: "cut, and no outgoing packets are seen", Why: &flow.Told{Code: "outbound_silent"}},
 		{Seq: 8, Time: s.now.Add(-4 * time.Minute), Actor: "detector", Kind: "opened", Incident: "inc-1", Tenant: attacker, Customer: "c-42"},
 		{Seq: 7, Time: s.now.Add(-3 * time.Hour), Actor: hostile, Kind: "statement", Incident: "inc-3", Tenant: netip.MustParseAddr("198.18.9.1"), Customer: hostile, VDS: hostile, Text: hostile, Error: hostile},
 	}

@@ -234,6 +234,10 @@ func sampleEvidence() flow.Evidence {
 
 func sampleIncidents() []flow.Incident {
 	find := func(rule flow.Rule, reason string) []flow.Finding {
+		if rule == flow.RuleUDPFlood {
+			return []flow.Finding{{Time: t0.Add(-5 * time.Minute), Tenant: flooder, Rule: rule, Tier: flow.TierSuspend, IPProto: flow.ProtoUDP, Remote: netip.MustParseAddr("203.0.113.50"), WindowS: 60, Samples: 18_000, Distinct: 1,
+				SamplingRate: 1000, Score: 260, Threshold: 18, EstRate: 300_000, Reason: reason, From: t0.Add(-6 * time.Minute), To: t0.Add(-5 * time.Minute), RuleVersion: 1, ConfigHash: "abc"}}
+		}
 		return []flow.Finding{{Time: t0.Add(-5 * time.Minute), Tenant: attacker, Rule: rule, Tier: flow.TierSuspend, IPProto: flow.ProtoTCP, Port: 22, WindowS: 60, Samples: 1204, Distinct: 1198,
 			SamplingRate: 1000, Score: 41.3, Threshold: 18, EstRate: 19_800, Reason: reason, From: t0.Add(-6 * time.Minute), To: t0.Add(-5 * time.Minute), RuleVersion: 1, ConfigHash: "abc"}}
 	}
@@ -244,11 +248,14 @@ func sampleIncidents() []flow.Incident {
 	odd := hold
 	odd.Tenant, odd.VDS = hostile, hostile
 	out := []flow.Incident{
-		inc("inc-1", attacker, flow.StateVerified, flow.RuleNetscan, 5*time.Minute, "cut and outbound flows are zero", hold, find(flow.RuleNetscan, "SYN to at least 19,800 addresses per second on tcp/22, 1,198 distinct among 1,204 samples.")),
-		inc("inc-2", flooder, flow.StateApproval, flow.RuleUDPFlood, 12*time.Minute, "the rule's mode is approve", flow.Holder{Tenant: "c-77", VDS: "vds-2044"}, find(flow.RuleUDPFlood, "300,000 UDP packets per second to one address, of which none answered.")),
+		inc("inc-1", attacker, flow.StateVerified, flow.RuleNetscan, 5*time.Minute, "cut, and no outgoing packets are seen", hold, find(flow.RuleNetscan, "contacted 1,198 different addresses on TCP port 22 in 60 s (seen in a sample of 1 in 1,000 packets); none of the sampled packets were answers")),
+		inc("inc-2", flooder, flow.StateApproval, flow.RuleUDPFlood, 12*time.Minute, "the rule is in mode approve: a human decides", flow.Holder{Tenant: "c-77", VDS: "vds-2044"}, find(flow.RuleUDPFlood, "sent about 300,000 UDP packets per second (2,880 Mbit/s) to 203.0.113.50 for 60 s and got almost nothing back (seen in a sample of 1 in 1,000 packets)")),
 		inc("inc-3", netip.MustParseAddr("198.18.9.1"), flow.StateHeld, flow.RuleNetscan, 3*time.Hour, hostile, odd, find(flow.RuleNetscan, hostile)),
-		inc("inc-4", netip.MustParseAddr("198.18.9.2"), flow.StateUnverified, flow.RuleSYNFlood, 26*time.Hour, "cut by read-back but flows go on", flow.Holder{}, nil),
+		inc("inc-4", netip.MustParseAddr("198.18.9.2"), flow.StateUnverified, flow.RuleSYNFlood, 26*time.Hour, "the hypervisor reads back as cut but outgoing packets are still seen", flow.Holder{}, nil),
 		inc("inc-5", netip.MustParseAddr("198.18.9.3"), flow.StateReleased, flow.RuleNetscan, 50*time.Hour, "", hold, nil),
+	}
+	for i, code := range map[int]string{0: "outbound_silent", 1: "approve", 3: "still_sending"} {
+		out[i].Why = &flow.Told{Code: code}
 	}
 	out[0].Action = &flow.Action{Key: "k1", Kind: "suspend", Adapter: "node1", Intent: t0.Add(-4 * time.Minute), Attempts: 1}
 	return out

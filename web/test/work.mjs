@@ -210,7 +210,7 @@ async function exempt(page) {
 
 async function mark(page) {
   await visit(page, '/rules', 'Cases to mark');
-  const row = page.getByRole('row').filter({ hasText: '19,800 addresses' });
+  const row = page.getByRole('row').filter({ hasText: '1,198 different addresses' });
   await row.getByRole('button', { name: 'Right' }).click();
   await row.getByLabel(/right: why/).fill('the customer confirmed it');
   await row.getByRole('button', { name: 'Save' }).click();

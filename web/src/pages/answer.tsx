@@ -2,7 +2,8 @@ import { useState } from 'preact/hooks';
 import type { Complaint, Note } from '../api';
 import { stamp, who, whole } from '../format';
 import { fill, lang, named, w } from '../i18n';
-import { Badge, copyText, Empty, HostLink, IncidentLink, Section, Table } from '../ui';
+import type { Lang } from '../i18n';
+import { Badge, Choice, copyText, Empty, HostLink, IncidentLink, Section, Table } from '../ui';
 
 const said = (n: Note) => lang === 'ru' ? n.ru : n.en;
 const MOST = 500; // lines that are shown
@@ -17,7 +18,8 @@ export function Answer({ c }: { c: Complaint }) {
     {c.skew && <p class="warn-text">{fill(w.skew, c.skew.name, c.skew.explained, c.skew.of, c.skew.at_zero)}</p>}
     <About c={c} />
     <Lines c={c} />
-    <Draft subject={c.draft.subject} text={lang === 'ru' ? c.draft.ru : c.draft.en} />
+    {c.notes.map(n => <p class="warn-text" key={n}>{n}</p>)}
+    <Draft of={c.draft} />
   </div>;
 }
 
@@ -48,9 +50,17 @@ function Lines({ c }: { c: Complaint }) {
   </Section>;
 }
 
-export function Draft({ subject, text }: { subject: string; text: string }) {
-  const [copied, setCopied] = useState(false);
-  return <Section title={w.draft} extra={text && <button type="button" onClick={async () => setCopied(await copyText(text))}>{copied ? w.copied : w.copy}</button>}>
-    {text ? <pre tabIndex={0} aria-label={w.draft} class="letter">{(subject ? subject + '\n\n' : '') + text}</pre> : <Empty>{w.none}</Empty>}
+const LETTERS = [['en', 'English'], ['ru', 'Русский']] as const;
+
+// Draft is the reply in the reporter's language, which need not be the reader's.
+export function Draft({ of }: { of?: Complaint['draft'] }) {
+  const [copied, setCopied] = useState('');
+  const [letter, setLetter] = useState<Lang>(lang);
+  const text = of?.[letter] ?? '';
+  return <Section title={w.draft} extra={text && <>
+    <Choice label={w.draftIn} value={letter} set={v => setLetter(v as Lang)} of={LETTERS.map(l => [...l])} />
+    <button type="button" onClick={async () => setCopied(await copyText(text) ? text : '')}>{copied === text ? w.copied : w.copy}</button>
+  </>}>
+    {text ? <pre tabIndex={0} aria-label={w.draft} lang={letter} class="letter">{(of?.subject ? of.subject + '\n\n' : '') + text}</pre> : <Empty>{w.none}</Empty>}
   </Section>;
 }

@@ -1,7 +1,7 @@
 import { get } from '../api';
 import type { ComplaintCase, Me, Page } from '../api';
 import { ago, stamp, whole } from '../format';
-import { fill, lang, named, w } from '../i18n';
+import { fill, named, w } from '../i18n';
 import { useLive } from '../live';
 import { go, useRoute } from '../route';
 import { Badge, Choice, Empty, Facts, Failed, HostLink, IncidentLink, may, Order, Section, Table, TenantLink } from '../ui';
@@ -49,7 +49,7 @@ export function CasePage({ id, me }: { id: string; me: Me }) {
       [w.opened, `${stamp(c.opened)} (${ago(c.opened)})`], [w.mails, whole(c.mails)], [w.actor, c.by], [w.id, <span class="mono">{c.id}</span>],
       [w.verdict, <Verdicts of={c.verdicts} />]]} />
     {may(me, 'abuse') && <Section title={w.whatToDo}><div class="orders">{STATES.filter(s => s !== c.status).map(s => <Order key={s} me={me} role="abuse" label={w.caseActs[s]} hint={w.caseNote} field="note" path={path + '/status'} more={() => ({ status: s })} done={() => got.refresh()} />)}</div></Section>}
-    <Draft subject={c.reply?.subject ?? ''} text={(lang === 'ru' ? c.reply?.ru : c.reply?.en) ?? ''} />
+    <Draft of={c.reply} />
     <Section title={w.mailsTitle}>
       <Table caption={w.mailsTitle} rows={c.received ?? []} empty={w.none} keyOf={(_, i) => i} columns={[
         { head: w.time, cell: m => <span class="when">{stamp(m.time)}</span> }, { head: w.reporter, cell: m => m.reporter ?? '–' }, { head: w.subject, cell: m => m.subject ?? '–' }, { head: w.lines, right: true, cell: m => whole(m.lines) },

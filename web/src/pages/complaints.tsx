@@ -26,6 +26,8 @@ function Box({ give }: { give: (c?: Complaint) => void }) {
   const id = useId();
   const [text, setText] = useState('');
   const [zone, setZone] = useState('');
+  const [received, setReceived] = useState('');
+  const [target, setTarget] = useState('');
   const [open, setOpen] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState('');
@@ -36,7 +38,7 @@ function Box({ give }: { give: (c?: Complaint) => void }) {
     setError('');
     try {
       const q = new URLSearchParams();
-      if (zone.trim()) q.set('zone', zone.trim());
+      for (const [k, v] of [['zone', zone], ['received', received], ['target', target]] as const) if (v.trim()) q.set(k, v.trim());
       if (open) q.set('open', 'true');
       give(await postText<Complaint>('/complaints?' + q, typeOf(text), text));
     } catch (err) {
@@ -52,6 +54,10 @@ function Box({ give }: { give: (c?: Complaint) => void }) {
       onInput={e => setText(e.currentTarget.value)} onDragOver={e => e.preventDefault()} onDrop={e => { if (e.dataTransfer?.files.length) { e.preventDefault(); void take(e.dataTransfer.files[0]); } }} spellcheck={false} />
     <div>
       <label>{w.complaintZone} <input value={zone} onInput={e => setZone(e.currentTarget.value)} placeholder="+03:00, Europe/Moscow" size={22} /></label>
+      <label>{w.complaintReceived} <input value={received} onInput={e => setReceived(e.currentTarget.value)} placeholder="2026-11-20T12:00:00Z, -48h" size={22} /></label>
+      <label>{w.complaintTarget} <input value={target} onInput={e => setTarget(e.currentTarget.value)} placeholder="203.0.113.9" size={18} /></label>
+    </div>
+    <div>
       <label class="file">{w.file} <input type="file" class="vh" onChange={e => take(e.currentTarget.files?.[0])} /></label>
       <label><input type="checkbox" checked={open} onChange={e => setOpen(e.currentTarget.checked)} /> {w.openCase}</label>
       <button class="primary" disabled={busy} aria-busy={busy}>{busy ? w.matching : w.complaintGo}</button>
