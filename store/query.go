@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,9 +33,11 @@ func query[T any](ctx context.Context, s *Store, what, sql string, args []any, s
 		return nil, fmt.Errorf("query %s: %w", what, err)
 	}
 	all, err := collect(rows, nil, func(all []T) ([]T, error) {
-		var v T
-		err := scan(rows, &v)
-		return append(all, v), err
+		if len(all) == cap(all) {
+			all = slices.Grow(all, max(16, len(all))) // append alone adds a quarter at a time, and clears and copies twice as much
+		}
+		all = append(all, *new(T)) // scanned where it lies: a row by itself would be on the heap
+		return all, scan(rows, &all[len(all)-1])
 	})
 	if err != nil {
 		return nil, fmt.Errorf("query %s: %w", what, err)
