@@ -412,6 +412,26 @@ func TestHot(t *testing.T) {
 	}
 }
 
+// What acquits a tenant of a UDP flood must not come later than what accuses it,
+// nor where the two have different ports: VXLAN's packets go to 4789 both ways.
+func TestHotByWhatComesIn(t *testing.T) {
+	for _, c := range []struct {
+		proto    uint8
+		packets  uint64
+		services int
+	}{{flow.ProtoUDP, 19_999, 0}, {flow.ProtoUDP, 20_000, 1}, {flow.ProtoTCP, 20_000, 0}} {
+		var rows sink
+		a := NewLocal(testConfig(), rows.write)
+		a.Add(rec(conversation(c.packets, c.packets*100), func(r *flow.Record) {
+			r.Src, r.Dst, r.SrcPort, r.DstPort, r.IPProto = r.Dst, r.Src, 51000, 4789, c.proto
+		}))
+		a.Flush(t0+sec, false)
+		if b := rows.take(); len(b.Services) != c.services {
+			t.Errorf("protocol %d, %d packets in: %d services went out, want %d", c.proto, c.packets, len(b.Services), c.services)
+		}
+	}
+}
+
 func TestPortsAreExactAndBounded(t *testing.T) {
 	var rows sink
 	a := NewLocal(testConfig(), rows.write)

@@ -206,7 +206,11 @@ func (a *Aggregator) addService(it *Item, c *contribution, host uint32, h *hostR
 			a.addRemote(s, it.remote)
 		}
 	}
-	if s.flags&rowHot == 0 && isHot(s.attempts, s.packets[out], it.rate, a.services.heat) {
+	busy := s.packets[out]
+	if s.proto == flow.ProtoUDP { // what acquits may have another port than what went out, as in VXLAN
+		busy = max(busy, s.packets[in])
+	}
+	if s.flags&rowHot == 0 && isHot(s.attempts, busy, it.rate, a.services.heat) {
 		s.flags |= rowHot
 		a.services.hot = append(a.services.hot, row)
 	}
