@@ -51,7 +51,8 @@ func (t *keyed[T]) keys() int { return t.index.n + t.own }
 
 type pairTable struct {
 	table[pairRow]
-	index pairIndex
+	index   pairIndex
+	gaveWay uint64 // pairs to others, for want of room
 }
 
 // minBuckets is the size of an index without keys.

@@ -367,6 +367,41 @@ func TestFlushTimes(t *testing.T) {
 	}
 }
 
+// TestLateWindowsGoEarlierWithoutRoom: one that was opened again does not wait for
+// more while pairs give way to others.
+func TestLateWindowsGoEarlierWithoutRoom(t *testing.T) {
+	var rows sink
+	cfg := testConfig()
+	cfg.MaxPairs = 16
+	a := NewLocal(cfg, rows.write)
+	late := func(now int64) (n int) {
+		a.Flush(now, false)
+		for _, h := range rows.take().Hosts {
+			if h.Start == t0/sec {
+				n++
+			}
+		}
+		return n
+	}
+	for _, pairs := range []int{1, 200} {
+		a.Flush(t0+100*sec, true)
+		rows.take()
+		r := rec(at(t0 + sec))
+		r.Received = t0 + 20*sec
+		a.Add(r)
+		for i := range pairs {
+			a.Add(rec(at(t0+21*sec), to(remote(i))))
+		}
+		want := 0
+		if pairs > cfg.MaxPairs {
+			want = 1
+		}
+		if n := late(t0 + 25*sec); n != want {
+			t.Errorf("%d pairs: %d rows of the late window after 5 s, want %d", pairs, n, want)
+		}
+	}
+}
+
 func TestHot(t *testing.T) {
 	var rows sink
 	a := NewLocal(testConfig(), rows.write)

@@ -40,7 +40,8 @@ type Config struct {
 	// V6TenantBits is the length of the prefix delegated to one tenant: 64.
 	V6TenantBits int
 	// Lateness is how long a closed window waits for late records: 5 s. One that
-	// a later record opens again waits a window's length and that, from then on.
+	// a later record opens again waits as long from then on, and a window's length
+	// more while there is room for all pairs.
 	Lateness time.Duration
 	// MaxAge is how far before its arrival a record may reach: 1 h.
 	MaxAge time.Duration

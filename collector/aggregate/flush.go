@@ -13,6 +13,7 @@ type round struct {
 	window       int          // of closing, those with a list
 	pos          int          // in the window's list, the hot rows or the index
 	budget       int          // of the present slice, in eighths of a row
+	gaveWay      uint64       // pairTable.gaveWay when it began
 	isOf         [maxWin]bool // by handle: the windows in closing
 }
 
@@ -61,8 +62,12 @@ func (a *Aggregator) begin(now int64, all bool) {
 	a.hosts.turnHot()
 	a.services.turnHot()
 	a.pairs.turnHot()
+	// Where pairs give way to others for want of room, late windows go earlier:
+	// then there are so many records to a key that few rows are saved.
+	patience := a.pairs.gaveWay == r.gaveWay
+	r.gaveWay = a.pairs.gaveWay
 	for _, w := range a.windows.byID[1:] {
-		if w.state == windowOpen && (all || w.due(now, a.cfg.Lateness)) {
+		if w.state == windowOpen && (all || w.due(now, a.cfg.Lateness, patience)) {
 			r.closing = append(r.closing, w)
 		}
 	}

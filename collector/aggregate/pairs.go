@@ -216,6 +216,7 @@ func (a *Aggregator) giveWay(at uint32) *pairEntry {
 		return nil
 	}
 	a.stats.pairsEvicted++
+	a.pairs.gaveWay++
 	e := &b[way%pairWays]
 	a.dropPair(e)
 	return e
@@ -249,6 +250,7 @@ func (a *Aggregator) evict(at uint32) bool {
 			a.dropPair(e)
 		}
 		x.remove(bucket, e)
+		a.pairs.gaveWay++
 		return true
 	}
 	return false

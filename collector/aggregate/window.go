@@ -130,15 +130,19 @@ func (ws *windows) release(w *window) {
 }
 
 // due reports whether the window has waited long enough for late records: until
-// lateness after its end or, if a record opened it after that, as long as the
-// others are open. Routers tell of a flow 15 s after its last packet and of a
-// long one each minute, so that a window is opened again and again; each time
-// would be another row of each key, and have the detector read the window anew.
-// What is busy goes out before, whenever its window was opened.
-func (w *window) due(now int64, lateness time.Duration) bool {
+// lateness after its end or, if a record opened it after that, for lateness from
+// then on. With patience such a window is open as long as the others. Routers
+// tell of a flow 15 s after its last packet and of a long one each minute, so
+// that a window is opened again and again; each time would be another row of
+// each key, and have the detector read the window anew. What is busy goes out
+// before, whenever its window was opened.
+func (w *window) due(now int64, lateness time.Duration, patience bool) bool {
 	until := (w.no + 1) * windowNS
 	if w.opened > until {
-		until = w.opened + windowNS
+		until = w.opened
+		if patience {
+			until += windowNS
+		}
 	}
 	return now >= until+int64(lateness)
 }
