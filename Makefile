@@ -95,12 +95,14 @@ ifeq ($(BENCH),short)
 	bin/flowbench scale --short --points=false --backlog 1000000 --json .cache/bench/scale-short.json
 	bin/flowbench desk --short --json .cache/bench/desk-short.json
 	bin/flowbench history --short --json .cache/bench/history-short.json
+	FLOWCORDON_LONG=1 FLOWCORDON_COST_RECORDS=100000 go test -v -count=1 -timeout 10m -run '^TestLongCost$$' ./cmd/flowcordon
 else
 	set -o pipefail; go test -run '^$$' -bench . -benchmem ./... | tee .cache/bench/go.txt
 	bin/flowbench compare --docs docs/performance.md --json .cache/bench/compare.json
 	bin/flowbench scale --docs docs/performance.md --json .cache/bench/scale.json
 	bin/flowbench desk --json .cache/bench/desk.json
 	bin/flowbench history --json .cache/bench/history.json
+	set -o pipefail; FLOWCORDON_LONG=1 go test -v -count=1 -timeout 30m -run '^TestLongCost$$' ./cmd/flowcordon | tee .cache/bench/cost.txt
 endif
 
 clean:
