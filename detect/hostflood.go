@@ -11,6 +11,9 @@ import (
 // way (detection.md §4: 50,000 packets per second). It is a part of udp_flood.
 
 const (
+	// hostLeast is how many addresses the total must go to: each of fewer gets more
+	// than the rate of one remote and is judged alone.
+	hostLeast = 4
 	// hostFactor is how many times the total large packets must come to for more
 	// than a notice, and hostRemotes how many addresses they must go to unless it is
 	// proved that those are silent: media is pushed to some hundred receivers so
@@ -26,7 +29,7 @@ func hostFlood(cfg *UDPFloodConfig, s *flow.ServiceStat, remotes uint64, r flow.
 	out, in := float64(s.OutPackets), float64(s.InPackets)
 	total := carpetFactor * cfg.Rate * r.Seconds() / n
 	score, oneWay := excess(out, total), shortfall(in, out, cfg.NotifyReturn)
-	if remotes < carpetRemotes || score < cfg.NotifyScore || oneWay < cfg.NotifyScore {
+	if remotes < hostLeast || score < cfg.NotifyScore || oneWay < cfg.NotifyScore {
 		return flow.Finding{}, false
 	}
 	f := flow.Finding{Tenant: s.Tenant, Rule: flow.RuleUDPFlood, Tier: flow.TierNotify, IPProto: flow.ProtoUDP,

@@ -35,7 +35,7 @@ type AmplifierConfig struct {
 	NotifyOnly bool `yaml:"notify_only" json:"notify_only"`
 }
 
-const reflectorVersion = 1
+const reflectorVersion = 2
 
 func defaultReflector() ReflectorConfig {
 	return ReflectorConfig{WindowsS: []int{60, 300}, Services: []AmplifierConfig{

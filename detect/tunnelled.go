@@ -11,9 +11,9 @@ import (
 // and answers them directly: its export shows thousands of addresses that get
 // packets and send none. What says so is the tunnel.
 
-// throughTunnel holds a finding about many addresses, of out packets in the mean
-// sampling rate of r, where at least the share of a conversation's answers came to
-// the tenant by protocols other than TCP, UDP and ICMP: GRE, IP in IP, ESP.
+// throughTunnel holds a finding about many addresses where packets came to the
+// tenant by other protocols than TCP, UDP and ICMP, as GRE, IP in IP and ESP, at
+// the rate at least that a conversation's answers have.
 func (t *tickState) throughTunnel(f *flow.Finding, r flow.Range) error {
 	who := []netip.Addr{f.Tenant}
 	hosts, err := t.d.deps.Windows.HostStats(t.ctx, r, who)
@@ -25,8 +25,8 @@ func (t *tickState) throughTunnel(f *flow.Finding, r flow.Range) error {
 		in += float64(hosts[i].InPackets) * effectiveRate(hosts[i].Rate)
 	}
 	for _, proto := range []uint8{flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMP, flow.ProtoICMPv6} {
-		// Of who sends nothing by a protocol this is nothing: but for a flood of ICMP
-		// nobody gets much of those who send none.
+		// Who sent nothing by a protocol is not in the answer: what he got by it then
+		// counts as a tunnel's, which is little unless it is errors by ICMP.
 		stats, err := t.d.deps.Windows.OneWay(flow.Among(t.ctx, who), r, proto, 1, everything)
 		if err != nil {
 			return fmt.Errorf("incoming packets by protocol: %w", err)
