@@ -2,6 +2,7 @@ package detect
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -35,8 +36,8 @@ type askKey struct {
 	length time.Duration
 }
 
-// Warm reads what the first ticks would have to: half an hour of windows, and the
-// rows of suspects over every length. Run calls it; without it they take as long.
+// Warm reads what the first ticks would have to: half an hour of windows, the rows
+// of suspects over every length, and the fleet's answers. Run calls it; without it they take as long.
 func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 	if d.screen == nil {
 		return nil
@@ -48,20 +49,28 @@ func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 	}
 	// The rules ask, with every length due, and what they find is for nobody.
 	t := &tickState{d: d, ctx: ctx, prev: ts.Add(-d.screen.slots.keep), ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{}}
-	return t.judge()
+	if err := t.judge(); err != nil || !slices.ContainsFunc(fanOut, d.cfg.on) {
+		return err
+	}
+	// The fleet's answers are looked at without those that the first tick will note.
+	var guilt []netip.Addr
+	for _, f := range t.best {
+		if guilty(&f) {
+			guilt = append(guilt, f.Tenant)
+		}
+	}
+	return t.askFleetWithout(guilt)
 }
 
 // Ahead reads what the slot next will ask for and what is stored now. Run calls it
 // between the slots; without it the ticks take as long.
 func (d *Detector) Ahead(ctx context.Context, next time.Time) error {
-	if err := d.slowAhead(ctx, next); err != nil {
-		return err
-	}
+	hours := d.slowAhead(ctx, next)
 	if d.screen == nil {
-		return nil
+		return hours
 	}
 	t := &tickState{d: d, ctx: ctx, prev: next.Add(-d.cfg.Interval), ts: next.UTC()}
-	return d.screen.ahead(ctx, next, t.dueAnyhow())
+	return errors.Join(hours, d.screen.ahead(ctx, next, t.dueAnyhow()))
 }
 
 // dueAnyhow are the lengths of minutes that any rule is judged over in a slot.

@@ -59,6 +59,9 @@ func TestAheadChangesNothing(t *testing.T) {
 	if err := other.Warm(ctx, at); err != nil {
 		t.Fatal(err)
 	}
+	if g := other.guards; len(g.entries) != 0 || len(g.asked) != 0 || g.answers.at != at {
+		t.Errorf("a start leaves entries %v, the answers of %v", g.entries, g.answers.at)
+	}
 	if err := one.screen.slots.ensure(ctx, span(at, one.screen.slots.keep)); err != nil { // without suspects
 		t.Fatal(err)
 	}

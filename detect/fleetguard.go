@@ -172,13 +172,20 @@ func (t *tickState) lookAtFleet() error {
 // askFleet looks now, unless that was done in this window. A verdict on somebody
 // new does not wait for the minute.
 func (t *tickState) askFleet() error {
+	return t.askFleetWithout(nil)
+}
+
+// askFleetWithout leaves out some tenants besides those that are noted.
+func (t *tickState) askFleetWithout(too []netip.Addr) error {
 	g := t.d.guards
 	if t.ts.Sub(g.answers.at) < window {
 		return nil
 	}
 	now := span(t.ts, answersNow)
 	base := flow.Range{From: now.From.Add(-answersBase), To: now.From}
-	s, err := t.d.deps.Windows.FleetAnswers(t.ctx, base, now, g.noted(t.ts))
+	except := append(g.noted(t.ts), too...)
+	slices.SortFunc(except, netip.Addr.Compare)
+	s, err := t.d.deps.Windows.FleetAnswers(t.ctx, base, now, slices.Compact(except))
 	switch {
 	case t.ctx.Err() != nil:
 		return t.ctx.Err()

@@ -16,13 +16,18 @@ type exporterPast struct {
 	first, last time.Time
 	counts      healthCounts
 	samplers    []flow.SamplerHealth // of known rates
+	denser      float64
 }
+
+// denserKept is how long a collector has to count a source's samples again before
+// it is believed that nothing is amiss with them.
+const denserKept = 10 * time.Minute
 
 // restore takes over what was saved.
 func (l *healthLog) restore(s *guardState, ts time.Time) {
 	l.before, l.saved, l.read = map[netip.Addr]*exporterPast{}, s.At, ts
 	for _, e := range s.Exporters {
-		p := &exporterPast{protocols: e.Protocols, first: e.First, last: e.Last, counts: e.Counts.counts()}
+		p := &exporterPast{protocols: e.Protocols, first: e.First, last: e.Last, counts: e.Counts.counts(), denser: e.Denser}
 		for _, r := range e.Samplers {
 			if r.Rate != 0 {
 				p.samplers = append(p.samplers, r)
@@ -75,7 +80,7 @@ func (l *healthLog) exporters(h Health, ts time.Time) []flow.ExporterHealth {
 			last := l.read.Add(-max(0, l.saved.Sub(p.last)))
 			if ts.Sub(last) <= silentUntil {
 				out = append(out, flow.ExporterHealth{Exporter: a, Protocols: p.protocols, FirstSeen: p.first.Add(last.Sub(p.last)), LastSeen: last,
-					Datagrams: p.counts.datagrams, Records: p.counts.records, Lost: p.counts.lost, SamplesDropped: p.counts.dropped, Samplers: p.samplers})
+					Datagrams: p.counts.datagrams, Records: p.counts.records, Lost: p.counts.lost, SamplesDropped: p.counts.dropped, Samplers: p.samplers, Denser: p.denser})
 			}
 		}
 	}
@@ -85,6 +90,9 @@ func (l *healthLog) exporters(h Health, ts time.Time) []flow.ExporterHealth {
 
 // continued is e, of a collector that began after p.
 func (p *exporterPast) continued(e flow.ExporterHealth) flow.ExporterHealth {
+	if e.Denser == 0 && e.LastSeen.Sub(e.FirstSeen) < denserKept {
+		e.Denser = p.denser
+	}
 	e.FirstSeen = p.first
 	e.Datagrams, e.Records = e.Datagrams+p.counts.datagrams, e.Records+p.counts.records
 	e.Lost, e.SamplesDropped = e.Lost+p.counts.lost, e.SamplesDropped+p.counts.dropped

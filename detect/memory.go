@@ -76,6 +76,7 @@ type exporterState struct {
 	Last      time.Time            `json:"last"`
 	Counts    countsState          `json:"counts"`
 	Samplers  []flow.SamplerHealth `json:"samplers,omitempty"`
+	Denser    float64              `json:"denser,omitempty"`
 }
 
 type snapState struct {
@@ -113,7 +114,7 @@ func (g *guardMemory) state(h Health, ts time.Time) guardState {
 		return s
 	}
 	for _, e := range g.health.exporters(h, ts) {
-		s.Exporters = append(s.Exporters, exporterState{e.Exporter, e.Protocols, e.FirstSeen, e.LastSeen, countsOf(&e).state(), e.Samplers})
+		s.Exporters = append(s.Exporters, exporterState{e.Exporter, e.Protocols, e.FirstSeen, e.LastSeen, countsOf(&e).state(), e.Samplers, e.Denser})
 	}
 	for _, snap := range g.health.snaps {
 		by := make(map[netip.Addr]countsState, len(snap.by))

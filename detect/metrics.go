@@ -10,6 +10,7 @@ const (
 	stepSources    = "sources"
 	stepFleet      = "fleet"
 	stepMemory     = "memory"
+	stepHours      = "hours"
 )
 
 type metrics struct {
@@ -32,13 +33,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flowcordon_detect_missed_slots_total", Help: "Slots without a tick because the one before took too long.",
 		}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "flowcordon_detect_errors_total", Help: "Ticks that failed (tick), findings that could not be handed on (emit), known-peer queries (known_peers) and queries of the guards (sources, fleet) that failed, and what they remember that could not be saved or read (memory).",
+			Name: "flowcordon_detect_errors_total", Help: "Ticks that failed (tick), findings that could not be handed on (emit), known-peer queries (known_peers) and queries of the guards (sources, fleet) that failed, and what they remember that could not be saved or read (memory), and sums of hours that were not to be had (hours).",
 		}, []string{"step"}),
 		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flowcordon_findings_total", Help: "Findings by rule and tier after the gates, one for each tick they are seen in.",
 		}, []string{"rule", "tier"}),
 	}
-	for _, s := range []string{stepTick, stepEmit, stepKnownPeers, stepSources, stepFleet, stepMemory} {
+	for _, s := range []string{stepTick, stepEmit, stepKnownPeers, stepSources, stepFleet, stepMemory, stepHours} {
 		m.errors.WithLabelValues(s)
 	}
 	for _, r := range rules {

@@ -96,8 +96,15 @@ func slowNetscan(cfg *NetscanConfig, ports *portTable, s *flow.ServiceStat, r fl
 // slowScan is the netscan of one length of hours.
 func (t *tickState) slowScan(cfg *NetscanConfig, length time.Duration) error {
 	a, err := t.d.slow.answer(t.ctx, t.ts, length, cfg)
-	if err != nil || a == nil {
-		return err
+	switch {
+	case t.ctx.Err() != nil:
+		return t.ctx.Err()
+	case err != nil: // what happens now is judged without
+		t.d.m.errors.WithLabelValues(stepHours).Inc()
+		t.d.warn(t.ts, "sums of hours not available", err)
+		return nil
+	case a == nil:
+		return nil
 	}
 	var fs []flow.Finding
 	open := map[serviceKey]scanCounts{}

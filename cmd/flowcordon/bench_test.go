@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -40,7 +41,8 @@ func BenchmarkTick(b *testing.B) {
 	engine := storetest.Engine(b).Pid()
 	ahead := os.Getenv("FLOWCORDON_BENCH_AHEAD") != "off"
 	ticks := func(b *testing.B, w *timed, warm bool) (all []time.Duration, found int) {
-		d := detect.New(detect.Defaults(), detect.Deps{Windows: w}) // which remembers nothing: every finding's rows are asked for
+		nobodys := func(flow.Attachment) (netip.Addr, bool) { return netip.Addr{}, false } // so that forged sources are asked for
+		d := detect.New(detect.Defaults(), detect.Deps{Windows: w, PortOwner: nobodys})    // which remembers nothing: every finding's rows are asked for
 		if warm {
 			if err := d.Warm(ctx, end.Add(-time.Minute)); err != nil {
 				b.Fatal(err)

@@ -102,6 +102,10 @@ func TestServe(t *testing.T) {
 		m, err := c.scrape()
 		return err == nil && m.sum("flowcordon_store_rows_total", `"flows"`) >= 3000, fmt.Sprint(m.sum("flowcordon_store_rows_total"), err)
 	})
+	eventually(t, 2*time.Minute, "what the guards remember in ClickHouse", func() (bool, string) {
+		m, err := c.scrape()
+		return err == nil && m.sum("flowcordon_store_rows_total", `"guard_memory"`) >= 1, fmt.Sprint(err)
+	})
 	r.export(t, late...) // is in the socket's buffer at best
 	if code := p.stop(t, 2*time.Minute); code != 0 {
 		t.Errorf("exit %d after SIGTERM", code)
