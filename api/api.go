@@ -115,6 +115,7 @@ type Store interface {
 	Series(ctx context.Context, tenant netip.Addr, r flow.Range, step time.Duration) (flow.Series, error)
 	TopList(ctx context.Context, q flow.TopQuery) (flow.TopList, error)
 	Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, error)
+	HostPeers(ctx context.Context, tenant netip.Addr, r flow.Range, limit int) (flow.PeerSums, error)
 	Evidence(ctx context.Context, incident string) (flow.Evidence, error)
 	Ping(ctx context.Context) error
 }
@@ -261,6 +262,7 @@ func (h *Handler) restRoutes(r chi.Router) {
 	h.registerRules()
 	h.registerComplaints(h.deps.Complaints)
 	h.registerHosts()
+	h.registerPeers()
 	h.registerFleet()
 	h.registerTraffic()
 	h.registerEvents()

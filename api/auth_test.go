@@ -35,6 +35,7 @@ var matrix = []struct {
 	{"evidence-form", "GET", "/incidents/inc-1/evidence/netscan", "", RoleViewer, 200},
 	{"host", "GET", "/hosts/198.18.0.7", "", RoleViewer, 200},
 	{"flows", "GET", "/hosts/198.18.0.7/flows", "", RoleViewer, 200},
+	{"peers", "GET", "/hosts/198.18.0.7/peers", "", RoleViewer, 200},
 	{"top", "GET", "/top", "", RoleViewer, 200},
 	{"exporters", "GET", "/exporters", "", RoleViewer, 200},
 	{"whoami", "GET", "/whoami", "", RoleViewer, 200},

@@ -61,7 +61,7 @@ func TestBadParameters(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	storePaths := []string{"/hosts/198.18.0.7", "/hosts/198.18.0.7/flows", "/top", "/incidents/inc-1/evidence"}
+	storePaths := []string{"/hosts/198.18.0.7", "/hosts/198.18.0.7/flows", "/hosts/198.18.0.7/peers", "/top", "/incidents/inc-1/evidence"}
 	t.Run("store away", func(t *testing.T) {
 		b := newBench(t, nil)
 		b.shelf.fail = errors.New("dial tcp 10.0.0.5:9000: secret")

@@ -101,6 +101,12 @@ func (f *fleet) Flows(_ context.Context, q flow.FlowQuery) ([]flow.FlowRow, erro
 	return out[max(0, len(out)-q.Limit):], nil
 }
 
+// HostPeers are those of its flows.
+func (f *fleet) HostPeers(ctx context.Context, tenant netip.Addr, r flow.Range, limit int) (flow.PeerSums, error) {
+	rows, err := f.Flows(ctx, flow.FlowQuery{Tenant: tenant, Range: r, SvcPort: -1, Limit: 10_000})
+	return peersOf(rows, limit), err
+}
+
 // judge is a small ledger.
 type judge struct {
 	verdicts

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -199,6 +200,55 @@ func (s *shelf) Flows(ctx context.Context, q flow.FlowQuery) ([]flow.FlowRow, er
 			SrcMAC: [6]byte{0x52, 0x54, 0, 0xaa, 0x10, 1}, VLAN: 12})
 	}
 	return out, nil
+}
+
+// HostPeers are those of Flows.
+func (s *shelf) HostPeers(ctx context.Context, tenant netip.Addr, r flow.Range, limit int) (flow.PeerSums, error) {
+	rows, err := s.Flows(ctx, flow.FlowQuery{Tenant: tenant, Range: r, SvcPort: -1, Limit: 60})
+	return peersOf(rows, limit), err
+}
+
+// peersOf sums rows as the store does.
+func peersOf(rows []flow.FlowRow, limit int) (p flow.PeerSums) {
+	sum := func(key func(*flow.FlowRow) flow.PeerSum) []flow.PeerSum {
+		all, remotes := map[flow.PeerSum]*flow.PeerSum{}, map[flow.PeerSum]map[netip.Addr]bool{}
+		for i := range rows {
+			f := &rows[i]
+			k := key(f)
+			v := all[k]
+			if v == nil {
+				c := k
+				v, remotes[k] = &c, map[netip.Addr]bool{}
+				all[k] = v
+			}
+			remotes[k][f.Remote] = true
+			if !k.Remote.IsValid() {
+				v.Remotes = uint64(len(remotes[k]))
+			}
+			v.Records++
+			if f.Dir == flow.Out {
+				v.EstOutPackets, v.EstOutBytes = v.EstOutPackets+f.Packets*uint64(f.Rate), v.EstOutBytes+f.Bytes*uint64(f.Rate)
+				if f.Role == flow.RoleClient && f.Class != flow.ClassEst {
+					v.NotEstablished++
+				}
+			} else {
+				v.EstInPackets, v.EstInBytes = v.EstInPackets+f.Packets*uint64(f.Rate), v.EstInBytes+f.Bytes*uint64(f.Rate)
+			}
+		}
+		var out []flow.PeerSum
+		for _, v := range all {
+			out = append(out, *v)
+		}
+		slices.SortFunc(out, func(a, b flow.PeerSum) int {
+			return cmp.Or(cmp.Compare(b.EstOutPackets+b.EstInPackets, a.EstOutPackets+a.EstInPackets), a.Remote.Compare(b.Remote), cmp.Compare(a.SvcPort, b.SvcPort))
+		})
+		return out
+	}
+	p.Ports = sum(func(f *flow.FlowRow) flow.PeerSum { return flow.PeerSum{IPProto: f.IPProto, SvcPort: f.SvcPort} })
+	p.Remotes = sum(func(f *flow.FlowRow) flow.PeerSum { return flow.PeerSum{Remote: f.Remote} })
+	p.TotalPorts, p.TotalRemotes = uint64(len(p.Ports)), uint64(len(p.Remotes))
+	p.Ports, p.Remotes = p.Ports[:min(limit, len(p.Ports))], p.Remotes[:min(limit, len(p.Remotes))]
+	return p
 }
 
 func (s *shelf) Evidence(ctx context.Context, id string) (flow.Evidence, error) {

@@ -40,12 +40,14 @@ func (m *Matcher) sums(ctx context.Context, ev *evidence, tenant netip.Addr, cla
 			continue
 		}
 		old = append(old, c)
-		if c.remote.IsValid() && len(remotes) < maxRemotes {
+		if c.remote.IsValid() {
 			remotes = append(remotes, c.remote)
 		}
 	}
 	slices.SortFunc(remotes, netip.Addr.Compare)
-	remotes = slices.Compact(remotes)
+	if remotes = slices.Compact(remotes); len(remotes) > maxRemotes {
+		remotes, ev.cut = remotes[:maxRemotes], true
+	}
 	for _, r := range merge(spans(old, m.cfg.Tolerance), 0, maxRanges) {
 		if err := m.pairs(ctx, ev, tenant, r, remotes); err != nil {
 			return err
@@ -263,7 +265,7 @@ func (t Traffic) bySums(c *claim, k known, certain float64, group groupSum) Traf
 		t.Why, t.Chance, t.GroupChance = WhyUnspecific, 0, 0
 	case !k.host || k.packets == 0:
 		t.Why = WhySilent
-	case !k.asked:
+	case !k.asked || !k.whole:
 		t.Why, t.Chance, t.GroupChance = WhyTooMany, 0, 0
 	case never && (t.Chance >= certain || t.GroupChance >= certain && group.seen == 0):
 		t.Verdict, t.Why = Contradicted, WhyNoService

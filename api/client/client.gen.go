@@ -2161,6 +2161,38 @@ type PageMeta struct {
 	Next *string `json:"next,omitempty"`
 }
 
+// PeerSum defines model for PeerSum.
+type PeerSum struct {
+	EstInBytes     int64   `json:"est_in_bytes"`
+	EstInPackets   int64   `json:"est_in_packets"`
+	EstOutBytes    int64   `json:"est_out_bytes"`
+	EstOutPackets  int64   `json:"est_out_packets"`
+	IPProto        *int64  `json:"ip_proto,omitempty"`
+	NotEstablished int64   `json:"not_established"`
+	Records        int64   `json:"records"`
+	Remote         *string `json:"remote,omitempty"`
+	Remotes        *int64  `json:"remotes,omitempty"`
+	SvcPort        *int64  `json:"svc_port,omitempty"`
+}
+
+// PeersOutputBody defines model for PeersOutputBody.
+type PeersOutputBody struct {
+	From time.Time `json:"from"`
+	IP   string    `json:"ip"`
+
+	// Peers by the other address, those with the most packets first
+	Peers []PeerSum `json:"peers"`
+
+	// Ports by service port and protocol, those with the most packets first
+	Ports      []PeerSum `json:"ports"`
+	Tenant     string    `json:"tenant"`
+	To         time.Time `json:"to"`
+	TotalPeers int64     `json:"total_peers"`
+
+	// TotalPorts how many there are, beside those that are listed
+	TotalPorts int64 `json:"total_ports"`
+}
+
 // PortRule defines model for PortRule.
 type PortRule struct {
 	Port  *int64 `json:"port,omitempty"`
@@ -2769,6 +2801,18 @@ type FlowsParamsDir string
 // FlowsParamsFormat defines parameters for Flows.
 type FlowsParamsFormat string
 
+// PeersParams defines parameters for Peers.
+type PeersParams struct {
+	// From RFC 3339, or relative such as -6h; default one hour before to
+	From *string `form:"from,omitempty" json:"from,omitempty"`
+
+	// To RFC 3339, or relative; default now
+	To *string `form:"to,omitempty" json:"to,omitempty"`
+
+	// Limit of peers, and of ports
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
 // IncidentsParams defines parameters for Incidents.
 type IncidentsParams struct {
 	// State states separated by commas; live stands for all that are not over
@@ -3173,6 +3217,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /hosts/{ip}/flows (the `Flows` operationId).
 	Flows(ctx context.Context, ip string, params *FlowsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Peers Whom an address exchanged packets with, and on which ports
+	//
+	// Sums of the stored flow records, scaled by the sampling rate; older than store.flow_ttl there are none. Needs a token of the role viewer or higher.
+	//
+	// Corresponds with GET /hosts/{ip}/peers (the `Peers` operationId).
+	Peers(ctx context.Context, ip string, params *PeersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Policy The policy that an address is judged by
 	//
@@ -3847,6 +3898,23 @@ func (c *Client) Host(ctx context.Context, ip string, params *HostParams, reqEdi
 // Corresponds with GET /hosts/{ip}/flows (the `Flows` operationId).
 func (c *Client) Flows(ctx context.Context, ip string, params *FlowsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewFlowsRequest(c.Server, ip, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Peers Whom an address exchanged packets with, and on which ports
+//
+// Sums of the stored flow records, scaled by the sampling rate; older than store.flow_ttl there are none. Needs a token of the role viewer or higher.
+//
+// Corresponds with GET /hosts/{ip}/peers (the `Peers` operationId).
+func (c *Client) Peers(ctx context.Context, ip string, params *PeersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeersRequest(c.Server, ip, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5933,6 +6001,91 @@ func NewFlowsRequest(server string, ip string, params *FlowsParams) (*http.Reque
 	return req, nil
 }
 
+// NewPeersRequest constructs an http.Request for the Peers method
+func NewPeersRequest(server string, ip string, params *PeersParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "ip", ip, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/hosts/%s/peers", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPolicyRequest constructs an http.Request for the Policy method
 func NewPolicyRequest(server string, ip string) (*http.Request, error) {
 	var err error
@@ -7501,6 +7654,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /hosts/{ip}/flows (the `Flows` operationId).
 	FlowsWithResponse(ctx context.Context, ip string, params *FlowsParams, reqEditors ...RequestEditorFn) (*FlowsResponse, error)
+
+	// PeersWithResponse Whom an address exchanged packets with, and on which ports
+	//
+	// Sums of the stored flow records, scaled by the sampling rate; older than store.flow_ttl there are none. Needs a token of the role viewer or higher.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /hosts/{ip}/peers (the `Peers` operationId).
+	PeersWithResponse(ctx context.Context, ip string, params *PeersParams, reqEditors ...RequestEditorFn) (*PeersResponse, error)
 
 	// PolicyWithResponse The policy that an address is judged by
 	//
@@ -9530,6 +9692,96 @@ func (r FlowsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r FlowsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeersOutputBody
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *ErrorModel
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *ErrorModel
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ErrorModel
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *ErrorModel
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *ErrorModel
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *ErrorModel
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *ErrorModel
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeersResponse) GetJSON200() *PeersOutputBody {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON401() *ErrorModel {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON403() *ErrorModel {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON404() *ErrorModel {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON422() *ErrorModel {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON429() *ErrorModel {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON500() *ErrorModel {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r PeersResponse) GetApplicationProblemJSON503() *ErrorModel {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeersResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12188,6 +12440,21 @@ func (c *ClientWithResponses) FlowsWithResponse(ctx context.Context, ip string, 
 	return ParseFlowsResponse(rsp)
 }
 
+// PeersWithResponse Whom an address exchanged packets with, and on which ports
+//
+// Sums of the stored flow records, scaled by the sampling rate; older than store.flow_ttl there are none. Needs a token of the role viewer or higher.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /hosts/{ip}/peers (the `Peers` operationId).
+func (c *ClientWithResponses) PeersWithResponse(ctx context.Context, ip string, params *PeersParams, reqEditors ...RequestEditorFn) (*PeersResponse, error) {
+	rsp, err := c.Peers(ctx, ip, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeersResponse(rsp)
+}
+
 // PolicyWithResponse The policy that an address is judged by
 //
 // Mode and thresholds of each rule, where each value comes from, and what each exporter's sampling lets be seen within 1, 5 and 30 minutes. Needs a token of the role viewer or higher. The answer has an ETag; with If-None-Match it is 304 without a body while nothing has changed.
@@ -14234,6 +14501,81 @@ func ParseFlowsResponse(rsp *http.Response) (*FlowsResponse, error) {
 			headers.XFlowcordonTruncated = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePeersResponse parses an HTTP response from a PeersWithResponse call
+func ParsePeersResponse(rsp *http.Response) (*PeersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeersOutputBody
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest ErrorModel
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
 	}
 
 	return response, nil

@@ -136,6 +136,7 @@ func (o *office) reads(t *testing.T) {
 		{"explain --rule netscan " + ip + " --changed", "/hosts/{ip}/policy", []string{"netscan", "are the default"}},
 		{"top --by syn --window 1h", "/top", []string{"TENANT", ip, "SYN SEEN", o.incident}},
 		{"hosts " + ip, "/hosts/{ip}", []string{"holder", "vds-" + ip, "OUT PKT/S", "█", o.incident}},
+		{"peers " + ip + " --limit 3", "/hosts/{ip}/peers", []string{"PORT", "tcp/22", "6000", "26.", "peers in all"}},
 		{"flows " + ip + " --limit 3 --dir out", "/flows", []string{"REMOTE", "26.", "syn", "tcp", " S "}},
 		{"flows --port 22 --flags SYN --limit 2 --order oldest", "/flows", []string{ip}},
 		{"flows " + ip + " --remote 192.0.2.1", "/flows", []string{"No stored flows"}},

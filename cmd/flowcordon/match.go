@@ -377,6 +377,9 @@ func printMatch(out io.Writer, res *complaint.Result) error {
 
 // readFrom is the data that a verdict rests on, in a word.
 func readFrom(t *complaint.Traffic) string {
+	if t == nil { // of an older service
+		return "-"
+	}
 	switch t.Resolution {
 	case complaint.ResolutionFlow:
 		return "flows"

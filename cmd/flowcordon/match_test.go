@@ -91,7 +91,7 @@ func canned() *complaint.Result {
 	return &complaint.Result{Received: at, Counts: map[complaint.Verdict]int{complaint.Confirmed: 1}, Notes: []string{"a note"}, UnreadCount: 1,
 		Unread: []parse.Unread{{Line: 2, Reason: parse.NoAddress, Detail: "no whole address", Raw: "half a line"}},
 		Lines: []complaint.Line{{Observation: parse.Observation{Line: 1, Time: at, Shape: parse.ShapeArrow}, Verdict: complaint.Confirmed, Text: "It is so.", TextRU: "Так и есть.",
-			Traffic: &complaint.Traffic{Verdict: complaint.Confirmed, Why: complaint.WhyExact, Chance: 0.5}, Notes: []complaint.Note{{Code: "shared", EN: "several customers", RU: "несколько"}}}},
+			Traffic: &complaint.Traffic{Verdict: complaint.Confirmed, Why: complaint.WhyTried, Chance: 0.5, Resolution: complaint.ResolutionHour}, Notes: []complaint.Note{{Code: "shared", EN: "several customers", RU: "несколько"}}}},
 		Skew:  &complaint.Skew{OffsetS: 3600, Name: "+01:00", Text: "an hour off"},
 		Cases: []complaint.Case{{Lines: 1, First: at, Last: at, Counts: map[complaint.Verdict]int{complaint.Confirmed: 1}, Incident: &complaint.IncidentRef{ID: "inc-1", State: "verified"}}},
 		Draft: complaint.Draft{EN: "Hello", RU: "Здравствуйте"}}
@@ -119,7 +119,7 @@ func TestMatchRemote(t *testing.T) {
 	}
 
 	code, out, errs := match(t, args("--target", "203.0.113.9", "--received", "-2h")...)
-	for _, want := range []string{"confirmed", "It is so.", "! several customers", "half a line", "an hour off", "a note", "inc-1"} {
+	for _, want := range []string{"confirmed", "1 h sums", "It is so.", "! several customers", "half a line", "an hour off", "a note", "inc-1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the table lacks %q:\n%s", want, out)
 		}

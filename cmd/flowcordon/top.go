@@ -18,6 +18,7 @@ func hostCommands() []deskCommand {
 	return []deskCommand{
 		{name: "top", what: "the tenants with the most traffic", role: api.RoleViewer, watch: true, setup: setupTop},
 		{name: "hosts", args: "IP", what: "who holds an address, its traffic over time, its incidents", role: api.RoleViewer, argument: "host", watch: true, setup: setupHost},
+		{name: "peers", args: "IP", what: "whom an address exchanged packets with, and on which ports", role: api.RoleViewer, argument: "host", setup: setupPeers},
 		{name: "flows", args: "[IP]", what: "stored flow records, by any filter", role: api.RoleViewer, argument: "host", setup: setupFlows,
 			more: "Prints stored flow records of an address or a prefix, or of all. Which are stored, and for how long, is\nstore.flow_policy and store.flow_ttl of the configuration."},
 		{name: "exporters", args: "[IP]", what: "the exporters and their health, or all of one", role: api.RoleViewer, argument: "exporter", watch: true, setup: setupExporters},
@@ -26,7 +27,7 @@ func hostCommands() []deskCommand {
 
 func setupTop(fs *flag.FlagSet) action {
 	by := fs.String("by", "out_bytes", "`what` to order by: out_bytes, out_packets, in_bytes, in_packets or syn")
-	window := fs.String("window", "5m", "how far back, a `time` from 10s to 24h")
+	window := fs.String("window", "5m", "how far back, a `time` from 10s to 744h")
 	limit := fs.Int64("limit", 20, "at most so many, up to 1000")
 	return func(ctx context.Context, d *desk, _ []string) error {
 		order := apiclient.TopParamsBy(*by)

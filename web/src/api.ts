@@ -20,6 +20,10 @@ export interface Flow {
   time: string; remote: string; host: string; host_port: number; remote_port: number; svc_port: number; dir: string; ip_proto: number; role: string; class: string;
   packets: number; bytes: number; sampling_rate: number;
 }
+export interface PeerSum {
+  remote?: string; ip_proto?: number; svc_port?: number; remotes?: number; records: number; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; not_established: number;
+}
+export interface Peers { total_ports: number; total_peers: number; ports: PeerSum[]; peers: PeerSum[] }
 export interface TopRow { tenant: string; est_out_packets: number; est_in_packets: number; est_out_bytes: number; est_in_bytes: number; syn_out: number; holder?: Holder; incidents: string[] }
 export interface Traffic { from: string; to: string; step_s: number; series: Point[] }
 export interface Source { name: string; entries: number; seen?: string; stale: boolean; problem?: string; error?: string }

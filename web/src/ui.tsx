@@ -16,6 +16,9 @@ export const may = (me: Me, role: string) => RANK[me.role] >= RANK[role];
 export const Badge = ({ of, words }: { of: string; words: Record<string, string> }) => <span class={'badge ' + (TONE[of] ?? '')}>{named(words, of)}</span>;
 export const HostLink = ({ ip }: { ip: string }) => <a href={'#/hosts/' + encodeURIComponent(ip)} class="mono">{ip}</a>;
 export const IncidentLink = ({ id, children }: { id: string; children?: ComponentChildren }) => <a href={'#/incidents/' + encodeURIComponent(id)}>{children ?? id}</a>;
+// Mail is an address to write to, where it is one and nothing else.
+export const Mail = ({ to }: { to: string }) => /^[\w.+-]+@[\w.-]+$/.test(to) ? <a href={'mailto:' + to}>{to}</a> : <>{to}</>;
+
 export const TenantLink = ({ customer, children }: { customer: string; children?: ComponentChildren }) => <a href={'#/tenants/' + encodeURIComponent(customer)}>{children ?? customer}</a>;
 export const Empty = ({ children }: { children: ComponentChildren }) => <p class="empty">{children}</p>;
 export const Failed = ({ error }: { error?: Problem }) => error && error.status !== 0 ? <p class="bad-text" role="alert">{problemText(error)}</p> : null;

@@ -73,7 +73,7 @@ export async function keep(page, name, whole) {
 // The pages, each with a text that is there when it is.
 export const pages = [
   ['overview', '/', 'Top talkers'], ['incidents', '/incidents?state=all', 'found'], ['incident', '/incidents/inc-1', 'Scan picture'], ['host', '/hosts/198.18.0.7', 'Scan picture'],
-  ['peers', '/hosts/198.18.0.7?tab=peers', 'Unanswered'], ['flows', '/hosts/198.18.0.7?tab=flows', 'Packets (est.)'], ['policy', '/hosts/198.18.0.7?tab=policy', 'What this host is judged by now'],
+  ['peers', '/hosts/198.18.0.7?tab=peers', 'Not established'], ['flows', '/hosts/198.18.0.7?tab=flows', 'Packets (est.)'], ['policy', '/hosts/198.18.0.7?tab=policy', 'What this host is judged by now'],
   ['complaints', '/complaints', 'Paste what arrived'], ['rules', '/rules', 'Proposed thresholds'], ['exemptions', '/exemptions', 'Findings that an exemption covers'],
   ['tenant', '/tenants/c-42', 'Standing'], ['search', '/search?q=c-42', 'found'],
   ['exporters', '/exporters', 'Export delay'], ['audit', '/audit', 'Undo'],

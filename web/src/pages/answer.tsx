@@ -3,7 +3,7 @@ import type { Complaint, Note } from '../api';
 import { stamp, who, whole } from '../format';
 import { fill, lang, named, w } from '../i18n';
 import type { Lang } from '../i18n';
-import { Badge, Choice, copyText, Empty, HostLink, IncidentLink, Section, Table } from '../ui';
+import { Badge, Choice, copyText, Empty, HostLink, IncidentLink, Section, Table, TenantLink } from '../ui';
 
 const said = (n: Note) => lang === 'ru' ? n.ru : n.en;
 const MOST = 500; // lines that are shown
@@ -27,7 +27,7 @@ function About({ c }: { c: Complaint }) {
   return <Section title={w.cases}>
     <Table caption={w.cases} rows={c.cases} empty={w.noLines} keyOf={k => k.host + k.first} columns={[
       { head: w.address, cell: k => <HostLink ip={k.host} /> },
-      { head: w.holderThen, cell: k => <>{who(k.holder)}{k.shared && <p class="warn-text tight">{w.shared}</p>}</> },
+      { head: w.holderThen, cell: k => <>{k.holder?.tenant ? <TenantLink customer={k.holder.tenant}>{who(k.holder)}</TenantLink> : who(k.holder)}{k.shared && <p class="warn-text tight">{w.shared}</p>}</> },
       { head: w.time, cell: k => stamp(k.first) + (k.first === k.last ? '' : ' … ' + stamp(k.last)) },
       { head: w.lines, right: true, cell: k => whole(k.lines) },
       { head: w.verdict, cell: k => Object.entries(k.counts).filter(([, n]) => n).map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {n} </span>) },

@@ -52,10 +52,10 @@ function Box({ give }: { give: (c?: Complaint) => void }) {
     <p class="note" id={id + 'h'}>{w.complaintText}</p>
     <textarea id={id} aria-describedby={id + 'h'} class="mono" rows={8} required value={text} placeholder={'Nov 20 10:00:01 gw sshd[811]: Failed password for root from 198.18.0.7 port 52218 ssh2'}
       onInput={e => setText(e.currentTarget.value)} onDragOver={e => e.preventDefault()} onDrop={e => { if (e.dataTransfer?.files.length) { e.preventDefault(); void take(e.dataTransfer.files[0]); } }} spellcheck={false} />
-    <div>
-      <label>{w.complaintZone} <input value={zone} onInput={e => setZone(e.currentTarget.value)} placeholder="+03:00, Europe/Moscow" size={22} /></label>
-      <label>{w.complaintReceived} <input value={received} onInput={e => setReceived(e.currentTarget.value)} placeholder="2026-11-20T12:00:00Z, -48h" size={22} /></label>
-      <label>{w.complaintTarget} <input value={target} onInput={e => setTarget(e.currentTarget.value)} placeholder="203.0.113.9" size={18} /></label>
+    <div class="fields">
+      <label>{w.complaintZone} <input value={zone} onInput={e => setZone(e.currentTarget.value)} placeholder="+03:00, Europe/Moscow" /></label>
+      <label>{w.complaintReceived} <input value={received} onInput={e => setReceived(e.currentTarget.value)} placeholder="2026-11-20T12:00:00Z" /></label>
+      <label>{w.complaintTarget} <input value={target} onInput={e => setTarget(e.currentTarget.value)} placeholder="203.0.113.9" /></label>
     </div>
     <div>
       <label class="file">{w.file} <input type="file" class="vh" onChange={e => take(e.currentTarget.files?.[0])} /></label>

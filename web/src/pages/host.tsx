@@ -8,7 +8,7 @@ import { w } from '../i18n';
 import { aboutTenant, useLive } from '../live';
 import { CopyLink, iso, RangePick, useRange } from '../range';
 import { go, useQuery } from '../route';
-import { Empty, Facts, Failed, Section, TenantLink } from '../ui';
+import { Empty, Facts, Failed, Mail, Section, TenantLink } from '../ui';
 import { Flows } from './flows';
 import { Incidents } from './lists';
 import { Peers } from './peers';
@@ -28,7 +28,7 @@ export function HostPage({ ip, me }: { ip: string; me: Me }) {
   const link = (t: string) => { const q = new URLSearchParams(location.hash.split('?')[1]); q.set('tab', t); return `#${at}?${q}`; };
   return <>
     <div class="title"><h1 tabIndex={-1} class="mono">{ip}</h1><CopyLink range={range} /></div>
-    {h && <Facts of={[[w.holder, h.holder?.tenant ? <TenantLink customer={h.holder.tenant}>{who(h.holder)}</TenantLink> : who(h.holder)], [w.doubt, h.holder?.doubt_why || h.holder?.doubt], [w.contact, h.holder?.contact], [w.hypervisor, h.holder?.hypervisor], [w.storedUnder, h.tenant !== ip ? h.tenant : ''], [w.tags, h.holder?.tags?.join(', ')]]} />}
+    {h && <Facts of={[[w.holder, h.holder?.tenant ? <TenantLink customer={h.holder.tenant}>{who(h.holder)}</TenantLink> : who(h.holder)], [w.doubt, h.holder?.doubt_why || h.holder?.doubt], [w.contact, h.holder?.contact && <Mail to={h.holder.contact} />], [w.hypervisor, h.holder?.hypervisor], [w.storedUnder, h.tenant !== ip ? h.tenant : ''], [w.tags, h.holder?.tags?.join(', ')]]} />}
     <nav class="tabs" aria-label={w.views}>{TABS.map(t => <a key={t} href={link(t)} aria-current={t === tab ? 'true' : undefined}>{w.tabs[t]}</a>)}</nav>
     {tab !== 'policy' && <div class="tools"><RangePick range={range} path={at} /></div>}
     {tab === 'traffic' && <Traffic h={h} old={host.old} at={at}>

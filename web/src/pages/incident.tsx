@@ -6,7 +6,7 @@ import { fill, named, w } from '../i18n';
 import { codeText, findingText, toldText } from '../told';
 import { aboutIncident, useLive } from '../live';
 import { CopyLink } from '../range';
-import { Badge, Empty, Facts, Failed, HostLink, may, Order, Section, Table, TenantLink } from '../ui';
+import { Badge, Empty, Facts, Failed, HostLink, Mail, may, Order, Section, Table, TenantLink } from '../ui';
 import { measure, rules } from './lists';
 import { ScanPicture } from './scan';
 
@@ -23,7 +23,7 @@ export function IncidentPage({ id, me }: { id: string; me: Me }) {
     {i.refuse && <p class="bad-text">{w.refuse}</p>}
     {i.probation && <p class="warn-text">{w.probation}</p>}
     <Facts of={[
-      [w.holder, i.holder.tenant ? <TenantLink customer={i.holder.tenant}>{who(i.holder)}</TenantLink> : who(i.holder)], [w.doubt, i.holder.doubt_why || i.holder.doubt], [w.contact, i.holder.contact], [w.hypervisor, i.holder.hypervisor], [w.opened, `${stamp(i.opened)} (${ago(i.opened)})`],
+      [w.holder, i.holder.tenant ? <TenantLink customer={i.holder.tenant}>{who(i.holder)}</TenantLink> : who(i.holder)], [w.doubt, i.holder.doubt_why || i.holder.doubt], [w.contact, i.holder.contact && <Mail to={i.holder.contact} />], [w.hypervisor, i.holder.hypervisor], [w.opened, `${stamp(i.opened)} (${ago(i.opened)})`],
       [w.measure, measure(i)], [w.whyHere, toldText(i.why, i.reason)], [w.lastError, i.restore?.error || i.action?.error], [w.prior, i.prior ? whole(i.prior) : ''], [w.statement, i.statement],
       [w.would, i.would?.length ? <ul class="mono plain">{i.would.map(c => <li key={c}>{c}</li>)}</ul> : ''], [w.id, <span class="mono">{i.id}</span>],
     ]} />
