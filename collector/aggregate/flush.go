@@ -54,6 +54,9 @@ func (a *Aggregator) Flush(now int64, all bool, limit int) (more bool) {
 	return a.round.running
 }
 
+// crowded: so small a part of all pairs may give way in a round without haste.
+const crowded = 64
+
 // begin starts a round.
 func (a *Aggregator) begin(now int64, all bool) {
 	r := &a.round
@@ -62,9 +65,9 @@ func (a *Aggregator) begin(now int64, all bool) {
 	a.hosts.turnHot()
 	a.services.turnHot()
 	a.pairs.turnHot()
-	// Where pairs give way to others for want of room, late windows go earlier:
-	// then there are so many records to a key that few rows are saved.
-	patience := a.pairs.gaveWay == r.gaveWay
+	// Where many pairs give way to others for want of room, late windows go
+	// earlier: then there are so many records to a key that few rows are saved.
+	patience := a.pairs.gaveWay-r.gaveWay <= uint64(a.pairs.max)/crowded
 	r.gaveWay = a.pairs.gaveWay
 	for _, w := range a.windows.byID[1:] {
 		if w.state == windowOpen && (all || w.due(now, a.cfg.Lateness, patience)) {
