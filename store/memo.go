@@ -8,9 +8,10 @@ import (
 
 // Answers are kept for as long as nobody would see the difference.
 const (
-	maxMemo    = 32 << 20         // bytes
-	openMemo   = 2 * time.Second  // the range reaches to where rows still come in
-	closedMemo = 30 * time.Second // it ended long ago
+	maxMemo     = 32 << 20         // bytes
+	openMemo    = 2 * time.Second  // the range reaches to where rows still come in
+	maxOpenMemo = 5 * time.Second  // and the answer is slow
+	closedMemo  = 30 * time.Second // it ended long ago
 	// closedAfter is how long after its end a range is taken for closed: exporters'
 	// timeouts, the spool and the hour's rollup are through.
 	closedAfter = time.Hour

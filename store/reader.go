@@ -227,8 +227,10 @@ func fly[T any](ctx, place context.Context, r *reader, f *flight, asker string, 
 	now := time.Now()
 	until := now.Add(closedMemo)
 	if now.Sub(q.to) < closedAfter {
-		// A slow answer may be old as soon as it is there, and is worth most then.
-		if until = began.Add(openMemo); until.Before(now.Add(openMemo / 2)) {
+		// A slow answer may be old as soon as it is there, and is worth most then: it
+		// is kept for ten times what it took, up to half a window.
+		until = began.Add(max(openMemo, min(10*now.Sub(began), maxOpenMemo)))
+		if until.Before(now.Add(openMemo / 2)) {
 			until = now.Add(openMemo / 2)
 		}
 	}

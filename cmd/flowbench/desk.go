@@ -98,7 +98,7 @@ func runDesk(ctx context.Context, fs *flag.FlagSet, args []string, stdout, stder
 
 func (d *desk) run(ctx context.Context) (deskResult, error) {
 	result := deskResult{Records: d.rate, Reads: d.reads}
-	// As it is shipped: on all CPUs, its database as well, which is nicer.
+	// As it is shipped: on all CPUs, its database as well.
 	s, err := d.startOn(ctx, collectors.Flowcordon("flowcordon", ""), collectors.Job{Protocol: protocols[d.protocol], CPUs: []int{d.cpu, d.loadCPU}, EngineCPU: -1, FlowPolicy: d.policy}, d.traffic)
 	if err != nil {
 		return result, err

@@ -96,6 +96,32 @@ func TestEngineServes(t *testing.T) {
 	}
 }
 
+// The engine's log is for what is wrong: at its finest it tells 100 lines a query.
+func TestLogIsQuiet(t *testing.T) {
+	dir := t.TempDir()
+	e, stop := start(t, dir)
+	c := own(t, e)
+	ctx := within(t, 2*time.Minute)
+	for _, q := range []string{"CREATE DATABASE quiet", "CREATE TABLE quiet.t (n UInt64) ENGINE = MergeTree ORDER BY n",
+		"INSERT INTO quiet.t SELECT number FROM numbers(10)", "INSERT INTO quiet.t SELECT number FROM numbers(10)", "OPTIMIZE TABLE quiet.t FINAL"} {
+		if err := c.Exec(ctx, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, fileLog))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, level := range []string{"<Trace>", "<Debug>", "<Information>"} {
+		if strings.Contains(string(b), level) {
+			t.Errorf("the engine's log has lines of %s", level)
+		}
+	}
+}
+
 // The memory limits must be in force, or one query takes the machine down.
 func TestMemoryLimits(t *testing.T) {
 	e, _ := start(t, t.TempDir())

@@ -59,7 +59,7 @@ const usersXML = `<clickhouse>
 // free; the boot script says which. There are no system.*_log tables unless
 // configured, so nothing grows by itself.
 const configXML = `<clickhouse>
-<logger><console>0</console><level>warning</level><log>%s</log><size>20M</size><count>3</count></logger>
+<logger><console>0</console><log>%s</log><size>20M</size><count>3</count></logger>
 <listen_host>127.0.0.1</listen_host>
 <tcp_port>0</tcp_port>
 <max_server_memory_usage>%d</max_server_memory_usage>

@@ -114,11 +114,11 @@ func (r *Running) adoptEngine(j *Job) error {
 		return fmt.Errorf("%d processes, want flowcordon and its database", len(tree))
 	}
 	r.Engine = tree[1]
+	if j.EngineCPU < 0 {
+		return nil // as it is shipped
+	}
 	if err := machine.Nice(r.Engine, engineNice); err != nil {
 		return err
-	}
-	if j.EngineCPU < 0 {
-		return nil
 	}
 	return machine.Pin(r.Engine, j.EngineCPU)
 }
