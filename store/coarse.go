@@ -2,20 +2,33 @@ package store
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"go.uber.org/zap"
 )
 
-// coarse is the table that migration 0022 put aside, which is there until its rows
-// have been moved.
-const coarse = "flows_coarse"
+// coarseTables are those that migrations have put aside for one with a finer index,
+// under their name with this at its end, until their rows have been moved.
+var coarseTables = []string{flowTable.name, hostTable.name}
 
-// moveCoarse takes the flow rows of an older flowcordon into their new table: part
-// by part as they lie on disk, without a copy, each partition at once or not at all.
+const coarseSuffix = "_coarse"
+
+// moveCoarse takes the rows of an older flowcordon into their new tables: part by
+// part as they lie on disk, without a copy, each partition at once or not at all.
 // The tokens of their inserts stay behind: a batch that is found in the spool is
 // looked for by its id first (insertTable).
 func (s *Store) moveCoarse(ctx context.Context) error {
+	for _, table := range coarseTables {
+		if err := s.moveInto(ctx, table); err != nil {
+			return fmt.Errorf("move rows from %s: %w", table+coarseSuffix, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) moveInto(ctx context.Context, table string) error {
+	coarse := table + coarseSuffix
 	scan := func(rows driver.Rows, v *string) error { return rows.Scan(v) }
 	there, err := query(ctx, s, "table put aside", "SELECT name FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",
 		[]any{named("table", coarse)}, scan)
@@ -31,13 +44,13 @@ WHERE database = currentDatabase() AND table = {table:String} AND active ORDER B
 		return err
 	}
 	for _, id := range partitions { // of digits
-		if err := s.conn.Exec(ctx, "ALTER TABLE "+coarse+" MOVE PARTITION ID '"+id+"' TO TABLE "+flowTable.name); err != nil {
+		if err := s.conn.Exec(ctx, "ALTER TABLE "+coarse+" MOVE PARTITION ID '"+id+"' TO TABLE "+table); err != nil {
 			return err
 		}
 	}
 	if err := s.conn.Exec(ctx, "DROP TABLE IF EXISTS "+coarse); err != nil {
 		return err
 	}
-	s.log.Info("flow rows moved to the table with the finer index", zap.Int("partitions", len(partitions)))
+	s.log.Info("rows moved to the table with the finer index", zap.String("table", table), zap.Int("partitions", len(partitions)))
 	return nil
 }

@@ -38,10 +38,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.setRetention(ctx); err != nil {
 		return err
 	}
-	if err := s.moveCoarse(ctx); err != nil {
-		return fmt.Errorf("move rows from %s: %w", coarse, err)
-	}
-	return nil
+	return s.moveCoarse(ctx)
 }
 
 // createDatabase asks first, so that an account without the right to create

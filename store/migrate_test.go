@@ -113,46 +113,62 @@ func TestMigrate(t *testing.T) {
 	check("ended half-way")
 }
 
-// A database of before 0022, with rows of two partitions, of which a run that ended
-// half-way has moved one.
+// A database of before 0022 and 0024, with rows of two partitions, of which a run
+// that ended half-way has moved one.
 func TestMoveCoarse(t *testing.T) {
 	all, err := migrations.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := migrated(t)
-	ctx := within(t, 60*time.Second)
-	want := schema(t, cfg)
-	mustExec(t, cfg, "DROP TABLE flows SYNC")
-	mustExec(t, cfg, all[3].SQL)
-	insert := "INSERT INTO flows (time, tenant, packets) SELECT fromUnixTimestamp64Nano(toInt64({at} + number) * 1000000000, 'UTC'), toIPv6('2001:db8::1'), number FROM numbers(20000)"
-	for _, at := range []string{"1800000000", "1800100000"} {
-		mustExec(t, cfg, strings.Replace(insert, "{at}", at, 1))
-	}
-	sum := count(t, cfg, "SELECT sum(cityHash64(*)) FROM flows")
-	mustExec(t, cfg, "RENAME TABLE flows TO flows_coarse")
-	mustExec(t, cfg, all[22].SQL)
-	mustExec(t, cfg, "ALTER TABLE flows_coarse MOVE PARTITION ID '"+partition(t, cfg, "flows_coarse")+"' TO TABLE flows")
-	s, _ := storetest.Start(t, cfg, store.Deps{})
-	for _, when := range []string{"half-way", "again"} {
-		if err := s.Migrate(ctx); err != nil {
-			t.Fatalf("%s: %v", when, err)
-		}
-		if d := cmp.Diff(want, schema(t, cfg)); d != "" {
-			t.Errorf("%s: schema -want +got\n%s", when, d)
-		}
-		if n := count(t, cfg, "SELECT count() FROM flows"); n != 40_000 {
-			t.Errorf("%s: %d rows, want 40000", when, n)
-		}
-		if got := count(t, cfg, "SELECT sum(cityHash64(*)) FROM flows"); got != sum {
-			t.Errorf("%s: other rows than before", when)
-		}
-	}
-	// Old and new parts are merged as if nothing were between them.
-	mustExec(t, cfg, strings.Replace(insert, "{at}", "1800000000", 1))
-	mustExec(t, cfg, "OPTIMIZE TABLE flows FINAL")
-	if n := count(t, cfg, "SELECT count() FROM flows"); n != 60_000 {
-		t.Errorf("merged: %d rows, want 60000", n)
+	for _, tt := range []struct {
+		table, insert string
+		old           []int // migrations that made it
+		now           int
+	}{
+		{"flows", "(time, tenant, packets) SELECT fromUnixTimestamp64Nano(toInt64({at} + number) * 1000000000, 'UTC'), toIPv6('2001:db8::1'), number", []int{4}, 23},
+		{"host_window", "(start, tenant, out_packets) SELECT toDateTime({at} + 10 * (number % 1000), 'UTC'), toIPv6('2001:db8::1'), number", []int{1, 20}, 25},
+	} {
+		t.Run(tt.table, func(t *testing.T) {
+			cfg := migrated(t)
+			ctx := within(t, 60*time.Second)
+			want := schema(t, cfg)
+			fill := func(at string) {
+				mustExec(t, cfg, "INSERT INTO "+tt.table+" "+strings.Replace(tt.insert, "{at}", at, 1)+" FROM numbers(20000)")
+			}
+			mustExec(t, cfg, "DROP TABLE "+tt.table+" SYNC")
+			for _, v := range tt.old {
+				mustExec(t, cfg, all[v-1].SQL)
+			}
+			fill("1800000000")
+			fill("1800100000")
+			rows, sum := "SELECT count() FROM "+tt.table, "SELECT sum(cityHash64(*)) FROM "+tt.table
+			before := count(t, cfg, sum)
+			coarse := tt.table + "_coarse"
+			mustExec(t, cfg, "RENAME TABLE "+tt.table+" TO "+coarse)
+			mustExec(t, cfg, all[tt.now-1].SQL)
+			mustExec(t, cfg, "ALTER TABLE "+coarse+" MOVE PARTITION ID '"+partition(t, cfg, coarse)+"' TO TABLE "+tt.table)
+			s, _ := storetest.Start(t, cfg, store.Deps{})
+			for _, when := range []string{"half-way", "again"} {
+				if err := s.Migrate(ctx); err != nil {
+					t.Fatalf("%s: %v", when, err)
+				}
+				if d := cmp.Diff(want, schema(t, cfg)); d != "" {
+					t.Errorf("%s: schema -want +got\n%s", when, d)
+				}
+				if n := count(t, cfg, rows); n != 40_000 {
+					t.Errorf("%s: %d rows, want 40000", when, n)
+				}
+				if count(t, cfg, sum) != before {
+					t.Errorf("%s: other rows than before", when)
+				}
+			}
+			// Old and new parts are merged as if nothing were between them.
+			fill("1800000000")
+			mustExec(t, cfg, "OPTIMIZE TABLE "+tt.table+" FINAL")
+			if n := count(t, cfg, rows); n != 60_000 {
+				t.Errorf("merged: %d rows, want 60000", n)
+			}
+		})
 	}
 }
 
