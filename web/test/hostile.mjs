@@ -14,7 +14,7 @@ export async function hostile() {
     await settled(page);
     const found = await page.evaluate(() => ({
       tags: document.querySelectorAll('img[src="x"], [onerror], [onclick], iframe, object, embed, base, script:not([src$="app.js"])').length,
-      links: [...document.querySelectorAll('a[href]')].filter(a => !/^(https?:|#)/.test(a.href) || /^javascript:/i.test(a.getAttribute('href'))).length,
+      links: [...document.querySelectorAll('a[href]')].filter(a => !/^(https?:|#|mailto:customer@example\.net$)/.test(a.href) || /^javascript:/i.test(a.getAttribute('href'))).length,
       text: document.body.innerText,
     }));
     check(found.tags === 0, `${where}: a text became ${found.tags} elements`);
