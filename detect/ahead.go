@@ -49,16 +49,26 @@ func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 	}
 	// The rules ask, with every length due, and what they find is for nobody.
 	t := &tickState{d: d, ctx: ctx, prev: ts.Add(-d.screen.slots.keep), ts: ts.UTC(), best: map[findingKey]flow.Finding{}, fleet: fleet{}}
-	if err := t.judge(); err != nil || !slices.ContainsFunc(fanOut, d.cfg.on) {
+	if err := t.judge(); err != nil {
 		return err
 	}
-	// The fleet's answers are looked at without those that the first tick will note.
 	var guilt []netip.Addr
+	above := false
 	for _, f := range t.best {
+		above = above || f.Tier > flow.TierNotify
 		if guilty(&f) {
 			guilt = append(guilt, f.Tenant)
 		}
 	}
+	if above { // the first tick will ask whose rates are not what they claim
+		if err := t.checkRates(); err != nil {
+			return err
+		}
+	}
+	if !slices.ContainsFunc(fanOut, d.cfg.on) {
+		return nil
+	}
+	// The fleet's answers are looked at without those that the first tick will note.
 	return t.askFleetWithout(guilt)
 }
 
