@@ -111,7 +111,7 @@ func (d *Detector) Explain(ip netip.Addr, ts time.Time) Explanation {
 		e.Rules = append(e.Rules, re)
 	}
 	if d.deps.Health != nil {
-		e.Exporters = FloorsOf(&p.th, d.deps.Health.Exporters(), ts)
+		e.Exporters = p.floorsOf(d.deps.Health.Exporters(), ts)
 	}
 	return e
 }

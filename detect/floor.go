@@ -157,11 +157,9 @@ type ExporterFloors struct {
 	Floors   []Floor    `json:"floors"`
 }
 
-// FloorsOf computes the floors of every rate in force at every exporter, each
-// rate once. Rates that are not known, and those not heard of for ten minutes
-// before ts, are left out.
-func FloorsOf(th *Thresholds, exporters []flow.ExporterHealth, ts time.Time) []ExporterFloors {
-	byRate := map[uint32][]Floor{}
+// floorsOf are the floors of every rate in force at every exporter. Rates that are
+// not known, and those not heard of for ten minutes before ts, are left out.
+func (p *policy) floorsOf(exporters []flow.ExporterHealth, ts time.Time) []ExporterFloors {
 	var out []ExporterFloors
 	for i := range exporters {
 		var rates []uint32
@@ -172,13 +170,29 @@ func FloorsOf(th *Thresholds, exporters []flow.ExporterHealth, ts time.Time) []E
 		}
 		slices.Sort(rates)
 		for _, n := range rates {
-			if byRate[n] == nil {
-				byRate[n] = Floors(th, float64(n))
-			}
-			out = append(out, ExporterFloors{exporters[i].Exporter, n, byRate[n]})
+			out = append(out, ExporterFloors{exporters[i].Exporter, n, p.floorsAt(n)})
 		}
 	}
 	return out
+}
+
+// maxFloors rates are kept of a policy: exporters say what they like.
+const maxFloors = 64
+
+// floorsAt are the floors at a rate, computed once: that takes some milliseconds.
+// Nobody may change them.
+func (p *policy) floorsAt(rate uint32) []Floor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, ok := p.floors[rate]
+	if !ok {
+		f = Floors(&p.th, float64(rate))
+		if p.floors == nil || len(p.floors) >= maxFloors {
+			p.floors = map[uint32][]Floor{}
+		}
+		p.floors[rate] = f
+	}
+	return f
 }
 
 // WriteFloors prints floors as a table for people.

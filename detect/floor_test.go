@@ -96,7 +96,7 @@ func TestMeanFor(t *testing.T) {
 func TestFloorsOf(t *testing.T) {
 	th := Defaults().Thresholds
 	ts := epoch.Add(time.Hour)
-	got := FloorsOf(&th, []flow.ExporterHealth{
+	got := (&policy{th: th}).floorsOf([]flow.ExporterHealth{
 		{Exporter: exporter, Samplers: []flow.SamplerHealth{{Rate: 2000, LastSeen: ts}, {Rate: 0, LastSeen: ts}, {Rate: 100, LastSeen: epoch}, {Rate: 1000, LastSeen: ts}, {Rate: 1000, Domain: 2, LastSeen: ts}}},
 		{Exporter: exporterB, Samplers: []flow.SamplerHealth{{Rate: 1000, LastSeen: ts}}},
 		{Exporter: netip.MustParseAddr("192.0.2.3")},

@@ -16,6 +16,9 @@ type policy struct {
 	modes  map[flow.Rule]flow.Mode // of overrides; absent: nothing is capped
 	hashes map[flow.Rule]string
 	set    []int // the overrides laid over each other, widest first
+
+	mu     sync.Mutex
+	floors map[uint32][]Floor // by sampling rate; see floorsAt
 }
 
 // policies makes and keeps them. Any goroutine may ask.
