@@ -20,8 +20,7 @@ type heldRows struct {
 	slots   *slotCache
 	tenants map[netip.Addr]*heldTenant
 	size    int       // of all, in bytes, about
-	tooMany time.Time // when they were too many: the store adds up for a while
-	pause   time.Duration
+	tooMany time.Time // when they were too many: the store adds up for a minute
 }
 
 type heldTenant struct {
@@ -36,14 +35,9 @@ type heldWindow struct {
 
 const (
 	heldFor  = 5 * time.Minute // after the last question about a tenant
-	heldMax  = 96 << 20        // bytes of all rows
+	heldMax  = 192 << 20       // bytes of all rows
 	heldRow  = 320             // bytes of one without its destinations
-	heldNone = 100             // bytes of a window of a tenant, rows or not
 	heldRead = 200_000         // rows of one answer
-
-	// Filling up takes more than it gives where suspects are too many: each time
-	// the pause is twice as long.
-	leastPause, mostPause = time.Minute, 16 * time.Minute
 )
 
 func newHeldRows(s Screener, slots *slotCache) *heldRows {
@@ -52,9 +46,6 @@ func newHeldRows(s Screener, slots *slotCache) *heldRows {
 
 // begin forgets whom nobody asked for lately, and what no range reaches.
 func (h *heldRows) begin(ts time.Time) {
-	if ts.Sub(h.tooMany) > 2*mostPause {
-		h.pause = 0
-	}
 	old := ts.Add(-h.slots.keep - 2*time.Minute).Unix()
 	h.size = 0
 	for a, t := range h.tenants {
@@ -70,7 +61,7 @@ func (h *heldRows) begin(ts time.Time) {
 }
 
 func (w *heldWindow) size() int {
-	n := heldNone
+	n := 0
 	for i := range w.rows {
 		n += heldRow + 8*len(w.rows[i].Remotes)
 	}
@@ -81,7 +72,7 @@ func (w *heldWindow) size() int {
 // are too many to be held, or the slots do not know how many are stored.
 func (h *heldRows) load(ctx context.Context, r flow.Range, tenants []netip.Addr) (bool, error) {
 	ts := h.slots.ts
-	if !h.tooMany.IsZero() && ts.Sub(h.tooMany) < h.pause || h.slots.checked.IsZero() || r.From.Before(h.slots.checked) {
+	if !h.tooMany.IsZero() && ts.Sub(h.tooMany) < time.Minute || h.slots.checked.IsZero() || r.From.Before(h.slots.checked) {
 		return false, nil
 	}
 	gaps := map[flow.Range][]netip.Addr{}
@@ -103,7 +94,6 @@ func (h *heldRows) load(ctx context.Context, r flow.Range, tenants []netip.Addr)
 		}
 		h.put(g, gaps[g], rows)
 		if len(rows) >= heldRead || h.size > heldMax {
-			h.pause = min(max(2*h.pause, leastPause), mostPause)
 			h.tenants, h.size, h.tooMany = map[netip.Addr]*heldTenant{}, 0, ts
 			return false, nil
 		}
@@ -138,7 +128,6 @@ func (h *heldRows) put(r flow.Range, tenants []netip.Addr, rows []flow.ServiceWi
 				h.size -= w.size()
 			}
 			t.windows[at] = &heldWindow{stored: h.slots.rows[at].Services}
-			h.size += heldNone
 		}
 	}
 	for i := range rows {
