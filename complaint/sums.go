@@ -258,24 +258,16 @@ func (c *claim) tries() uint64 {
 
 // bySums judges a claim that the sums of a time do not show.
 func (t Traffic) bySums(c *claim, k known, certain float64, group groupSum) Traffic {
-	t.Resolution = k.sums.res
 	never := !k.sums.used && !k.sums.hides && k.sums.whole && c.remotePort > 0 && (c.proto == flow.ProtoTCP || c.proto == flow.ProtoUDP)
-	switch {
-	case !c.named():
-		t.Why, t.Chance, t.GroupChance = WhyUnspecific, 0, 0
-	case !k.host || k.packets == 0:
-		t.Why = WhySilent
-	case !k.asked || !k.whole:
-		t.Why, t.Chance, t.GroupChance = WhyTooMany, 0, 0
-	case never && (t.Chance >= certain || t.GroupChance >= certain && group.seen == 0):
+	if never && (t.Chance >= certain || t.GroupChance >= certain && group.seen == 0) {
 		t.Verdict, t.Why = Contradicted, WhyNoService
-	default:
-		// What is told is the chance that the sums that are left would name it.
-		t.Why, t.GroupLines, t.GroupChance = WhyCoarse, 0, 0
-		t.Claimed, t.Chance = c.tries(), 0
-		if k.sums.keeps {
-			t.Chance = chance(k.rate, c.tries())
-		}
+		return t
+	}
+	// What is told is the chance that the sums that are left would name it.
+	t.Why, t.GroupLines, t.GroupChance = WhyCoarse, 0, 0
+	t.Claimed, t.Chance = c.tries(), 0
+	if k.sums.keeps {
+		t.Chance = chance(k.rate, c.tries())
 	}
 	return t
 }

@@ -112,13 +112,16 @@ func judge(c *claim, s shown, k known, certain float64, group groupSum) Traffic 
 	if s.rows > 0 {
 		return t.confirm(c, s)
 	}
-	t.Verdict = NotVisible
-	switch {
-	case k.asked && !k.covered:
+	if k.asked && !k.covered {
 		t.Verdict, t.Why, t.Chance, t.GroupChance = NoData, WhyNone, 0, 0
-	case !k.kept && k.sums != nil:
-		return t.bySums(c, k, certain, group)
-	case !k.kept:
+		return t
+	}
+	t.Verdict = NotVisible
+	if !k.kept && k.sums != nil {
+		t.Resolution = k.sums.res
+	}
+	switch {
+	case !k.kept && k.sums == nil:
 		t.Why, t.Chance, t.GroupChance = WhyNotKept, 0, 0
 	case !c.named():
 		t.Why, t.Chance, t.GroupChance = WhyUnspecific, 0, 0
@@ -126,6 +129,8 @@ func judge(c *claim, s shown, k known, certain float64, group groupSum) Traffic 
 		t.Why = WhySilent
 	case !k.asked || !k.whole:
 		t.Why, t.Chance, t.GroupChance = WhyTooMany, 0, 0
+	case !k.kept:
+		return t.bySums(c, k, certain, group)
 	case t.Chance >= certain || t.GroupChance >= certain && group.seen == 0:
 		t.Verdict, t.Why = Contradicted, WhyAbsent
 	default:

@@ -37,7 +37,8 @@ type askKey struct {
 }
 
 // Warm reads what the first ticks would have to: half an hour of windows, the rows
-// of suspects over every length, and the fleet's answers. Run calls it; without it they take as long.
+// of suspects over every length, and the fleet's answers. Run calls it; without it
+// they take as long.
 func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 	if d.screen == nil {
 		return nil

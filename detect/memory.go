@@ -195,13 +195,13 @@ func (d *Detector) remember(ctx context.Context, ts time.Time, always bool) {
 	if d.deps.Memory == nil || !d.recalled || !always && since < memoryEvery && !(d.guards.changed && since >= memorySoon) {
 		return
 	}
-	b, err := json.Marshal(d.guards.state(d.deps.Health, ts))
-	if err != nil {
-		panic("detect: the guards' memory cannot be encoded: " + err.Error()) // numbers, times and addresses always can
-	}
 	ctx, cancel := context.WithTimeout(ctx, memoryWait)
 	defer cancel()
-	if err := d.deps.Memory.SaveGuards(ctx, ts, b); err != nil {
+	b, err := json.Marshal(d.guards.state(d.deps.Health, ts)) // a number of the store's that is none cannot be told
+	if err == nil {
+		err = d.deps.Memory.SaveGuards(ctx, ts, b)
+	}
+	if err != nil {
 		if ctx.Err() == nil || !always {
 			d.m.errors.WithLabelValues(stepMemory).Inc()
 			d.warn(ts, "the guards' memory could not be saved", err)

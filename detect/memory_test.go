@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"testing"
@@ -250,5 +251,24 @@ func TestMemoryIsSaved(t *testing.T) {
 	}
 	if want := []int64{5, 65, 110, 170}; !slices.Equal(saved, want) {
 		t.Errorf("saved at %v, want %v", saved, want)
+	}
+}
+
+// A number of the store's that is none ends neither the detector nor what was
+// saved before.
+func TestMemoryThatCannotBeTold(t *testing.T) {
+	mem := &memMemory{}
+	d := New(onlyNetscan(), Deps{Windows: newMemWindows(), Memory: mem})
+	d.recall(context.Background(), epoch)
+	d.remember(context.Background(), epoch, true)
+	d.guards.answers.base = math.NaN()
+	d.remember(context.Background(), epoch.Add(time.Hour), true)
+	if mem.saves != 1 || value(t, d.m.errors.WithLabelValues(stepMemory)) != 1 {
+		t.Errorf("%d saves and %v errors, want one of each", mem.saves, value(t, d.m.errors.WithLabelValues(stepMemory)))
+	}
+	d.guards.answers.base = 0
+	d.remember(context.Background(), epoch.Add(2*time.Hour), true)
+	if mem.saves != 2 {
+		t.Errorf("%d saves once it can be told, want 2", mem.saves)
 	}
 }

@@ -39,19 +39,25 @@ func (t *tickState) scansTwice(cfg *NetscanConfig, r flow.Range, length time.Dur
 		if err != nil {
 			return fmt.Errorf("service windows for persistence: %w", err)
 		}
-		for i := range stats {
-			k := serviceKey{stats[i].Tenant, stats[i].SvcPort}
-			whole, ok := open[k]
-			if !ok {
-				continue
-			}
-			r0, _ := t.d.ports.lookup(k.port)
-			if t.th(k.tenant).Netscan.twice(whole, serviceCounts(&stats[i]), r0, r.Seconds(), l.Seconds()) {
-				delete(open, k)
-			}
-		}
+		t.scanned(open, stats, r, l)
 	}
 	return nil
+}
+
+// scanned takes those out of open that a cut of r before its last l shows twice;
+// ends are the sums of that.
+func (t *tickState) scanned(open map[serviceKey]scanCounts, ends []flow.ServiceStat, r flow.Range, l time.Duration) {
+	for i := range ends {
+		k := serviceKey{ends[i].Tenant, ends[i].SvcPort}
+		whole, ok := open[k]
+		if !ok {
+			continue
+		}
+		r0, _ := t.d.ports.lookup(k.port)
+		if t.th(k.tenant).Netscan.twice(whole, serviceCounts(&ends[i]), r0, r.Seconds(), l.Seconds()) {
+			delete(open, k)
+		}
+	}
 }
 
 // triesTwice is scansTwice for the ports of one remote.

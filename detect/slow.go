@@ -142,17 +142,7 @@ func (t *tickState) slowTwice(a *slowAnswer, length time.Duration, open map[serv
 			}
 			a.parts[l] = stats
 		}
-		for i := range stats {
-			k := serviceKey{stats[i].Tenant, stats[i].SvcPort}
-			whole, ok := open[k]
-			if !ok {
-				continue
-			}
-			r0, _ := t.d.ports.lookup(k.port)
-			if t.th(k.tenant).Netscan.twice(whole, serviceCounts(&stats[i]), r0, a.r.Seconds(), l.Seconds()) {
-				delete(open, k)
-			}
-		}
+		t.scanned(open, stats, a.r, l)
 	}
 	return nil
 }

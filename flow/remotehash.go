@@ -18,11 +18,15 @@ func RemoteHash(a netip.Addr) uint64 {
 		b := a.As16()
 		hi = binary.BigEndian.Uint64(b[:8])
 	}
-	return splitMix(splitMix(hi+0x9e3779b97f4a7c15) ^ lo)
+	return RemoteHashOf(hi, lo)
 }
 
-// splitMix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), a bijection.
-func splitMix(x uint64) uint64 {
+// RemoteHashOf is RemoteHash of an address by its halves: ::ffff:a.b.c.d, or the /64
+// and 0. For either family the map is one-to-one.
+func RemoteHashOf(hi, lo uint64) uint64 { return Mix64(Mix64(hi+0x9e3779b97f4a7c15) ^ lo) }
+
+// Mix64 is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), a bijection.
+func Mix64(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31

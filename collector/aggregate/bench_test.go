@@ -50,7 +50,7 @@ func (tr *traffic) fill(r *flow.Record, now int64) {
 	h := uint32(x) % uint32(tr.hosts)
 	var host, remote netip.Addr
 	if tr.remotes > 0 {
-		y = mix64(uint64(h)*1000 + y%uint64(tr.remotes))
+		y = flow.Mix64(uint64(h)*1000 + y%uint64(tr.remotes))
 	}
 	if tr.v6 {
 		host = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(h >> 16), byte(h >> 8), byte(h), 15: 1})

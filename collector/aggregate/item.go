@@ -112,20 +112,13 @@ func hashRemote(a ip) uint64 {
 	if a.is4() {
 		lo = a.lo
 	}
-	return mix64(mix64(a.hi+golden) ^ lo)
+	return flow.RemoteHashOf(a.hi, lo)
 }
 
 const golden = 0x9e3779b97f4a7c15
 
-// mix64 is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), a bijection.
-func mix64(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // hashTenant spreads tenants over shards and tables.
-func hashTenant(t ip) uint64 { return mix64(t.hi*golden ^ t.lo) }
+func hashTenant(t ip) uint64 { return flow.Mix64(t.hi*golden ^ t.lo) }
 
 // hashHost is the hash of a host's key, given its tenant's.
 func hashHost(tenant uint64, rate uint32) uint64 {

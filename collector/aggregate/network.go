@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/gaissmai/bart"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 // networks answers what an address is: internal, bogon, or the Internet. Most
@@ -126,7 +128,7 @@ func (n *networks) place(a netip.Addr, x ip) place {
 	if !n.v6Whole {
 		return n.ask(a)
 	}
-	s := &n.v6[mix64(x.hi)%v6Slots]
+	s := &n.v6[flow.Mix64(x.hi)%v6Slots]
 	if s.hi != x.hi || !s.known {
 		*s = v6Slot{hi: x.hi, known: true, place: n.ask(a)}
 	}

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 // TestSetIsASample: whatever is added in whatever order, a set holds exactly the
@@ -16,7 +18,7 @@ func TestSetIsASample(t *testing.T) {
 		var set setRef
 		hashes := make([]uint64, n)
 		for i := range hashes {
-			hashes[i] = mix64(r.Uint64())
+			hashes[i] = flow.Mix64(r.Uint64())
 			pool.add(&set, hashes[i])
 			if i%3 == 0 {
 				pool.add(&set, hashes[r.IntN(i+1)])
@@ -67,7 +69,7 @@ func TestSetsShareAPool(t *testing.T) {
 		}
 		h := r.Uint64N(3000) + 1
 		if i%2 == 0 {
-			h = mix64(h)
+			h = flow.Mix64(h)
 		}
 		pool.add(&sets[i], h)
 		want[i][h] = true
