@@ -9,53 +9,80 @@ import (
 	"github.com/flowcordon/flowcordon/flow"
 )
 
-// The questions for few tenants (among). What finds the tenants first is left
-// out, and so is what finds thinned rows: their sets fit into memory, so that one
-// pass does. Of an index granule all rows are read for one of them.
-var (
-	fewServicesSQL = few(serviceSQL, "({min:UInt64} = 0 OR tenant IN k)", "")
-	fewTotalsSQL   = few(serviceTotalsSQL, "", "")
-	fewPairsSQL    = few(pairSQL, "(({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR tenant IN k)", "")
-	fewAttemptsSQL = few(attemptSQL, "tenant IN k", "FROM p GROUP BY tenant HAVING sum(tries) >= {min:UInt64} AND sum(scaled) >= {scaled:UInt64}")
-)
+// bothSQL is a question for sums by tenant: for all tenants, and for few (among).
+type bothSQL struct{ all, few string }
 
-// few rewrites a question: known is its condition on the tenants found first,
-// last what its last line becomes, if anything.
-func few(sql, known, last string) string {
-	sql = strings.ReplaceAll(sql, distinctRemotes, fewDistinct)
-	sql = strings.Replace(sql, "FROM p GROUP BY tenant\nSETTINGS use_index_for_in_with_subqueries = 0", last, 1)
-	sql = strings.Replace(sql, "\nSETTINGS use_index_for_in_with_subqueries = 0", "", 1)
-	if known != "" {
-		sql = strings.Replace(sql, known, "1", 1)
-	}
-	sql = strings.Replace(sql, withThinned, "", 1)
-	if at := strings.Index(sql, "p AS ("); at >= 0 {
-		return "WITH " + sql[at:]
-	}
-	first := "SELECT tenant, " + keyOf(sql)
-	_, rest, _ := strings.Cut(sql, first)
-	return first + rest
+// scoped writes a question for both.
+func scoped(write func(scope) string) bothSQL {
+	return bothSQL{all: write(scope{}), few: write(scope{few: true})}
 }
 
-// keyOf is the second column of a question, which tells its SELECT from those
-// within it.
-func keyOf(sql string) string {
-	if strings.Contains(sql, "FROM pair_window") {
-		return "remote, intDiv("
+// of is the question for all tenants, or that for few where ctx wants those.
+func (q bothSQL) of(ctx context.Context) string {
+	if _, ok := flow.WantedOf(ctx); ok {
+		return q.few
 	}
-	return "svc_port, intDiv("
+	return q.all
+}
+
+// scope writes what differs between a question for all tenants and that for few.
+// Of few what finds the tenants first is left out, and so is what finds thinned
+// rows: their sets fit into memory, so that one pass does. Of an index granule all
+// rows are read for one of them.
+type scope struct{ few bool }
+
+// with is the question's WITH: of what both need ("": nothing), and before it of
+// what all tenants need.
+func (c scope) with(both string, all ...string) string {
+	var parts []string
+	if !c.few {
+		parts = all
+	}
+	if both != "" {
+		parts = append(parts[:len(parts):len(parts)], both)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "WITH " + strings.Join(parts, ",\n") + "\n"
+}
+
+// found is one more condition, on the tenants found first.
+func (c scope) found(condition string) string {
+	if c.few {
+		return ""
+	}
+	return " AND (" + condition + ")"
+}
+
+// notFound is the HAVING of a question whose condition is else on the tenants
+// found first.
+func (c scope) notFound(condition string) string {
+	if c.few {
+		return " HAVING " + condition
+	}
+	return ""
+}
+
+// noIndexForFound ends a question with found: the index begins with time, so that
+// trying the tenants on its marks is wasted.
+func (c scope) noIndexForFound() string {
+	if c.few {
+		return ""
+	}
+	return "\nSETTINGS use_index_for_in_with_subqueries = 0"
+}
+
+// distinctRemotes counts the distinct destinations of a group: for few in one pass.
+func (c scope) distinctRemotes() string {
+	if c.few {
+		return fewDistinct
+	}
+	return distinctRemotes
 }
 
 // fewDistinct is distinctRemotes in one pass, for sets that fit into memory.
 const fewDistinct = `bitShiftLeft(arrayCount(h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(remotes_level)) - 1) = 0, groupUniqArrayArray(remotes)), max(remotes_level))`
-
-// oneOf is the question for all tenants, or that for few where ctx wants those.
-func oneOf(ctx context.Context, all, few string) string {
-	if _, ok := flow.WantedOf(ctx); ok {
-		return few
-	}
-	return all
-}
 
 // fleetPairsSQL has thinned sums for each pair, as pairSQL has.
 var fleetPairsSQL = `SELECT tenant, sum(e), sum(i) FROM (

@@ -14,20 +14,21 @@ import (
 
 // serviceTotalsSQL needs no first pass: the ports are few, and servers' rows
 // have no destinations.
-var serviceTotalsSQL = `WITH ` + withThinned + `
-SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
-	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
+var serviceTotalsSQL = scoped(func(c scope) string {
+	return c.with("", withThinned) + `SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
+	` + thinned("attempts") + `, ` + thinnedDistinct(c.distinctRemotes(), "attempts") + `, toFloat64(` + thinnest + `)
 FROM service_window
 WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = {role:UInt8}
 	AND ({any_port:UInt8} = 1 OR svc_port IN {ports:Array(UInt16)}) ` + amongMark + `
 GROUP BY tenant, svc_port HAVING sum(out_packets) >= {packets:UInt64}`
+})
 
 // ServiceTotals sums the windows that begin in r by tenant and service port, for
 // the query's protocol, role and ports, where at least q.MinOutPackets packets
 // went out (unscaled). Rows of several sampling rates are brought to the
 // thinnest. The order is undefined.
 func (s *Store) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
-	return query(ctx, s, "service totals", oneOf(ctx, serviceTotalsSQL, fewTotalsSQL),
+	return query(ctx, s, "service totals", serviceTotalsSQL.of(ctx),
 		rangeArgs(r, named("proto", q.IPProto), named("role", uint8(q.Role)), named("any_port", bit(q.Ports == nil)),
 			namedPorts("ports", q.Ports), named("packets", q.MinOutPackets)),
 		func(rows driver.Rows, v *flow.ServiceStat) error {
@@ -43,24 +44,28 @@ func (s *Store) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQ
 // that is what distinct pairs are counted by, and then by tenant. The inner
 // names are those of the columns, so that thinned serves both levels: there the
 // sums are scaled already and the rate is 1.
-var attemptSQL = `WITH k AS (
-	SELECT tenant FROM service_window
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0 ` + amongMark + `
-	GROUP BY tenant HAVING sum(attempts) >= {min:UInt64} AND sum(attempts * rate) >= {scaled:UInt64}),
-` + withThinned + `,
-p AS (
-	SELECT tenant, svc_port, max(rate) AS rate, ` + scaledSums() + `,
-		sum(w.attempts * w.rate) AS scaled, sum(w.attempts) AS tries,
-		` + distinctRemotes + ` AS n, groupUniqArrayArray(remotes) AS all, max(remotes_level) AS level
-	FROM service_window AS w
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND tenant IN k ` + amongMark + `
-	GROUP BY tenant, svc_port)
-SELECT tenant, ` + rescaledSums() + `,
+var attemptSQL = scoped(func(c scope) string {
+	return c.with(attemptPorts(c), attemptTenants, withThinned) + `SELECT tenant, ` + rescaledSums() + `,
 	` + rescaled("scaled") + ` AS attempts,
 	intDiv(sum(n) * attempts, greatest(sum(tries), 1)), intDiv(` + distinctOfAll + ` * attempts, greatest(sum(tries), 1)),
 	countIf(tries > 0), argMax(svc_port, (n, -toInt32(svc_port))) AS top, intDiv(max(n) * attempts, greatest(sum(tries), 1)), toFloat64(` + thinnest + `)
-FROM p GROUP BY tenant
-SETTINGS use_index_for_in_with_subqueries = 0`
+FROM p GROUP BY tenant` + c.notFound(`sum(tries) >= {min:UInt64} AND sum(scaled) >= {scaled:UInt64}`) + c.noIndexForFound()
+})
+
+const attemptTenants = `k AS (
+	SELECT tenant FROM service_window
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0 ` + amongMark + `
+	GROUP BY tenant HAVING sum(attempts) >= {min:UInt64} AND sum(attempts * rate) >= {scaled:UInt64})`
+
+func attemptPorts(c scope) string {
+	return `p AS (
+	SELECT tenant, svc_port, max(rate) AS rate, ` + scaledSums() + `,
+		sum(w.attempts * w.rate) AS scaled, sum(w.attempts) AS tries,
+		` + c.distinctRemotes() + ` AS n, groupUniqArrayArray(remotes) AS all, max(remotes_level) AS level
+	FROM service_window AS w
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1` + c.found(`tenant IN k`) + ` ` + amongMark + `
+	GROUP BY tenant, svc_port)`
+}
 
 // distinctOfAll is distinctRemotes over the ports of a tenant.
 const distinctOfAll = `bitShiftLeft(arrayCount(h -> bitAnd(h, bitShiftLeft(toUInt64(1), max(level)) - 1) = 0, groupUniqArrayArray(all)), max(level))`
@@ -98,7 +103,7 @@ func rescaledSums() string {
 // stand for at least minScaled. Pairs, Remotes and TopDistinct are exact before
 // they are brought to the thinnest rate. The order is undefined.
 func (s *Store) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts, minScaled uint64) ([]flow.AttemptStat, error) {
-	return query(ctx, s, "attempt statistics", oneOf(ctx, attemptSQL, fewAttemptsSQL),
+	return query(ctx, s, "attempt statistics", attemptSQL.of(ctx),
 		rangeArgs(r, named("proto", ipProto), named("min", max(minAttempts, 1)), named("scaled", minScaled)),
 		func(rows driver.Rows, v *flow.AttemptStat) error {
 			v.IPProto = ipProto

@@ -17,17 +17,18 @@ import (
 // than a tuple (0.82 against 0.98 CPU s for 9 million rows), and the last line
 // is exact anyway. The same goes for the setting: the index begins with time, so
 // trying the set on its marks is wasted.
-var serviceSQL = `WITH k AS (SELECT tenant FROM (
+var serviceSQL = scoped(func(c scope) string {
+	return c.with("", serviceTenants, withThinned) + `SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
+	` + thinned("attempts") + `, ` + thinnedDistinct(c.distinctRemotes(), "attempts") + `, toFloat64(` + thinnest + `)
+FROM service_window
+WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1` + c.found(`{min:UInt64} = 0 OR tenant IN k`) + ` ` + amongMark + `
+GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}` + c.noIndexForFound()
+})
+
+const serviceTenants = `k AS (SELECT tenant FROM (
 	SELECT tenant, svc_port FROM service_window
 	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND attempts > 0 ` + amongMark + `
-	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64})),
-` + withThinned + `
-SELECT tenant, svc_port, ` + countSums + `, ` + classSums + `,
-	` + thinned("attempts") + `, ` + thinnedDistinct(distinctRemotes, "attempts") + `, toFloat64(` + thinnest + `)
-FROM service_window
-WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} AND role = 1 AND ({min:UInt64} = 0 OR tenant IN k) ` + amongMark + `
-GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}
-SETTINGS use_index_for_in_with_subqueries = 0`
+	GROUP BY tenant, svc_port HAVING sum(attempts) >= {min:UInt64}))`
 
 // ServiceStats sums the windows that begin in r, with the tenant as client, by
 // tenant and service port, for those with at least minAttempts attempts (0:
@@ -36,7 +37,7 @@ SETTINGS use_index_for_in_with_subqueries = 0`
 // Rows of several sampling rates are brought to the thinnest. The order is
 // undefined.
 func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, minAttempts uint64) ([]flow.ServiceStat, error) {
-	return query(ctx, s, "service statistics", oneOf(ctx, serviceSQL, fewServicesSQL),
+	return query(ctx, s, "service statistics", serviceSQL.of(ctx),
 		rangeArgs(r, named("proto", ipProto), named("min", minAttempts)),
 		func(rows driver.Rows, v *flow.ServiceStat) error {
 			v.IPProto = ipProto
@@ -49,24 +50,25 @@ func (s *Store) ServiceStats(ctx context.Context, r flow.Range, ipProto uint8, m
 
 // pairSQL screens as serviceSQL does. The sum of the arrays' lengths is at
 // least the number of distinct ports.
-var pairSQL = `WITH k AS (SELECT tenant FROM (
-	SELECT tenant, remote FROM pair_window
-	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} ` + amongMark + `
-	GROUP BY tenant, remote
-	HAVING ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
-		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64})))
-SELECT tenant, remote, ` + countSums + `, ` + classSums + `,
+var pairSQL = scoped(func(c scope) string {
+	return c.with("", pairTenants) + `SELECT tenant, remote, ` + countSums + `, ` + classSums + `,
 	` + thinned("syn_packets") + `, ` + thinned("est_out_packets") + `, ` + thinned("rst_in_packets") + `,
 	` + thinnedDistinct("uniqExactArray(ports)", "syn_out") + `, toFloat64(` + thinnest + `),
 	minIf(start, out_packets > 0), maxIf(start, out_packets > 0), uniqExactIf(start, out_packets > 0)
 FROM pair_window
-WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}
-	AND (({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR tenant IN k) ` + amongMark + `
+WHERE ` + inRange + ` AND ip_proto = {proto:UInt8}` + c.found(`({packets:UInt64} = 0 AND {ports:UInt64} = 0) OR tenant IN k`) + ` ` + amongMark + `
 GROUP BY tenant, remote
 HAVING ({packets:UInt64} = 0 AND {ports:UInt64} = 0)
 	OR ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
-	OR ({ports:UInt64} > 0 AND uniqExactArray(ports) >= {ports:UInt64})
-SETTINGS use_index_for_in_with_subqueries = 0`
+	OR ({ports:UInt64} > 0 AND uniqExactArray(ports) >= {ports:UInt64})` + c.noIndexForFound()
+})
+
+const pairTenants = `k AS (SELECT tenant FROM (
+	SELECT tenant, remote FROM pair_window
+	WHERE ` + inRange + ` AND ip_proto = {proto:UInt8} ` + amongMark + `
+	GROUP BY tenant, remote
+	HAVING ({packets:UInt64} > 0 AND sum(out_packets) >= {packets:UInt64})
+		OR ({ports:UInt64} > 0 AND sum(length(ports)) >= {ports:UInt64})))`
 
 // PairStats sums the windows that begin in r by tenant and remote, for pairs
 // with at least minOutPackets outgoing packets (unscaled) or at least minPorts
@@ -75,7 +77,7 @@ SETTINGS use_index_for_in_with_subqueries = 0`
 // and Last are zero without any. Rows of several sampling rates are brought to
 // the thinnest. The order is undefined.
 func (s *Store) PairStats(ctx context.Context, r flow.Range, ipProto uint8, minOutPackets, minPorts uint64) ([]flow.PairStat, error) {
-	return query(ctx, s, "pair statistics", oneOf(ctx, pairSQL, fewPairsSQL),
+	return query(ctx, s, "pair statistics", pairSQL.of(ctx),
 		rangeArgs(r, named("proto", ipProto), named("packets", minOutPackets), named("ports", minPorts)),
 		func(rows driver.Rows, v *flow.PairStat) error {
 			v.IPProto = ipProto
