@@ -1,11 +1,14 @@
 package detect
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"reflect"
 	"slices"
+	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/flowcordon/flowcordon/flow"
 )
@@ -38,17 +41,23 @@ func newMemWindows() *memWindows {
 }
 
 func (m *memWindows) add(b *flow.Batch) {
-	for _, r := range b.Services {
-		m.services[r.Start] = append(m.services[r.Start], r)
-	}
-	for _, r := range b.Pairs {
-		m.pairs[r.Start] = append(m.pairs[r.Start], r)
-	}
-	for _, r := range b.Hosts {
-		m.hosts[r.Start] = append(m.hosts[r.Start], r)
-	}
+	keep(m.services, b.Services, func(r *flow.ServiceWindow) int64 { return r.Start })
+	keep(m.pairs, b.Pairs, func(r *flow.PairWindow) int64 { return r.Start })
+	keep(m.hosts, b.Hosts, func(r *flow.HostWindow) int64 { return r.Start })
 	m.addFlows(b.Flows)
 	m.addSeen(b.Flows)
+}
+
+// keep puts rows to those of their windows, a run of one window's at once.
+func keep[T any](windows map[int64][]T, rows []T, start func(*T) int64) {
+	for len(rows) > 0 {
+		at, n := start(&rows[0]), 1
+		for n < len(rows) && start(&rows[n]) == at {
+			n++
+		}
+		windows[at] = append(windows[at], rows[:n]...)
+		rows = rows[n:]
+	}
 }
 
 // inRange calls fn for the rows of each window that starts within r, in order.
@@ -68,26 +77,37 @@ func inRange[T any](rows map[int64][]T, r flow.Range, fn func(start int64, row *
 // scaled returns v with every counter times n; thin takes them back to the
 // sampling rate n, rounded.
 func scaled[T any](v T, n uint32) T {
-	if n == 1 {
-		return v
+	if n != 1 {
+		for i, c := range counters(&v) {
+			counters(&v)[i] = c * uint64(n)
+		}
 	}
-	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return x * uint64(n) })
 	return v
 }
 
 func thin[T any](v T, n uint32) T {
-	if n == 1 {
-		return v
+	if n != 1 {
+		for i, c := range counters(&v) {
+			counters(&v)[i] = thinned(c, n)
+		}
 	}
-	eachCounter(reflect.ValueOf(&v).Elem(), func(x uint64) uint64 { return thinned(x, n) })
 	return v
 }
 
 func thinned(x uint64, n uint32) uint64 { return (x + uint64(n)/2) / uint64(n) }
 
-func eachCounter(v reflect.Value, fn func(uint64) uint64) {
-	for i := range v.NumField() {
-		v.Field(i).SetUint(fn(v.Field(i).Uint()))
+// counters are the fields of v, which has none but counters (TestModelCounters).
+func counters[T any](v *T) []uint64 {
+	return unsafe.Slice((*uint64)(unsafe.Pointer(v)), unsafe.Sizeof(*v)/8)
+}
+
+func TestModelCounters(t *testing.T) {
+	for _, v := range []any{flow.Counts{}, flow.Classes{}} {
+		for f := range reflect.TypeOf(v).Fields() {
+			if f.Type.Kind() != reflect.Uint64 {
+				t.Errorf("%T.%s is no uint64", v, f.Name)
+			}
+		}
 	}
 }
 
@@ -176,14 +196,18 @@ func (m *memWindows) pairStats(r flow.Range, wants func(uint8) bool, minOut, min
 	if m.err != nil {
 		return nil, m.err
 	}
+	type sent struct {
+		proto uint8
+		out   uint64 // packets as exported
+	}
 	type sum struct {
-		stat    flow.PairStat // scaled until the end
-		out     uint64        // packets as exported
-		syn     uint64        // records as exported
-		rate    uint32
-		ports   map[uint16]struct{}
-		windows map[int64]struct{}
-		protos  map[uint8]uint64 // outgoing packets as exported
+		stat   flow.PairStat // scaled until the end
+		out    uint64        // packets as exported
+		syn    uint64        // records as exported
+		rate   uint32
+		ports  []uint16 // in no order, some of them twice
+		last   int64    // window with outgoing packets
+		protos []sent
 	}
 	sums := map[pairKey]*sum{}
 	inRange(m.pairs, r, func(start int64, w *flow.PairWindow) {
@@ -193,41 +217,50 @@ func (m *memWindows) pairStats(r flow.Range, wants func(uint8) bool, minOut, min
 		k := pairKey{w.Tenant, w.Remote}
 		s := sums[k]
 		if s == nil {
-			s = &sum{stat: flow.PairStat{Tenant: w.Tenant, Remote: w.Remote}, ports: map[uint16]struct{}{}, windows: map[int64]struct{}{}, protos: map[uint8]uint64{}}
+			s = &sum{stat: flow.PairStat{Tenant: w.Tenant, Remote: w.Remote}}
 			sums[k] = s
 		}
-		s.protos[w.IPProto] += w.OutPackets
+		i := slices.IndexFunc(s.protos, func(p sent) bool { return p.proto == w.IPProto })
+		if i < 0 {
+			i, s.protos = len(s.protos), append(s.protos, sent{proto: w.IPProto})
+		}
+		s.protos[i].out += w.OutPackets
 		s.stat.Counts.Add(scaled(w.Counts, w.Rate))
 		s.stat.Classes.Add(scaled(w.Classes, w.Rate))
 		s.stat.SYNPackets += w.SYNPackets * uint64(w.Rate)
 		s.stat.EstOutPackets += w.EstOutPackets * uint64(w.Rate)
 		s.stat.RSTInPackets += w.RSTInPackets * uint64(w.Rate)
 		s.out, s.syn, s.rate = s.out+w.OutPackets, s.syn+w.SYNOut, max(s.rate, w.Rate)
-		for _, p := range w.Ports {
-			s.ports[p] = struct{}{}
-		}
-		if w.OutPackets > 0 {
+		s.ports = append(s.ports, w.Ports...)
+		if w.OutPackets > 0 && start != s.last { // windows come in order
 			t := time.Unix(start, 0).UTC()
-			if len(s.windows) == 0 {
+			if s.stat.Windows == 0 {
 				s.stat.First = t
 			}
-			s.stat.Last = t
-			s.windows[start] = struct{}{}
+			s.stat.Last, s.last = t, start
+			s.stat.Windows++
 		}
 	})
 	var out []flow.PairStat
 	for _, s := range sums {
-		if minOut > 0 && s.out >= minOut || minPorts > 0 && uint64(len(s.ports)) >= minPorts {
+		enough := minOut > 0 && s.out >= minOut
+		if !enough && minPorts == 0 {
+			continue
+		}
+		slices.Sort(s.ports)
+		s.ports = slices.Compact(s.ports)
+		if enough || uint64(len(s.ports)) >= minPorts {
 			s.stat.Counts, s.stat.Classes = thin(s.stat.Counts, s.rate), thin(s.stat.Classes, s.rate)
 			s.stat.SYNPackets, s.stat.EstOutPackets = thinned(s.stat.SYNPackets, s.rate), thinned(s.stat.EstOutPackets, s.rate)
 			s.stat.RSTInPackets, s.stat.Rate = thinned(s.stat.RSTInPackets, s.rate), float64(s.rate)
 			var most uint64
-			for p := 255; p >= 0; p-- {
-				if n, ok := s.protos[uint8(p)]; ok && n >= most {
-					s.stat.IPProto, most = uint8(p), n
+			slices.SortFunc(s.protos, func(a, b sent) int { return cmp.Compare(b.proto, a.proto) })
+			for _, p := range s.protos {
+				if p.out >= most {
+					s.stat.IPProto, most = p.proto, p.out
 				}
 			}
-			s.stat.Ports, s.stat.Windows = uint64(len(s.ports))*s.stat.SYNOut/max(s.syn, 1), uint64(len(s.windows))
+			s.stat.Ports = uint64(len(s.ports)) * s.stat.SYNOut / max(s.syn, 1)
 			out = append(out, s.stat)
 		}
 	}

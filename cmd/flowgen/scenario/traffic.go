@@ -104,6 +104,7 @@ type Generator struct {
 	n       uint32
 	netflow bool
 	buckets map[int64][]flow.Record
+	free    [][]flow.Record // buckets that were taken
 	records int
 	taken   int64 // the last bucket handed out
 
@@ -142,7 +143,11 @@ func (g *Generator) emit(r flow.Record) {
 	if k <= g.taken {
 		panic("a record was made after its time")
 	}
-	g.buckets[k] = append(g.buckets[k], r)
+	rs := g.buckets[k]
+	if n := len(g.free); rs == nil && n > 0 {
+		rs, g.free = g.free[n-1], g.free[:n-1]
+	}
+	g.buckets[k] = append(rs, r)
 }
 
 // Records is the number of records made so far.
@@ -154,8 +159,21 @@ func (g *Generator) Take(at time.Time) []flow.Record {
 	rs := g.buckets[k]
 	delete(g.buckets, k)
 	g.taken = k
-	slices.SortFunc(rs, func(a, b flow.Record) int { return int(a.Received - b.Received) })
-	return rs
+	order := make([]int32, len(rs)) // a record is large: only numbers are moved
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(rs[a].Received, rs[b].Received), cmp.Compare(a, b))
+	})
+	sorted := make([]flow.Record, len(rs))
+	for i, j := range order {
+		sorted[i] = rs[j]
+	}
+	if rs != nil {
+		g.free = append(g.free, rs[:0])
+	}
+	return sorted
 }
 
 // Run makes what s sends in [t, t+Step) of a run that began at start.
