@@ -45,7 +45,7 @@ unit:
 
 # The detector's scenarios: each at every sampling rate, by sFlow and NetFlow v9,
 # with SEEDS seeds; without race detection, which is ten times slower. A table
-# goes to .cache/scenarios.md. SEEDS=20 is the acceptance test (an hour of two
+# goes to .cache/scenarios.md. SEEDS=20 is the acceptance test (40 minutes of two
 # CPUs), DEEP=1500000 makes benign tenants at 1:1 live longer, ONLY='a*' picks,
 # DAY=1 is a day of 100,000 ordinary tenants at the level of counts instead.
 scenarios:
