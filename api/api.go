@@ -64,10 +64,14 @@ type Deps struct {
 	Exemptions Exemptions
 	Searcher   Searcher
 	Cases      Cases
-	// Holders are all entries of the inventory, past ones too.
+	// Holders are all entries of the inventory, past ones too. If Inventory has a
+	// Version, that is of them as well.
 	Holders func(yield func(flow.Holder) bool)
 	// Standing tells what the history of who holds an address says.
 	Standing func(addr netip.Addr, h flow.Holder) Standing
+	// StandingVersion is another number after each change of it that time alone
+	// makes; nil: that is not known.
+	StandingVersion VersionAt
 	// Reads keeps who looked at personal data; Handler.Run hands it over. Without
 	// it each look is a line of the log.
 	Reads     Reads

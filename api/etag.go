@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -37,47 +38,99 @@ func withETag(op huma.Operation) huma.Operation {
 // each change of what its answers are made of.
 type versioned interface{ Version() uint64 }
 
-// version names the state that an answer is made of, where that is known before it
-// is made: the process, the number of the last change, who asks for what. Empty
-// where it is not known, or the answer changes with the clock.
-func (h *Handler) version(ctx huma.Context) string {
-	of := func(part any) (uint64, bool) {
-		v, ok := part.(versioned)
-		if !ok {
-			return 0, false
+// clocked is versioned for what changes with the clock, too.
+type clocked interface{ Version(ts time.Time) uint64 }
+
+// state is what an answer is made of: the numbers of the last changes of its parts,
+// and what else tells it from another.
+type state struct {
+	now     time.Time
+	numbers []any
+	unknown bool // a part has no number, or none at this moment
+}
+
+// of adds parts; one that is not there changes nothing.
+func (s *state) of(parts ...any) {
+	for _, part := range parts {
+		switch v := part.(type) {
+		case nil:
+		case versioned:
+			s.numbers = append(s.numbers, v.Version())
+		case clocked:
+			s.numbers = append(s.numbers, v.Version(s.now))
+		default:
+			s.unknown = true
 		}
-		return v.Version(), true
 	}
-	var n uint64
-	var ok bool
-	now := h.deps.Now().UTC()
-	day := ""
+}
+
+// day adds the date: what counts days is another answer on each.
+func (s *state) day() { s.numbers = append(s.numbers, s.now.Format(time.DateOnly)) }
+
+// version names the state that an answer is made of, where that is known before it
+// is made: the process, the numbers of the last changes, who asks for what. Empty
+// where it is not known, or what was asked for changes with the clock. Exporters
+// have none: their counts change with each datagram.
+func (h *Handler) version(ctx huma.Context) string {
+	d, s := &h.deps, &state{now: h.deps.Now().UTC()}
 	switch ctx.Operation().OperationID {
 	case "incidents":
-		if relative(ctx.Query("since")) || relative(ctx.Query("until")) {
-			return ""
-		}
-		n, ok = of(h.deps.Incidents)
+		s.of(d.Incidents)
+		s.unknown = s.unknown || relative(ctx.Query("since")) || relative(ctx.Query("until"))
 	case "incident", "freezes":
-		n, ok = of(h.deps.Incidents)
+		s.of(d.Incidents)
 	case "complaints":
-		n, ok = of(h.deps.Cases)
+		s.of(d.Cases)
 	case "precision", "proposals", "cases":
-		n, ok = of(h.deps.Rules)
-		day = now.Format(time.DateOnly)
+		s.of(d.Rules)
+		s.day()
+	case "policy":
+		h.policyState(s, ctx.Param("ip"))
 	case "exemptions":
-		// Which of them count is a matter of the clock: the book counts the ends, too.
-		var v interface{ Version(time.Time) uint64 }
-		if v, ok = h.deps.Exemptions.(interface{ Version(time.Time) uint64 }); ok {
-			n, day = v.Version(now), now.Format(time.DateOnly)
+		s.of(d.Exemptions) // which of them count is a matter of the clock: the book counts the ends, too
+		s.day()
+	case "tenants":
+		s.of(d.Incidents, d.Inventory)
+	case "tenant":
+		s.of(d.Incidents, d.Inventory, d.Exemptions, d.Cases)
+		s.day()
+		if d.Standing != nil {
+			s.unknown = s.unknown || d.StandingVersion == nil
+			s.of(d.StandingVersion)
 		}
+	default:
+		return ""
 	}
-	if !ok {
+	if s.unknown {
 		return ""
 	}
 	u := ctx.URL()
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s %s %s?%s", h.boot, n, day, caller(ctx.Context()).Role, u.Path, u.RawQuery))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %v %s %s?%s", h.boot, s.numbers, caller(ctx.Context()).Role, u.Path, u.RawQuery))
 	return hex.EncodeToString(sum[:9])
+}
+
+// VersionAt is the version of what is said at a moment.
+type VersionAt func(ts time.Time) uint64
+
+// Version is the function itself, and 0 without one.
+func (f VersionAt) Version(ts time.Time) uint64 {
+	if f == nil {
+		return 0
+	}
+	return f(ts)
+}
+
+// policyState adds what the policy of an address is made of.
+func (h *Handler) policyState(s *state, ip string) {
+	v, ok := h.deps.Rules.(interface {
+		PolicyVersion(ip netip.Addr, ts time.Time) uint64
+	})
+	_, tenant, err := h.host("ip", ip)
+	if !ok || err != nil {
+		s.unknown = true
+		return
+	}
+	s.numbers = append(s.numbers, v.PolicyVersion(tenant, s.now))
 }
 
 // relative reports whether a time is told from now on.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"net/netip"
-	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -162,14 +161,7 @@ type ExporterFloors struct {
 func (p *policy) floorsOf(exporters []flow.ExporterHealth, ts time.Time) []ExporterFloors {
 	var out []ExporterFloors
 	for i := range exporters {
-		var rates []uint32
-		for _, s := range exporters[i].Samplers {
-			if s.Rate > 0 && ts.Sub(s.LastSeen) <= rateSeen && !slices.Contains(rates, s.Rate) {
-				rates = append(rates, s.Rate)
-			}
-		}
-		slices.Sort(rates)
-		for _, n := range rates {
+		for _, n := range ratesSeen(&exporters[i], ts) {
 			out = append(out, ExporterFloors{exporters[i].Exporter, n, p.floorsAt(n)})
 		}
 	}

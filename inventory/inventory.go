@@ -60,6 +60,8 @@ type loaded struct {
 	found   *bart.Table[found]
 	servers int
 	nics    map[server]nics
+	turn    uint64  // rises with each that comes into force
+	moments []int64 // momentsOf it
 }
 
 // New gives an inventory without entries; Reload loads the file.
@@ -111,7 +113,7 @@ func (i *Inventory) Reload() error {
 	next := *was
 	next.table, next.at = t, at
 	next.nics = i.nicsOf(&next)
-	i.current.Store(&next)
+	i.enforce(&next)
 	i.merge()
 	i.metrics.success.Set(1)
 	i.metrics.entries.Set(float64(t.Len()))

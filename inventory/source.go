@@ -279,7 +279,7 @@ func (i *Inventory) merge() {
 	}
 	next.servers = len(servers)
 	next.nics = i.nicsOf(&next)
-	i.current.Store(&next)
+	i.enforce(&next)
 	i.tellDoubts(now, was)
 }
 

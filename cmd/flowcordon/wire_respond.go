@@ -153,6 +153,8 @@ func (s *service) apiDeps() api.Deps {
 		Gatherer:      s.registry,
 		Registerer:    s.registry,
 		Log:           s.log,
+
+		StandingVersion: s.control.StandingVersion,
 	}
 }
 

@@ -25,6 +25,11 @@ func (rules) Shapes() api.RuleShapes {
 // Version is Ledger.Version.
 func (r rules) Version() uint64 { return r.ledger.Version() }
 
+// PolicyVersion is Detector.ExplainVersion.
+func (r rules) PolicyVersion(ip netip.Addr, ts time.Time) uint64 {
+	return r.detector.ExplainVersion(ip, ts)
+}
+
 // Explain is Detector.Explain.
 func (r rules) Explain(ip netip.Addr, ts time.Time) any { return r.detector.Explain(ip, ts) }
 
