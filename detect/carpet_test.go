@@ -53,18 +53,21 @@ func TestBurstsAreLeftOutWhereverTheyLie(t *testing.T) {
 		name    string
 		ns      []float64
 		stretch int
+		times   int
 		want    float64
 	}{
-		{"nothing", nil, 1, 0},
-		{"two parts are left out", []float64{1, 9, 2, 8, 3, 4}, 1, 10},
-		{"neighbours, too", []float64{1, 9, 8, 2, 3, 4}, 1, 10},
-		{"three bursts that lie across edges", []float64{0, 5, 5, 0, 5, 5, 0, 5, 5, 0}, 2, 10},
-		{"a stretch is not left out twice", []float64{9, 9, 9, 1, 1, 1}, 2, 2},
-		{"steady", []float64{3, 3, 3, 3, 3, 3, 3, 3, 3, 3}, 2, 18},
-		{"too short for two", []float64{3, 3, 3}, 2, 9},
+		{"nothing", nil, 1, 2, 0},
+		{"two parts are left out", []float64{1, 9, 2, 8, 3, 4}, 1, 2, 10},
+		{"neighbours, too", []float64{1, 9, 8, 2, 3, 4}, 1, 2, 10},
+		{"three bursts that lie across edges", []float64{0, 5, 5, 0, 5, 5, 0, 5, 5, 0}, 2, 2, 10},
+		{"three of them are left out", []float64{0, 5, 5, 0, 5, 5, 0, 5, 5, 0}, 2, 3, 0},
+		{"a stretch is not left out twice", []float64{9, 9, 9, 1, 1, 1}, 2, 2, 2},
+		{"steady", []float64{3, 3, 3, 3, 3, 3, 3, 3, 3, 3}, 2, 2, 18},
+		{"steady, three", []float64{3, 3, 3, 3, 3, 3, 3, 3, 3, 3}, 2, 3, 12},
+		{"too short for two", []float64{3, 3, 3}, 2, 2, 9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := withoutStrongest(c.ns, c.stretch); got != c.want {
+			if got := withoutStrongest(c.ns, c.stretch, c.times); got != c.want {
 				t.Errorf("%g are left, want %g", got, c.want)
 			}
 		})
@@ -72,9 +75,9 @@ func TestBurstsAreLeftOutWhereverTheyLie(t *testing.T) {
 	for _, c := range []struct {
 		ns   []float64
 		want bool
-	}{{nil, false}, {[]float64{0, 5, 5, 0, 5, 5}, false}, {[]float64{0, 5, 5, 1, 0, 0}, true}, {[]float64{0, 8, 8, 0.9, 0, 0}, false}, {[]float64{1, 1, 1}, true}} {
-		if got := goesThrough(c.ns); got != c.want {
-			t.Errorf("%g goes through: %t", c.ns, got)
+	}{{nil, false}, {[]float64{0, 0, 0}, false}, {[]float64{5, 5}, false}, {[]float64{0, 4, 5, 6, 0}, true}, {[]float64{5, 1, 5, 5, 1, 5}, false}, {[]float64{9, 4, 5, 5}, true}, {[]float64{3, 3, 3}, false}} {
+		if got := even(c.ns, 3, 4); got != c.want {
+			t.Errorf("%g has three alike: %t", c.ns, got)
 		}
 	}
 	for length, want := range map[time.Duration][2]int{time.Minute: {6, 1}, 5 * time.Minute: {10, 2}, 30 * time.Minute: {12, 2}} {

@@ -122,7 +122,9 @@ func TestFloodPersistence(t *testing.T) {
 		{"SYN, 20 s", flow.ProtoTCP, flow.RuleSYNFlood, 200_000, []int64{0, 10}, flow.TierNotify},
 		{"SYN, 30 s", flow.ProtoTCP, flow.RuleSYNFlood, 200_000, []int64{0, 10, 20}, flow.TierSuspend},
 		{"UDP, 20 s", flow.ProtoUDP, flow.RuleUDPFlood, 1_000_000, []int64{0, 10}, flow.TierNotify},
-		{"UDP, 30 s", flow.ProtoUDP, flow.RuleUDPFlood, 1_000_000, []int64{0, 10, 20}, flow.TierSuspend},
+		{"UDP, 30 s", flow.ProtoUDP, flow.RuleUDPFlood, 1_000_000, []int64{0, 10, 20}, flow.TierNotify},
+		{"UDP, 100 s in windows only", flow.ProtoUDP, flow.RuleUDPFlood, 1_000_000, []int64{0, 10, 20, 30, 40, 50, 60, 70, 80, 90}, flow.TierNotify},
+		{"UDP, 110 s", flow.ProtoUDP, flow.RuleUDPFlood, 1_000_000, []int64{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100}, flow.TierSuspend},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMemWindows()

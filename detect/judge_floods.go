@@ -237,7 +237,7 @@ func (t *tickState) floodOver(rule floodRule, r flow.Range, length time.Duration
 		}
 		fs = append(fs, f)
 	}
-	rests, secs, err := t.withoutPeak(rule, r, length, open)
+	rests, err := t.withoutPeak(rule, r, length, open)
 	if err != nil {
 		return err
 	}
@@ -252,7 +252,8 @@ func (t *tickState) floodOver(rule floodRule, r flow.Range, length time.Duration
 	}
 	persists := func(f *flow.Finding) bool {
 		k := pairKey{f.Tenant, f.Remote}
-		return open[k] != nil && rule.goesOn(open[k], rests[k], f.SamplingRate, secs)
+		left, judged := rests[k]
+		return judged && rule.goesOn(open[k], left.packets, f.SamplingRate, left.seconds)
 	}
 	for i := range fs {
 		if f := &fs[i]; rule.confirm != nil && f.Tier > flow.TierNotify && persists(f) {

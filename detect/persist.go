@@ -3,7 +3,6 @@ package detect
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -85,24 +84,36 @@ func (t *tickState) triesTwice(cfg *PortscanConfig, r flow.Range, length time.Du
 // two strongest sixths are left out, and those are 20 s.
 const minFloodPersist = 60 * time.Second
 
-// withoutPeak returns the packets of each open pair without the two strongest
-// sixths of the range, wherever they begin, and the seconds of what remains. Two
-// bursts of less than 20 s are then gone, of longer lengths two of 30 s with what
-// is beside them; a flood that goes on is not. A length too short for that leaves
-// nothing.
-func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Duration, open map[pairKey]*flow.PairStat) (rests map[pairKey]float64, secs float64, err error) {
+// rest is what is left of a pair, in packets, and of how many seconds.
+type rest struct{ packets, seconds float64 }
+
+// withoutPeak returns what is left of each open pair without the two strongest
+// sixths of the range, wherever they begin. Two bursts of less than 20 s are then
+// gone, of longer lengths two of 30 s with what is beside them; a flood that goes
+// on is not. Where bandwidth is tested so, what has breaks is not suspended on a
+// shorter length than minPulses, and three stretches are left out: see steady.go.
+// A length too short for that leaves nothing.
+func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Duration, open map[pairKey]*flow.PairStat) (map[pairKey]rest, error) {
 	if len(open) == 0 || length < minFloodPersist {
-		return nil, r.Seconds(), nil
+		return nil, nil
+	}
+	var steady map[pairKey]bool
+	if rule.tests {
+		var err error
+		if steady, err = t.steadyPairs(rule, r, open); err != nil || len(steady) == 0 && length < minPulses {
+			return nil, err
+		}
 	}
 	defer t.inParts()()
 	parts, stretch := floodParts(r, length)
 	pieces := make(map[pairKey][]float64, len(open))
+	secs := 0.
 	for i, part := range parts {
 		// Parts with less than an eighth of the least count as empty, which
 		// spares the store a list of every pair.
 		stats, err := rule.pairs(part, max(rule.least/8, 1))
 		if err != nil {
-			return nil, 0, fmt.Errorf("pair windows for persistence: %w", err)
+			return nil, fmt.Errorf("pair windows for persistence: %w", err)
 		}
 		for j := range stats {
 			k := pairKey{stats[j].Tenant, stats[j].Remote}
@@ -110,60 +121,49 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 				continue
 			}
 			thin := effectiveRate(stats[j].Rate) / effectiveRate(open[k].Rate) // the part may lack the thinnest sampling
-			if pieces[k] == nil {
-				pieces[k] = make([]float64, len(parts))
-			}
-			pieces[k][i] = float64(rule.packets(&stats[j])) * thin
+			at(pieces, k, len(parts))[i] = float64(rule.packets(&stats[j])) * thin
 		}
 		secs += part.Seconds()
 	}
-	// What goes is taken for as little time as it may be, the last part being
-	// shorter: too many seconds only make the rest weaker.
-	gone := float64(2*stretch-1)*parts[0].Seconds() + parts[len(parts)-1].Seconds()
-	secs -= min(gone, secs/2)
-	rests = make(map[pairKey]float64, len(pieces))
+	rests := make(map[pairKey]rest, len(pieces))
 	for k, ns := range pieces {
-		if rule.tests && !goesThrough(ns) {
-			rests[k] = withoutStrongest(ns, 2)
-			continue
+		without := 2
+		if rule.tests && !steady[k] {
+			if length < minPulses {
+				continue
+			}
+			without = 3
 		}
-		rests[k] = withoutStrongest(ns, stretch)
+		// What goes is taken for as little time as it may be, the last part being
+		// shorter: too many seconds only make the rest weaker.
+		gone := float64(without*stretch-1)*parts[0].Seconds() + parts[len(parts)-1].Seconds()
+		rests[k] = rest{withoutStrongest(ns, stretch, without), secs - min(gone, secs*float64(without)/4)}
 	}
-	return rests, secs, nil
+	return rests, nil
 }
 
-// goesThrough reports whether three neighbours of ns have something, an eighth of
-// the strongest: in windows of 10 s a flood of more than 20 s does, two bandwidth
-// tests of 10 s that lie across edges do not.
-func goesThrough(ns []float64) bool {
-	run := 0
+// withoutStrongest is the sum of ns without the stretches, so many at most and
+// each of so many neighbours, that have most of it.
+func withoutStrongest(ns []float64, stretch, stretches int) float64 {
+	all := 0.
 	for _, n := range ns {
-		run++
-		if n*8 < slices.Max(ns) {
-			run = 0
-		}
-		if run == 3 {
-			return true
-		}
-	}
-	return false
-}
-
-// withoutStrongest is the sum of ns without the two stretches, of so many
-// neighbours each, that have most of it.
-func withoutStrongest(ns []float64, stretch int) float64 {
-	var all, most float64
-	sums := make([]float64, max(len(ns)-stretch+1, 0))
-	for i, n := range ns {
 		all += n
-		for j := max(i-stretch+1, 0); j <= min(i, len(sums)-1); j++ {
-			sums[j] += n
-		}
 	}
-	for i := range sums {
-		for j := i + stretch; j < len(sums); j++ {
-			most = max(most, sums[i]+sums[j])
-		}
+	if len(ns) < stretch*stretches {
+		return all
 	}
-	return all - most
+	// most[i] is what so many stretches within the first i can have.
+	most := make([]float64, len(ns)+1)
+	for range stretches {
+		next := make([]float64, len(ns)+1)
+		for i := stretch; i <= len(ns); i++ {
+			sum := 0.
+			for _, n := range ns[i-stretch : i] {
+				sum += n
+			}
+			next[i] = max(next[i-1], most[i-stretch]+sum)
+		}
+		most = next
+	}
+	return all - most[len(ns)]
 }

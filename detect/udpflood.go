@@ -23,7 +23,7 @@ type UDPFloodConfig struct {
 	SuspendReturn float64 `yaml:"suspend_return" json:"suspend_return"`
 }
 
-const udpFloodVersion = 2
+const udpFloodVersion = 3
 
 func defaultUDPFlood() UDPFloodConfig {
 	return UDPFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 15000, Mbps: 400, NotifyScore: 14, SuspendScore: 30, PersistScore: 10,

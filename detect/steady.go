@@ -1,0 +1,135 @@
+package detect
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/flowcordon/flowcordon/flow"
+)
+
+// Bandwidth is tested by UDP in runs of some seconds, often several in a row. In
+// windows of 10 s runs of 10 s look like a flood of half the rate, wherever they
+// happen to lie across the edges; what tells them from a flood is that a flood has
+// no breaks. A flood that is sent in pulses on purpose has, and is known by how
+// long it goes on.
+
+const (
+	// A flood without a break of about a slice has steadySlices of them in a row:
+	// 40 s, while a test of 30 s fills six or seven.
+	steadySlice  = 5 * time.Second
+	steadySlices = 8
+	steadyLook   = 12 // slices
+	// By NetFlow a packet's time is not known, only that of its flow. Windows must
+	// be even for longer than five runs of 10 s with breaks of 10 s make them.
+	steadyWindows     = 11
+	steadyWindowsLook = steadyWindows + 1
+	// steadyPart of the mean is the least of a part without a break. Breaks of 8 s
+	// leave a fifth of some slice at most. The mean is steadyRate of the whole
+	// range's at least: other traffic beside a test may be steady.
+	steadyPart = 0.6
+	steadyRate = 0.5
+	// minPulses is the shortest length that what has breaks can be suspended on,
+	// without its three strongest fifths: five runs within three minutes are gone.
+	minPulses = 5 * time.Minute
+)
+
+// steadyPairs returns those of open that went on without a break.
+func (t *tickState) steadyPairs(rule floodRule, r flow.Range, open map[pairKey]*flow.PairStat) (map[pairKey]bool, error) {
+	steady := make(map[pairKey]bool, len(open))
+	slices, err := t.slicesOf(open)
+	if err != nil {
+		return nil, err
+	}
+	rate := func(k pairKey) float64 {
+		return steadyRate * float64(rule.packets(open[k])) * effectiveRate(open[k].Rate) / r.Seconds()
+	}
+	for k, ns := range slices {
+		if even(ns, steadySlices, rate(k)*steadySlice.Seconds()) {
+			steady[k] = true
+		}
+	}
+	if len(steady) == len(open) {
+		return steady, nil
+	}
+	windows, err := t.windowsOf(rule, r, open)
+	if err != nil {
+		return nil, err
+	}
+	for k, ns := range windows {
+		if even(ns, steadyWindows, rate(k)*window.Seconds()) {
+			steady[k] = true
+		}
+	}
+	return steady, nil
+}
+
+// slicesOf returns what was sent to the network of each pair's remote in the last
+// minute, by the times of the stored flow rows.
+func (t *tickState) slicesOf(open map[pairKey]*flow.PairStat) (map[pairKey][]float64, error) {
+	var tenants []netip.Addr
+	for k := range open {
+		tenants = append(tenants, k.tenant)
+	}
+	slices.SortFunc(tenants, netip.Addr.Compare)
+	tenants = slices.Compact(tenants)
+	out := make(map[pairKey][]float64, len(open))
+	for i := range steadyLook {
+		from := floorTo(t.ts, steadySlice).Add(time.Duration(i-steadyLook) * steadySlice)
+		nets, err := t.d.deps.Windows.TopPrefixes(t.ctx, flow.Range{From: from, To: from.Add(steadySlice)}, tenants, flow.ProtoUDP)
+		if err != nil {
+			return nil, fmt.Errorf("networks of a flood, for its breaks: %w", err)
+		}
+		for k := range open {
+			for j := range nets {
+				if nets[j].Tenant == k.tenant && nets[j].Prefix.Contains(k.remote) {
+					at(out, k, steadyLook)[i] = float64(nets[j].OutPackets) * effectiveRate(nets[j].Rate)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// windowsOf returns what each pair sent in the last windows of r.
+func (t *tickState) windowsOf(rule floodRule, r flow.Range, open map[pairKey]*flow.PairStat) (map[pairKey][]float64, error) {
+	defer t.inParts()()
+	out := make(map[pairKey][]float64, len(open))
+	for i := range steadyWindowsLook {
+		from := r.To.Add(time.Duration(i-steadyWindowsLook) * window)
+		stats, err := rule.pairs(flow.Range{From: from, To: from.Add(window)}, max(rule.least/8, 1))
+		if err != nil {
+			return nil, fmt.Errorf("pair windows of a flood, for its breaks: %w", err)
+		}
+		for j := range stats {
+			if k := (pairKey{stats[j].Tenant, stats[j].Remote}); open[k] != nil {
+				at(out, k, steadyWindowsLook)[i] = float64(rule.packets(&stats[j])) * effectiveRate(stats[j].Rate)
+			}
+		}
+	}
+	return out, nil
+}
+
+// at returns m's n numbers of k, which are zeros at first.
+func at(m map[pairKey][]float64, k pairKey, n int) []float64 {
+	if m[k] == nil {
+		m[k] = make([]float64, n)
+	}
+	return m[k]
+}
+
+// even reports whether so many neighbours of ns are least or more in the mean and
+// each is nearly as much.
+func even(ns []float64, run int, least float64) bool {
+	for i := 0; i+run <= len(ns); i++ {
+		part, all := ns[i:i+run], 0.
+		for _, n := range part {
+			all += n
+		}
+		if mean := all / float64(run); mean > 0 && mean >= least && slices.Min(part) >= steadyPart*mean {
+			return true
+		}
+	}
+	return false
+}
