@@ -123,6 +123,7 @@ func (h *Handler) exporterList() []flow.ExporterHealth {
 
 func tidyExporter(e flow.ExporterHealth) flow.ExporterHealth {
 	e.Protocols, e.Samplers, e.Problems = notNil(e.Protocols), notNil(e.Samplers), notNil(e.Problems)
+	e.ProblemsWhy = notNil(e.ProblemsWhy)
 	if e.Dropped == nil {
 		e.Dropped = map[string]uint64{}
 	}

@@ -155,8 +155,10 @@ func (j *judge) Precisions(string, string) any {
 }
 
 func (*judge) Proposals(time.Time) any {
-	return map[string]any{"proposals": []ledger.Proposal{{Rule: flow.RuleNetscan, Tier: flow.TierNotify, Key: "detect.thresholds.netscan.notify_score", Now: 9, Proposed: 12.4, Cases: 388, Right: 61, Wrong: 9,
-		MissedRight: 2, MissedUnmarked: 40, WrongTenants: []netip.Addr{netip.MustParseAddr("198.18.44.9")}, Advice: "all that is wrong is 198.18.44.9: give them an override or an exemption, and leave the threshold"}}}
+	p := ledger.Proposal{Rule: flow.RuleNetscan, Tier: flow.TierNotify, Key: "detect.thresholds.netscan.notify_score", Now: 9, Proposed: 12.4, Cases: 388, Right: 61, Wrong: 9,
+		MissedRight: 2, MissedUnmarked: 40, WrongTenants: []netip.Addr{netip.MustParseAddr("198.18.44.9")}}
+	p.Advice, p.Why = ledger.Sentences().Say("override", p.WrongTenants[0])
+	return map[string]any{"proposals": []ledger.Proposal{p}}
 }
 
 func (j *judge) Cases(q CaseQuery) any {

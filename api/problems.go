@@ -1,15 +1,14 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
+
+	"github.com/flowcordon/flowcordon/flow"
 )
 
 // problemForms are the sentences of this package's errors by their code; {0}, {1}, …
 // stand for the values. web/src/problems.ru.json has the same in Russian.
-var problemForms = map[string]string{
+var problemForms = flow.Forms{
 	"param":             `{0}: {1} is not understood; write {2}`,
 	"empty":             `{0} is empty; write a sentence that a colleague understands in a year`,
 	"too_long":          `{0} is longer than 4000 characters; shorten it`,
@@ -59,18 +58,8 @@ var problemForms = map[string]string{
 
 // fault is an error of a code; one that problemForms lacks is a mistake of ours.
 func fault(status int, code string, values ...any) *Error {
-	form, ok := problemForms[code]
-	if !ok {
-		panic("api: no sentence for the code " + code)
-	}
-	e := &Error{Status: status, Code: code}
-	pairs := make([]string, 0, 2*len(values))
-	for i, v := range values {
-		e.Values = append(e.Values, fmt.Sprint(v))
-		pairs = append(pairs, "{"+strconv.Itoa(i)+"}", e.Values[i])
-	}
-	e.Detail = strings.NewReplacer(pairs...).Replace(form)
-	return e
+	text, told := problemForms.Say(code, values...)
+	return &Error{Status: status, Code: code, Values: told.Values, Detail: text}
 }
 
 func missing(code string, values ...any) *Error { return fault(http.StatusNotFound, code, values...) }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/flowcordon/flowcordon/collector"
+	"github.com/flowcordon/flowcordon/ledger"
 	"github.com/flowcordon/flowcordon/respond"
 )
 
@@ -76,6 +78,13 @@ func TestSaidInBothLanguages(t *testing.T) {
 		t.Errorf("only %d sentences of errors", len(problemForms))
 	}
 	sameForms(t, "problems.ru.json", problemForms, tableOf[string](t, "problems.ru.json"))
+
+	problems := collector.Sentences()
+	if len(problems) < 30 {
+		t.Errorf("only %d problems of exporters", len(problems))
+	}
+	sameForms(t, "exporters.ru.json", problems, tableOf[string](t, "exporters.ru.json"))
+	sameForms(t, "advice.ru.json", ledger.Sentences(), tableOf[string](t, "advice.ru.json"))
 
 	// A finding is its rule and its numbers.
 	findings := tableOf[string](t, "findings.ru.json")

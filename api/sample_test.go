@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/flowcordon/flowcordon/collector"
 	"github.com/flowcordon/flowcordon/flow"
 )
 
@@ -312,12 +313,15 @@ func sampleIncidents() []flow.Incident {
 }
 
 func sampleExporters() []flow.ExporterHealth {
-	return []flow.ExporterHealth{
+	out := []flow.ExporterHealth{
 		{Exporter: netip.MustParseAddr("192.0.2.1"), Protocols: []string{"netflow9"}, FirstSeen: t0.Add(-time.Hour), LastSeen: t0.Add(-time.Second), Datagrams: 90_412, Records: 2_108_331, Templates: 3,
 			Samplers: []flow.SamplerHealth{{Rate: 1000, Source: "options", Records: 2_108_331}}},
 		{Exporter: netip.MustParseAddr("2001:db8:ffff::2"), Protocols: []string{"sflow5"}, LastSeen: t0.Add(-80 * time.Second), Datagrams: 51_200, Records: 311_002, Lost: 1204, Dropped: map[string]uint64{"truncated": 7},
-			Samplers: []flow.SamplerHealth{{Source: "unknown"}}, Problems: []string{"sampling rate unknown: add exporters.sampling: [{exporter: 2001:db8:ffff::2, default: 1000}]"}},
+			Samplers: []flow.SamplerHealth{{Source: "unknown"}}},
 	}
+	out[1].Tell(collector.Sentences(), "rate_unknown", 7, 311_002, out[1].Exporter)
+	out[1].Tell(collector.Sentences(), "dropped.set_length", 7)
+	return out
 }
 
 // bench is a running server with one token for each role.

@@ -394,7 +394,8 @@ func TestExporterProblems(t *testing.T) {
 		"loss":     {change(func(h *flow.ExporterHealth) { h.Lost = 3 }), aggregate.ExporterStats{}, "net.core.rmem_max"},
 		"silent":   {change(func(h *flow.ExporterHealth) { h.LastSeen = h.LastSeen.Add(-1) }), aggregate.ExporterStats{}, "silent since"},
 	} {
-		got := problems(&c.health, c.agg, &cfg, now)
+		tellProblems(&c.health, c.agg, &cfg, now)
+		got := c.health.Problems
 		if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.Contains(got[0], c.want)) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}

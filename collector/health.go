@@ -43,73 +43,68 @@ func (c *Collector) Exporters() []flow.ExporterHealth {
 			heard[addr] = true
 			h := dec.Exporters[addr].Health(addr)
 			h.TemplateList = list
-			h.Problems = append(h.Problems, problems(&h, agg.Exporters[addr], cfg, now)...)
+			tellProblems(&h, agg.Exporters[addr], cfg, now)
 			out = append(out, h)
 		}
 	}
 	for _, p := range cfg.Allow {
 		if addr := p.Addr(); p.IsSingleIP() && !heard[addr] {
 			heard[addr] = true
-			out = append(out, flow.ExporterHealth{
-				Exporter: addr, Protocols: []string{}, Dropped: map[string]uint64{}, Samplers: []flow.SamplerHealth{},
-				Problems: []string{fmt.Sprintf("nothing came from %s since the start: check its export destination, the ports under listen, and firewalls on the way", addr)},
-			})
+			h := flow.ExporterHealth{Exporter: addr, Protocols: []string{}, Dropped: map[string]uint64{}, Samplers: []flow.SamplerHealth{}}
+			h.Tell(problemForms, "never_came", addr)
+			out = append(out, h)
 		}
 	}
 	slices.SortFunc(out, func(a, b flow.ExporterHealth) int { return a.Exporter.Compare(b.Exporter) })
 	return out
 }
 
-// problems are those that the decoder cannot see. A line says what is wrong and
-// what to do.
-func problems(h *flow.ExporterHealth, agg aggregate.ExporterStats, cfg *Config, now time.Time) []string {
-	var out []string
-	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+// tellProblems adds those that the decoder cannot see. A line says what is wrong
+// and what to do.
+func tellProblems(h *flow.ExporterHealth, agg aggregate.ExporterStats, cfg *Config, now time.Time) {
 	told := slices.ContainsFunc(h.Samplers, func(s flow.SamplerHealth) bool { return s.Rate == 0 })
 	if agg.SamplingUnknown > 0 && !told {
-		add("%d records without a known sampling rate are kept out of detection: write exporters: {sampling: [{exporter: %s, default: N}]} with its 1:N", agg.SamplingUnknown, h.Exporter)
+		h.Tell(problemForms, "no_rate", agg.SamplingUnknown, h.Exporter)
 	}
-	out = append(out, timingProblems(h, agg, cfg)...)
+	tellTiming(h, agg, cfg)
 	if h.Lost > 0 {
-		add("%d datagrams or records are missing by sequence number: if flowcordon_collector_kernel_drops_total grows too, raise collector.read_buffer and net.core.rmem_max; else they are lost on the way", h.Lost)
+		h.Tell(problemForms, "lost", h.Lost)
 	}
 	if !h.LastSeen.IsZero() && now.Sub(h.LastSeen) > silentAfter {
-		add("silent since %s: check the export on the router and the way to this host", h.LastSeen.UTC().Format(time.RFC3339))
+		h.Tell(problemForms, "silent", h.LastSeen.UTC().Format(time.RFC3339))
 	}
-	return out
 }
 
-// timingProblems are those of its clock and its timeouts.
-func timingProblems(h *flow.ExporterHealth, agg aggregate.ExporterStats, cfg *Config) []string {
-	var out []string
-	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+// tellTiming adds those of its clock and its timeouts.
+func tellTiming(h *flow.ExporterHealth, agg aggregate.ExporterStats, cfg *Config) {
+	add := func(code string, values ...any) { h.Tell(problemForms, code, values...) }
 	offset := 0.0
 	if h.ClockOffsetS != nil {
 		offset = *h.ClockOffsetS
 	}
 	if agg.ClockAhead > 0 {
-		add("its clock is ahead: %d records ended over 60 s after they arrived; the time of arrival was used. Set its clock by NTP", agg.ClockAhead)
+		add("records_ahead", agg.ClockAhead)
 	}
 	switch {
 	case offset > clockTolerance && agg.ClockAhead == 0:
-		add("its clock is %.1f s ahead of ours: set it by NTP", offset)
+		add("clock_ahead", fmt.Sprintf("%.1f", offset))
 	case offset < -clockTolerance && agg.TooLate == 0:
-		add("its clock is %.1f s behind ours, or its datagrams take that long: set it by NTP", -offset)
+		add("clock_behind", fmt.Sprintf("%.1f", -offset))
 	}
 	maxAge := cfg.Aggregate.MaxAge
 	if maxAge == 0 {
 		maxAge = aggregate.DefaultMaxAge
 	}
+	seconds := func(s float64) string { return fmt.Sprintf("%.0f", s) }
 	switch delay := time.Duration(h.MaxDelayS * float64(time.Second)); {
 	case agg.TooLate > 0:
-		add("%d records ended over %s before they arrived and were dropped: its clock is behind (set it by NTP) or its time zone is not UTC", agg.TooLate, maxAge)
+		add("too_late", agg.TooLate, maxAge)
 	case h.ExportDelayS != nil && h.ExportDelayS.Max > lateAfter.Seconds():
-		add("records wait up to %.0f s in it before they are exported (99 %% of them up to %.0f s): set active timeout 60 s, inactive 15 s", h.ExportDelayS.Max, h.ExportDelayS.P99)
+		add("held_back", seconds(h.ExportDelayS.Max), seconds(h.ExportDelayS.P99))
 	case delay > lateAfter && offset >= -clockTolerance:
-		add("records arrive up to %d s after they ended: its clock is behind (set it by NTP) or it holds them back (set active timeout 60 s, inactive 15 s)", int(h.MaxDelayS))
+		add("late", int(h.MaxDelayS))
 	}
 	if d := h.FlowDurationS; d != nil && d.Max > lateAfter.Seconds() {
-		add("records span up to %.0f s (99 %% of them up to %.0f s), and what they count is spread over all of it: set active timeout 60 s", d.Max, d.P99)
+		add("long_flows", seconds(d.Max), seconds(d.P99))
 	}
-	return out
 }

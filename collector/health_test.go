@@ -48,7 +48,8 @@ func TestTimingProblems(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := timingProblems(&c.health, c.agg, &cfg)
+			tellTiming(&c.health, c.agg, &cfg)
+			got := c.health.Problems
 			if len(got) != len(c.want) {
 				t.Fatalf("%q, want %q", got, c.want)
 			}

@@ -20,6 +20,8 @@ type ExporterHealth struct {
 	Samplers  []SamplerHealth   `json:"samplers"`
 	MaxDelayS float64           `json:"max_delay_s"` // longest of received − end over the last minutes
 	Problems  []string          `json:"problems"`    // one line each, with what to do
+	// ProblemsWhy are the same in the same order, by code and values.
+	ProblemsWhy []Told `json:"problems_why"`
 
 	Duplicates uint64 `json:"duplicates"` // datagrams that came twice or after their successors
 	Restarts   uint64 `json:"restarts"`   // jumps of the sequence numbers that are no loss
@@ -46,6 +48,12 @@ type ExporterHealth struct {
 	// samples, by its own count of packets; of its sources the one that is furthest
 	// off. 0: none is by twice and more, or nothing is known. Among Problems in words.
 	Denser float64 `json:"-"`
+}
+
+// Tell adds a problem.
+func (h *ExporterHealth) Tell(f Forms, code string, values ...any) {
+	text, why := f.Say(code, values...)
+	h.Problems, h.ProblemsWhy = append(h.Problems, text), append(h.ProblemsWhy, why)
 }
 
 // Spread sums up a distribution over the last 5 to 10 minutes. Quantiles are

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -104,6 +105,7 @@ type Proposal struct {
 	// served by an exemption or an override of their own.
 	WrongTenants []netip.Addr `json:"wrong_tenants"`
 	Advice       string       `json:"advice"`
+	Why          flow.Told    `json:"why"` // Advice by its code and values
 }
 
 // ProposalDays is how far back Proposals looks.
@@ -185,7 +187,7 @@ func propose(key string, cases []Case) (Proposal, bool) {
 		}
 	}
 	slices.SortFunc(p.WrongTenants, netip.Addr.Compare)
-	p.Advice = p.advice()
+	p.Advice, p.Why = p.advice()
 	p.WrongTenants = p.WrongTenants[:min(len(p.WrongTenants), 10)]
 	return p, true
 }
@@ -204,22 +206,39 @@ func above(x float64) float64 {
 	}
 }
 
-func (p *Proposal) advice() string {
-	who := fmt.Sprintf("%d tenants", len(p.WrongTenants))
-	if len(p.WrongTenants) == 1 {
-		who = p.WrongTenants[0].String()
+// adviceForms are what Proposal.Advice may say. web/src/advice.ru.json has the same
+// in Russian.
+var adviceForms = flow.Forms{
+	"exempt":        "no threshold tells right from wrong here: exempt {0}, or lower the mode for them",
+	"exempt_many":   "no threshold tells right from wrong here: exempt {0} tenants, or lower the mode for them",
+	"override":      "all that is wrong is {0}: give them an override or an exemption, and leave the threshold",
+	"override_many": "all that is wrong is {0} tenants: give them an override or an exemption, and leave the threshold",
+	"costs":         "raising it costs {0} of {1} right ones, which would be notified of later or at a lower tier",
+	"mark_more":     "nothing was marked right: mark more before it is changed",
+	"raise":         "raise it: nothing that was right would have been missed",
+}
+
+// Sentences are what Proposal.Advice may say, by code.
+func Sentences() flow.Forms { return maps.Clone(adviceForms) }
+
+func (p *Proposal) advice() (string, flow.Told) {
+	ofWhom := func(code string) (string, flow.Told) {
+		if len(p.WrongTenants) == 1 {
+			return adviceForms.Say(code, p.WrongTenants[0])
+		}
+		return adviceForms.Say(code+"_many", len(p.WrongTenants))
 	}
 	switch {
 	case p.Right > 0 && p.MissedRight == p.Right:
-		return fmt.Sprintf("no threshold tells right from wrong here: exempt %s, or lower the mode for them", who)
+		return ofWhom("exempt")
 	case len(p.WrongTenants) <= fewTenants && p.MissedRight > 0:
-		return fmt.Sprintf("all that is wrong is %s: give them an override or an exemption, and leave the threshold", who)
+		return ofWhom("override")
 	case p.MissedRight > 0:
-		return fmt.Sprintf("raising it costs %d of %d right ones, which would be notified of later or at a lower tier", p.MissedRight, p.Right)
+		return adviceForms.Say("costs", p.MissedRight, p.Right)
 	case p.Right == 0:
-		return "nothing was marked right: mark more before it is changed"
+		return adviceForms.Say("mark_more")
 	}
-	return "raise it: nothing that was right would have been missed"
+	return adviceForms.Say("raise")
 }
 
 // WriteReport prints precisions and proposals for people.

@@ -1807,6 +1807,7 @@ type ExporterHealth struct {
 	Lost           int64            `json:"lost"`
 	MaxDelayS      float64          `json:"max_delay_s"`
 	Problems       []string         `json:"problems"`
+	ProblemsWhy    []Told           `json:"problems_why"`
 	Protocols      []string         `json:"protocols"`
 	Records        int64            `json:"records"`
 	Restarts       int64            `json:"restarts"`
@@ -2084,6 +2085,7 @@ type LedgerProposal struct {
 	Right          int64    `json:"right"`
 	Rule           string   `json:"rule"`
 	Tier           string   `json:"tier"`
+	Why            Told     `json:"why"`
 	Wrong          int64    `json:"wrong"`
 	WrongTenants   []string `json:"wrong_tenants"`
 }

@@ -73,14 +73,14 @@ func (s ExporterStats) Health(addr netip.Addr) flow.ExporterHealth {
 			h.Dropped[name] += n
 		}
 	}
-	h.Problems = s.samplingProblems(addr)
+	s.tellSampling(&h)
 	for _, r := range reasons {
 		if n := h.Dropped[r.Name]; n > 0 {
-			h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", r.Name, n, r.Help))
+			h.Tell(problemForms, dropped+r.Name, n)
 		}
 	}
 	if n := s.Notes[NoteTimesClamped]; n > 0 {
-		h.Problems = append(h.Problems, fmt.Sprintf("%s: %d. %s", NoteTimesClamped, n, reasons[nTimesClamped].Help))
+		h.Tell(problemForms, dropped+NoteTimesClamped, n)
 	}
 	return h
 }
@@ -92,45 +92,39 @@ const (
 	dropsShown  = 15 * time.Minute
 )
 
-// samplingProblems are those of the sampling rates: unknown, changed, or not
+// tellSampling adds the problems of the sampling rates: unknown, changed, or not
 // what the agent does.
-func (s ExporterStats) samplingProblems(addr netip.Addr) []string {
-	var out []string
-	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+func (s ExporterStats) tellSampling(h *flow.ExporterHealth) {
+	clock := func(at int64) string { return time.Unix(0, at).UTC().Format("15:04 UTC") }
 	for _, sp := range s.Samplers {
 		if sp.Rate == 0 {
-			add("domain %d states no sampling rate: %d records are kept out of detection. Add under exporters.sampling: {exporter: %s, default: N} with N of the router's 1:N (1 where it does not sample)",
-				sp.Domain, sp.Records, addr)
+			h.Tell(problemForms, "rate_unknown", sp.Domain, sp.Records, h.Exporter)
 		}
 	}
 	for _, c := range s.RateChanges {
 		if s.LastSeen-c.At < int64(changeShown) {
-			add("domain %d changed its sampling rate at %s from 1:%d to 1:%d: nothing to do if that was meant; counts before and after are each scaled by their own rate",
-				c.Domain, time.Unix(0, c.At).UTC().Format("15:04 UTC"), c.From, c.To)
+			h.Tell(problemForms, "rate_changed", c.Domain, clock(c.At), c.From, c.To)
 		}
 	}
 	for _, r := range s.StaleRates {
-		seen := "before this program kept the time"
 		if r.LastSeen > 0 {
-			seen = "at " + time.Unix(0, r.LastSeen).UTC().Format(time.RFC3339)
+			h.Tell(problemForms, "rate_stale", r.Domain, r.Rate, time.Unix(0, r.LastSeen).UTC().Format(time.RFC3339), h.Exporter)
+		} else {
+			h.Tell(problemForms, "rate_stale_unseen", r.Domain, r.Rate, h.Exporter)
 		}
-		add("domain %d states its sampling rate 1:%d no longer, last %s; it is still used. Let the router send its sampler options every 10 minutes, or set exporters.sampling: {exporter: %s, override: N}",
-			r.Domain, r.Rate, seen, addr)
 	}
 	if len(s.Deviations) > 0 {
 		d := s.Deviations[0]
-		more := ""
-		if n := len(s.Deviations) - 1; n > 0 {
-			more = fmt.Sprintf(" (and %d sources more)", n)
+		values := []any{d.name(), d.Stated, d.Samples, d.Packets, d.Rate(), h.Exporter}
+		if more := len(s.Deviations) - 1; more > 0 {
+			h.Tell(problemForms, "rate_deviates_more", append(values, more)...)
+		} else {
+			h.Tell(problemForms, "rate_deviates", values...)
 		}
-		add("sFlow source %s states 1:%d but took %d samples of %d packets, 1:%d%s: check the agent's sampling; until then set exporters.sampling: {exporter: %s, override: %d}",
-			d.name(), d.Stated, d.Samples, d.Packets, d.Rate(), more, addr, d.Rate())
 	}
 	if s.SamplesDropped > 0 && s.LastSeen-s.SamplesDroppedAt < int64(dropsShown) {
-		add("its sFlow agent left out %d samples for want of resources, the last at %s: sample less often there (a greater N), or its traffic is counted short",
-			s.SamplesDropped, time.Unix(0, s.SamplesDroppedAt).UTC().Format("15:04 UTC"))
+		h.Tell(problemForms, "samples_dropped", s.SamplesDropped, clock(s.SamplesDroppedAt))
 	}
-	return out
 }
 
 // denser is flow.ExporterHealth.Denser. A pool that grows by little more than the
@@ -155,14 +149,14 @@ func (s ExporterStats) denser() float64 {
 	return most
 }
 
-// name is the source as an operator knows it.
+// name is the source as an operator knows it, whatever language he reads.
 func (s SamplingDeviation) name() string {
 	class, index := s.Source>>24, s.Source&0xffffff
 	switch class {
 	case 0:
-		return fmt.Sprintf("ifIndex %d of sub-agent %d", index, s.Domain)
+		return fmt.Sprintf("ifIndex %d, sub-agent %d", index, s.Domain)
 	case 1:
-		return fmt.Sprintf("VLAN %d of sub-agent %d", index, s.Domain)
+		return fmt.Sprintf("VLAN %d, sub-agent %d", index, s.Domain)
 	}
-	return fmt.Sprintf("%d (class %d) of sub-agent %d", index, class, s.Domain)
+	return fmt.Sprintf("%d (class %d), sub-agent %d", index, class, s.Domain)
 }

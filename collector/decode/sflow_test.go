@@ -246,7 +246,7 @@ func TestSamplingDeviation(t *testing.T) {
 			if r := got[0].Rate(); r < c.rate[0] || r > c.rate[1] || got[0].Stated != c.stated || got[0].Source != 3 || got[0].Domain != 7 {
 				t.Errorf("%+v, 1:%d", got[0], r)
 			}
-			if !strings.Contains(all, "ifIndex 3 of sub-agent 7 states 1:1000 but took") {
+			if !strings.Contains(all, "ifIndex 3, sub-agent 7 states 1:1000 but took") {
 				t.Error(all)
 			}
 			if old := e.LastSeen + int64(deviationAge) + 1; len(d.exporters.m[testExporter.Addr()].val.domains.m[domainKey{id: 7, agent: ad("192.0.2.1")}].val.sources.deviations(7, old)) != 0 {

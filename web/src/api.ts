@@ -30,7 +30,7 @@ export interface Source { name: string; entries: number; seen?: string; stale: b
 export interface Spread { p50: number; p99: number; max: number }
 export interface Exporter {
   exporter: string; protocols: string[]; last_seen: string; records: number; lost: number; dropped: Record<string, number>; duplicates: number; restarts: number;
-  samplers: { rate: number; source: string }[]; problems: string[]; clock_offset_s?: number; export_delay_s?: Spread; flow_duration_s?: Spread; templates_known: number;
+  samplers: { rate: number; source: string }[]; problems: string[]; problems_why?: Told[]; clock_offset_s?: number; export_delay_s?: Spread; flow_duration_s?: Spread; templates_known: number;
 }
 export interface Freeze { rule?: string; since: string; tenants: number; incident: string }
 export interface AuditEntry {
@@ -54,7 +54,7 @@ export interface Me { name: string; role: string; time: string; expires?: string
 export interface Precision { rule: string; tier: string; cases: number; right: number; wrong: number; unmarked: number; precision: number; low: number; high: number }
 export interface Proposal {
   rule: string; tier: string; key: string; now: number; proposed: number; cases: number; right: number; wrong: number; missed_right: number; missed_unmarked: number;
-  wrong_tenants: string[]; advice: string;
+  wrong_tenants: string[]; advice: string; why?: Told;
 }
 export interface Case { id: string; day: string; tenant: string; rule: string; tier: string; findings: number; first: string; last: string; best: Finding; mark?: { verdict: string; by: string; reason: string; time: string } }
 export interface Policy {

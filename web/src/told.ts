@@ -1,9 +1,11 @@
 // What the service says in sentences, in the user's language. Beside each sentence
 // the API has its code and the values in it: of a state, of an error; a finding is
 // its rule and its numbers. What has no code are the words of others and stays.
-import type { Finding, Problem, Told } from './api';
+import type { Exporter, Finding, Problem, Proposal, Told } from './api';
 import { whole } from './format';
 import { lang } from './i18n';
+import advice from './advice.ru.json';
+import exporters from './exporters.ru.json';
 import findings from './findings.ru.json';
 import problems from './problems.ru.json';
 import reasons from './reasons.json';
@@ -24,6 +26,17 @@ export function problemText(e: Problem): string {
   const form = lang === 'ru' && e.code ? (problems as Record<string, string>)[e.code] : undefined;
   return form ? put(form, e.values) : e.message;
 }
+
+const inRussian = (forms: Record<string, string>, why: Told | undefined, text: string): string => {
+  const form = lang === 'ru' && why ? forms[why.code] : undefined;
+  return form ? put(form, why!.values) : text;
+};
+
+// exporterProblems are what is wrong with an exporter, each with what to do.
+export const exporterProblems = (e: Exporter): string[] => e.problems.map((text, i) => inRussian(exporters, e.problems_why?.[i], text));
+
+// adviceText is what to do about a threshold.
+export const adviceText = (p: Proposal): string => inRussian(advice, p.why, p.advice);
 
 const UNSAMPLED = 1.5;
 const PROTOCOLS: Record<number, string> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 47: 'GRE', 50: 'ESP', 58: 'ICMPv6' };

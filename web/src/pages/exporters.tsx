@@ -3,6 +3,7 @@ import type { Exporter, Source } from '../api';
 import { stamp, whole } from '../format';
 import { fill, w } from '../i18n';
 import { aboutExporters, useLive } from '../live';
+import { exporterProblems } from '../told';
 import { Empty, Failed, Section, Table } from '../ui';
 import { Exporters } from './lists';
 
@@ -17,7 +18,7 @@ export function ExporterList() {
       <p class="note">{w.exportersText}</p>
     </Section>
     {exp.data?.exporters.some(e => e.problems.length) && <Section title={w.problems}>
-      <ul class="findings">{exp.data.exporters.flatMap(e => e.problems.map(p => <li key={e.exporter + p}><span class="mono">{e.exporter}</span>: {p}</li>))}</ul>
+      <ul class="findings">{exp.data.exporters.flatMap(e => exporterProblems(e).map(p => <li key={e.exporter + p}><span class="mono">{e.exporter}</span>: {p}</li>))}</ul>
     </Section>}
     <Section title={w.sources}>
       <Failed error={src.error} />

@@ -1,7 +1,7 @@
 import type { Exporter, Incident, TopRow } from '../api';
 import { age, ago, num, seconds, stamp, who, whole } from '../format';
 import { named, w } from '../i18n';
-import { findingText, toldText } from '../told';
+import { exporterProblems, findingText, toldText } from '../told';
 import { Badge, HostLink, IncidentLink, Table } from '../ui';
 
 export const rules = (r: string[]) => r.map(x => named(w.rules, x)).join(', ') || '–';
@@ -65,6 +65,6 @@ export function Exporters({ list, full }: { list: Exporter[]; full?: boolean }) 
     { head: w.dropped, right: true, cell: e => <span title={Object.entries(e.dropped).map(([k, v]) => k + ': ' + v).join('\n')}>{whole(sum(e.dropped))}</span> },
     { head: w.sampling, cell: e => [...new Set(e.samplers.map(s => s.rate ? `1:${whole(s.rate)} (${s.source})` : w.unknown))].join(', ') || '–' },
     ...more,
-    ...full ? [] : [{ head: w.problems, cell: (e: Exporter) => e.problems.length ? <ul class="plain bad-text">{e.problems.map(p => <li key={p}>{p}</li>)}</ul> : '–' }],
+    ...full ? [] : [{ head: w.problems, cell: (e: Exporter) => e.problems.length ? <ul class="plain bad-text">{exporterProblems(e).map(p => <li key={p}>{p}</li>)}</ul> : '–' }],
   ]} />;
 }

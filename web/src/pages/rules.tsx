@@ -3,7 +3,7 @@ import { get, post, Problem } from '../api';
 import type { Case, Me, Precision, Proposal } from '../api';
 import { stamp, whole } from '../format';
 import { fill, named, w } from '../i18n';
-import { findingText, problemText } from '../told';
+import { adviceText, findingText, problemText } from '../told';
 import { useLive } from '../live';
 import { go, useRoute } from '../route';
 import { Badge, Choice, Empty, Failed, HostLink, may, Section, Table } from '../ui';
@@ -62,7 +62,7 @@ function Proposals({ list }: { list: Proposal[] }) {
     { head: w.proposed, right: true, cell: p => <strong>{p.proposed}</strong> },
     { head: w.wouldMiss, cell: p => fill(w.missed, p.missed_right, p.right, p.missed_unmarked) },
     { head: w.wrongAt, cell: p => <ul class="plain">{(p.wrong_tenants ?? []).map(t => <li key={t}><HostLink ip={t} /></li>)}</ul> },
-    { head: w.advice, cell: p => p.advice },
+    { head: w.advice, cell: p => adviceText(p) },
   ]} />;
 }
 
