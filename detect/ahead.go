@@ -164,9 +164,9 @@ func (w *screened) suspectsOf(r flow.Range, length time.Duration) []netip.Addr {
 		if floorLength(k.length) != length {
 			continue
 		}
-		for _, b := range bounds {
-			if b.least > 0 {
-				w.slots.over(b.sign, r, b.least, func(a netip.Addr) { l[a] = struct{}{} })
+		for i := range bounds {
+			if bounds[i].least > 0 {
+				w.slots.over(&bounds[i], r, func(a netip.Addr) { l[a] = struct{}{} })
 			}
 		}
 	}

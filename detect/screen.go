@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -59,11 +60,12 @@ type attemptsKey struct {
 	suspects      int
 }
 
-// screenPorts are the service ports that packets are counted for.
-type screenPorts struct{ logins, closed, answers []uint16 }
+// screenPorts are the service ports that one question is asked about; shut are
+// those of asked that are closed.
+type screenPorts struct{ asked, shut, closed, answers []uint16 }
 
 func newScreened(w Windows, s Screener, loose *Thresholds, reflector *ReflectorConfig) *screened {
-	p := screenPorts{logins: loginPorts(loose), closed: loose.BlockedPort.ports(flow.ProtoUDP), answers: reflector.ports()}
+	p := screenPorts{asked: loginPorts(loose), shut: loose.BlockedPort.ports(flow.ProtoTCP), closed: loose.BlockedPort.ports(flow.ProtoUDP), answers: reflector.ports()}
 	slots := newSlotCache(s, screenQuery(loose, p), longest(loose))
 	return &screened{Windows: w, slots: slots, held: newHeldRows(s, slots), loose: loose, ports: p, asks: map[askKey][]bound{}}
 }
@@ -77,7 +79,7 @@ const (
 
 // screenQuery is what every slot is asked.
 func screenQuery(th *Thresholds, p screenPorts) flow.ScreenQuery {
-	q := flow.ScreenQuery{TCPClient: p.logins, UDPClient: p.closed, UDPServer: p.answers,
+	q := flow.ScreenQuery{Logins: th.Bruteforce.Ports, Mail: []uint16{portSMTP}, ClosedTCP: p.shut, ClosedUDP: p.closed, UDPServer: p.answers,
 		OneWay: drift * th.UDPFlood.Rate, UDP: drift * th.UDPFlood.Rate, SYN: driftSYN * th.SYNFlood.Rate,
 		TCP: drift * th.PacketFlood.Rate, Other: drift * th.PacketFlood.Rate, Echo: drift * th.ICMPFlood.Rate}
 	if th.UDPFlood.Mbps > 0 {
@@ -113,10 +115,12 @@ func (t *tickState) inParts() func() {
 }
 
 // bound says that a rule can find something over a range only if the sum of sign
-// over its slots is at least.
+// over its slots is at least, and enough of it and the sum of with, where that is set.
 type bound struct {
-	sign  flow.Sign
-	least float64
+	sign   flow.Sign
+	least  float64
+	with   flow.Sign
+	enough func(much, with float64) bool
 }
 
 // rounding is what bringing counts to the thinnest rate may add to a score: half
@@ -125,7 +129,9 @@ const rounding = (laDistinct + laEstOut + laSYNACK + laEstIn) / 2
 
 // scoreBound is for the log-likelihoods: the score is no more than one of them,
 // which is linear in the counts, and the sum of positive parts is not below it.
-func scoreBound(s flow.Sign, notify float64) bound { return bound{s, notify - rounding - 0.1} }
+func scoreBound(s flow.Sign, notify float64) bound {
+	return bound{sign: s, least: notify - rounding - 0.1}
+}
 
 // leastScore is the score below which an excess may be half a packet.
 const leastScore = 2
@@ -134,17 +140,39 @@ const leastScore = 2
 // which slots may hide drift each.
 func rateBound(s flow.Sign, score, rate float64, r flow.Range) bound {
 	if score < leastScore {
-		return bound{s, 0}
+		return bound{sign: s}
 	}
-	return bound{s, 0.999 * (1 - drift) * rate * r.Seconds()}
+	return bound{sign: s, least: 0.999 * (1 - drift) * rate * r.Seconds()}
 }
 
 // synBound is rateBound for half the rate of the SYN flood.
 func synBound(s flow.Sign, cfg *SYNFloodConfig, r flow.Range) bound {
 	if cfg.NotifyScore < leastScore {
-		return bound{s, 0}
+		return bound{sign: s}
 	}
-	return bound{s, 0.999 * (drift - driftSYN) * cfg.Rate * r.Seconds()}
+	return bound{sign: s, least: 0.999 * (drift - driftSYN) * cfg.Rate * r.Seconds()}
+}
+
+// loginBound is for bruteforce. Its count c at 1:n is at most the openings as
+// exported, and, each of its two parts being rounded, at most twice those that they
+// stand for, divided by n. So mu, no less than R0·T/n, is no less than c/x for
+// x = 2·openings/(R0·T), and excess no more than c·(ln x − 1 + 1/x), or 0 where x
+// is below 1.
+func loginBound(cfg *BruteforceConfig, r flow.Range) bound {
+	if cfg.NotifyScore < leastScore {
+		return bound{sign: flow.SignOpenings}
+	}
+	benign := cfg.Rate * r.Seconds()
+	return bound{sign: flow.SignOpenings, least: 0.999 * benign / 2, with: flow.SignOpened, enough: func(openings, opened float64) bool {
+		x := 2 * openings / benign
+		return x >= 1 && opened*(math.Log(x)-1+1/x) >= 0.999*cfg.NotifyScore
+	}}
+}
+
+// closedBound is for blocked_port: as many attempts and established as samples, or
+// at 1:1 as destinations, which are no more than those.
+func closedBound(s flow.Sign, cfg *BlockedPortConfig) bound {
+	return bound{sign: s, least: float64(min(cfg.MinSamples, cfg.MinAttempts1, cfg.MinDistinct1))}
 }
 
 // narrowHeld is narrow for a question whose answer is held: which it was is
@@ -176,8 +204,8 @@ func (w *screened) narrow(ctx context.Context, key string, r flow.Range, main bo
 		l = map[netip.Addr]struct{}{}
 		w.suspects[key] = l
 	}
-	for _, b := range bounds {
-		w.slots.over(b.sign, r, b.least, func(a netip.Addr) { l[a] = struct{}{} })
+	for i := range bounds {
+		w.slots.over(&bounds[i], r, func(a netip.Addr) { l[a] = struct{}{} })
 	}
 	return amongThem(ctx, l), len(l) == 0, nil
 }

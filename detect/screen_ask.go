@@ -58,23 +58,24 @@ func (w *screened) AttemptStats(ctx context.Context, r flow.Range, ipProto uint8
 
 func (w *screened) ServiceTotals(ctx context.Context, r flow.Range, q flow.ServiceQuery) ([]flow.ServiceStat, error) {
 	var main bool
-	b := bound{least: float64(q.MinOutPackets)}
-	within := func(ports []uint16) bool {
-		return q.Ports != nil && !slices.ContainsFunc(q.Ports, func(p uint16) bool { return !slices.Contains(ports, p) })
-	}
+	var bounds []bound
 	switch th := w.loose; {
 	case q.IPProto == flow.ProtoTCP && q.Role == flow.RoleClient:
-		b.sign, main = flow.SignLogins, within(w.ports.logins) && w.spans(r, th.Spam.WindowsS, th.Bruteforce.WindowsS, th.BlockedPort.WindowsS)
+		main = slices.Equal(q.Ports, w.ports.asked) && q.MinOutPackets == min(th.BlockedPort.MinSamples, th.Spam.MinServers) &&
+			w.spans(r, th.Spam.WindowsS, th.Bruteforce.WindowsS, th.BlockedPort.WindowsS)
+		bounds = []bound{loginBound(&th.Bruteforce, r), {sign: flow.SignMail, least: float64(th.Spam.MinServers)}, closedBound(flow.SignClosedTCP, &th.BlockedPort)}
 	case q.IPProto == flow.ProtoUDP && q.Role == flow.RoleClient:
-		b.sign, main = flow.SignClosed, within(w.ports.closed) && w.spans(r, th.BlockedPort.WindowsS)
+		main = q.Ports != nil && slices.Equal(q.Ports, w.ports.closed) && q.MinOutPackets == th.BlockedPort.MinSamples && w.spans(r, th.BlockedPort.WindowsS)
+		bounds = []bound{closedBound(flow.SignClosedUDP, &th.BlockedPort)}
 	case q.IPProto == flow.ProtoUDP && q.Role == flow.RoleServer:
-		b.sign, main = flow.SignAnswers, within(w.ports.answers) && w.spans(r, th.Reflector.WindowsS)
+		main = q.Ports != nil && slices.Equal(q.Ports, w.ports.answers) && w.spans(r, th.Reflector.WindowsS)
+		bounds = []bound{{sign: flow.SignAnswers, least: float64(q.MinOutPackets)}}
 	}
 	narrow := w.narrow
 	if q.Role == flow.RoleClient {
 		narrow = w.narrowHeld
 	}
-	ctx, none, err := narrow(ctx, fmt.Sprint("totals ", q.IPProto, q.Role), r, main, b)
+	ctx, none, err := narrow(ctx, fmt.Sprint("totals ", q.IPProto, q.Role), r, main, bounds...)
 	if none || err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (w *screened) OtherPairStats(ctx context.Context, r flow.Range, packets uin
 func (w *screened) OneWay(ctx context.Context, r flow.Range, ipProto uint8, scaled uint64, back float64) ([]flow.ServiceStat, error) {
 	rate := w.loose.UDPFlood.Rate
 	main := ipProto == flow.ProtoUDP && float64(scaled) >= 0.99*rate*r.Seconds() && w.spans(r, w.loose.UDPFlood.WindowsS)
-	ctx, none, err := w.narrow(ctx, fmt.Sprint("one way ", ipProto), r, main, bound{flow.SignOneWay, float64(scaled) - 1.001*drift*rate*r.Seconds()})
+	ctx, none, err := w.narrow(ctx, fmt.Sprint("one way ", ipProto), r, main, bound{sign: flow.SignOneWay, least: float64(scaled) - 1.001*drift*rate*r.Seconds()})
 	if none || err != nil {
 		return nil, err
 	}

@@ -35,6 +35,9 @@ func fleetOf(rng *rand.Rand, tenants int, from, to time.Time) *flow.Batch {
 		for at := floorTo(began, window); at.Before(to); at = at.Add(window) {
 			k := flow.Key{Start: at.Unix(), Tenant: netip.AddrFrom4(a), Rate: rates[rng.IntN(len(rates))]}
 			addRows(b, rng, k, i, 1+uint64(strength*rng.Float64()), answered)
+			if i%3 == 1 {
+				addLogins(b, rng, k, i, strength/40)
+			}
 		}
 	}
 	return b
@@ -79,6 +82,70 @@ func addRows(b *flow.Batch, rng *rand.Rand, k flow.Key, kind int, n uint64, answ
 	b.Services, b.Pairs, b.Hosts = append(b.Services, s), append(b.Pairs, p), append(b.Hosts, h)
 }
 
+// addLogins adds one window of a client of a login, mail or closed port, about as
+// often as bruteforce, spam and blocked_port begin to see.
+func addLogins(b *flow.Batch, rng *rand.Rand, k flow.Key, kind int, strength float64) {
+	n := uint64(rng.Float64() * 12 * strength)
+	s := flow.ServiceWindow{Key: k, Role: flow.RoleClient, IPProto: flow.ProtoTCP, SvcPort: []uint16{3389, 25, 445, 5900}[kind/3%4], Attempts: n}
+	s.OutRecords, s.InRecords, s.OutPackets, s.InPackets, s.OutBytes, s.InBytes = 2*n, n, 15*n, 12*n, 1500*n, 1500*n
+	s.SYNOut, s.EstOut, s.SYNACKIn, s.EstIn = n, n, n, n
+	if kind%2 == 0 { // samples
+		s.OutRecords = s.OutPackets
+	}
+	for i := range n {
+		remote := netip.AddrFrom4([4]byte{26, byte(kind), byte(rng.IntN(2)), byte(rng.IntN(250))})
+		s.Remotes = append(s.Remotes, flow.RemoteHash(remote))
+		at := (k.Start + int64(i%10)) * 1e9
+		b.Flows = append(b.Flows, flow.FlowRow{Time: at, Start: at, End: at, Exporter: netip.MustParseAddr("192.0.2.1"), Tenant: k.Tenant, Host: k.Tenant, Remote: remote,
+			HostPort: 40_000, RemotePort: s.SvcPort, SvcPort: s.SvcPort, Dir: flow.Out, IPProto: s.IPProto, Role: s.Role, Class: flow.ClassSYN, Packets: 15, Bytes: 1500, Rate: k.Rate})
+	}
+	b.Services = append(b.Services, s)
+}
+
+// What bruteforce finds, of rows at one rate or several, loginBound lets pass.
+func TestLoginBound(t *testing.T) {
+	cfg := defaultBruteforce()
+	rng := rand.New(rand.NewPCG(3, 4))
+	found, stopped := 0, 0
+	for range 200_000 {
+		r := flow.Range{From: epoch, To: epoch.Add([]time.Duration{5 * time.Minute, 30 * time.Minute}[rng.IntN(2)])}
+		rates := []uint64{1, 2, 3, 10, 100, 256, 1000, 4096, 65536, 1 << 22}
+		rates = rates[rng.IntN(len(rates)):]
+		rates = rates[:1+rng.IntN(min(3, len(rates)))]
+		var syns, acks, scaledSYNs, scaledACKs, n uint64
+		for range 1 + rng.IntN(20) {
+			rate := rates[rng.IntN(len(rates))]
+			most := 1 + uint64(rng.ExpFloat64()*20*cfg.Rate*r.Seconds()/20/float64(rate))
+			x, y := rng.Uint64N(most+1), rng.Uint64N(most+1)
+			syns, acks, scaledSYNs, scaledACKs, n = syns+x, acks+y, scaledSYNs+x*rate, scaledACKs+y*rate, max(n, rate)
+		}
+		s := flow.ServiceStat{IPProto: flow.ProtoTCP, SvcPort: 22, Rate: float64(n)}
+		s.SYNOut, s.SYNACKIn = thinTo(scaledSYNs, n), thinTo(scaledACKs, n)
+		s.OutRecords = s.SYNOut + s.SYNACKIn
+		if rng.IntN(2) == 0 { // packets of flows, else samples
+			s.OutPackets = 10 * s.SYNACKIn
+		} else {
+			s.OutPackets, s.OutRecords = 5*s.OutRecords, 5*s.OutRecords
+		}
+		s.OutBytes = 150 * s.OutPackets
+		b := loginBound(&cfg, r)
+		opened, openings := float64(syns+acks), float64(scaledSYNs+scaledACKs)
+		passes := openings >= b.least && b.enough(openings, opened)
+		if _, ok := bruteforce(&cfg, &s, r); ok {
+			found++
+			if !passes {
+				t.Fatalf("%d of %v and %d of %v at 1:%d over %s are found and not asked for", syns, scaledSYNs, acks, scaledACKs, n, r.To.Sub(r.From))
+			}
+		}
+		if !passes {
+			stopped++
+		}
+	}
+	if found < 1000 || stopped < 1000 {
+		t.Errorf("%d found and %d not asked for: nothing is shown", found, stopped)
+	}
+}
+
 // Who is asked for only because slots show something is found as if everybody
 // were: while a detector goes on, when rows come late for windows long past, and
 // by a detector that has just started.
@@ -116,7 +183,7 @@ func TestScreenLosesNothing(t *testing.T) {
 			t.Errorf("%s (-everybody +suspects):\n%s", what, d)
 		}
 	}
-	seen := map[flow.Rule]bool{}
+	seen, logins := map[flow.Rule]bool{}, 0
 	at := start
 	for i, step := range []time.Duration{5 * time.Minute, 5 * time.Second, 25 * time.Second, 14*time.Minute + 30*time.Second} {
 		write(fleetOf(rng, 60, at, at.Add(step)))
@@ -126,17 +193,22 @@ func TestScreenLosesNothing(t *testing.T) {
 		}
 		want := tick(all, at)
 		same(at.String(), want, tick(some, at))
+		logins = max(logins, len(some.screen.suspects["totals 6 client"]))
 		for _, f := range want {
 			seen[f.Rule] = true
 		}
 	}
 	same("after a restart", tick(plain(), at), tick(screened(), at))
-	for _, r := range []flow.Rule{flow.RuleNetscan, flow.RulePortscan, flow.RuleUDPSweep, flow.RuleICMPSweep, flow.RuleSYNFlood, flow.RuleUDPFlood, flow.RulePacketFlood} {
+	for _, r := range []flow.Rule{flow.RuleNetscan, flow.RulePortscan, flow.RuleUDPSweep, flow.RuleICMPSweep, flow.RuleSYNFlood, flow.RuleUDPFlood, flow.RulePacketFlood,
+		flow.RuleSpam, flow.RuleBruteforce, flow.RuleBlockedPort} {
 		if !seen[r] {
 			t.Errorf("no finding of %s: nothing is shown of it", r)
 		}
 	}
 	if n := len(some.screen.suspects["clients 6"]); n == 0 || n >= 40 {
 		t.Errorf("%d suspects of TCP scans: the screen does not tell anybody apart", n)
+	}
+	if logins == 0 || logins >= 30 { // clients of such ports
+		t.Errorf("%d suspects at logins: the screen does not tell anybody apart", logins)
 	}
 }

@@ -263,10 +263,16 @@ func (c *slotCache) read(ctx context.Context, r flow.Range, step time.Duration) 
 }
 
 // over calls fn for the tenants of whom the slots of r, which ensure has made sure
-// of, show least or more altogether, in no order. least is above 0.
-func (c *slotCache) over(sign flow.Sign, r flow.Range, least float64, fn func(netip.Addr)) {
-	for _, s := range c.sums(sign, r) {
-		if s.much >= least {
+// of, show enough altogether, in no order. The bound's least is above 0.
+func (c *slotCache) over(b *bound, r flow.Range, fn func(netip.Addr)) {
+	with := map[int32]float64{}
+	if b.enough != nil {
+		for _, s := range c.sums(b.with, r) {
+			with[s.tenant] = s.much
+		}
+	}
+	for _, s := range c.sums(b.sign, r) {
+		if s.much >= b.least && (b.enough == nil || b.enough(s.much, with[s.tenant])) {
 			fn(c.tenants.of[s.tenant])
 		}
 	}

@@ -54,7 +54,7 @@ func TestSlotsForgetTenants(t *testing.T) {
 				c.minutes[from] = m
 			}
 		})
-		c.over(flow.SignUDP, over, 120, func(a netip.Addr) { got[a] = sums[a] })
+		c.over(&bound{sign: flow.SignUDP, least: 120}, over, func(a netip.Addr) { got[a] = sums[a] })
 		if !maps.Equal(got, sums) {
 			t.Fatalf("tick %d: %v, want %v", tick, got, sums)
 		}

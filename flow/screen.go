@@ -21,8 +21,11 @@ const (
 	SignTCPScan   Sign = iota // of client ports
 	SignUDPSweep              // of client ports
 	SignEchoSweep             // of ICMP and ICMPv6
-	SignLogins                // packets, as exported, to ScreenQuery.TCPClient
-	SignClosed                // packets, as exported, to ScreenQuery.UDPClient
+	SignOpened                // SYNs and SYN-ACKs, as exported, to and from ScreenQuery.Logins
+	SignOpenings              // SignOpened times the sampling rates
+	SignMail                  // packets, as exported, to ScreenQuery.Mail
+	SignClosedTCP             // attempts and established, as exported, to ScreenQuery.ClosedTCP
+	SignClosedUDP             // attempts, as exported, to ScreenQuery.ClosedUDP
 	SignAnswers               // packets, as exported, from ScreenQuery.UDPServer
 	SignOneWay                // UDP packets of all ports
 	SignHostSYNs              // SYNs to all ports
@@ -41,8 +44,8 @@ type ScreenQuery struct {
 	// window; both ends are on such a multiple.
 	Range Range
 	Step  time.Duration
-	// Service ports whose packets count.
-	TCPClient, UDPClient, UDPServer []uint16
+	// Service ports that count: tenants are clients of all but UDPServer.
+	Logins, Mail, ClosedTCP, ClosedUDP, UDPServer []uint16
 	// Packets per second, times their sampling rates, that are nothing.
 	OneWay, SYN, TCP, UDP, Echo, Other float64
 	// ByteWeight times the bytes of UDP stand for packets where that is more.
