@@ -143,7 +143,7 @@ func (t *tickState) packetFlood() error {
 			return err
 		}
 	}
-	return nil
+	return t.packetCarpet()
 }
 
 // floodRule is what the flood rules differ in.

@@ -27,7 +27,7 @@ type PacketFloodConfig struct {
 	LargeSize float64 `yaml:"large_size" json:"large_size"`
 }
 
-const packetFloodVersion = 1
+const packetFloodVersion = 2
 
 // Protocols that tunnels and other honest speakers use: IP in IP 4, IPv6 41,
 // GRE 47, ESP 50, AH 51, EtherIP 97, L2TP 115, SCTP 132 (IANA protocol numbers).
