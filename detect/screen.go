@@ -62,10 +62,16 @@ type attemptsKey struct {
 
 // screenPorts are the service ports that one question is asked about; shut are
 // those of asked that are closed.
-type screenPorts struct{ asked, shut, closed, answers []uint16 }
+type screenPorts struct {
+	asked, shut, closed, answers []uint16
+	weights                      []float64 // of answers: the seconds that a packet stands for
+}
 
 func newScreened(w Windows, s Screener, loose *Thresholds, reflector *ReflectorConfig) *screened {
 	p := screenPorts{asked: loginPorts(loose), shut: loose.BlockedPort.ports(flow.ProtoTCP), closed: loose.BlockedPort.ports(flow.ProtoUDP), answers: reflector.ports()}
+	for _, port := range p.answers {
+		p.weights = append(p.weights, 1/reflector.service(port).Rate)
+	}
 	slots := newSlotCache(s, screenQuery(loose, p), longest(loose))
 	return &screened{Windows: w, slots: slots, held: newHeldRows(s, slots), loose: loose, ports: p, asks: map[askKey][]bound{}}
 }
@@ -79,7 +85,7 @@ const (
 
 // screenQuery is what every slot is asked.
 func screenQuery(th *Thresholds, p screenPorts) flow.ScreenQuery {
-	q := flow.ScreenQuery{Logins: th.Bruteforce.Ports, Mail: []uint16{portSMTP}, ClosedTCP: p.shut, ClosedUDP: p.closed, UDPServer: p.answers,
+	q := flow.ScreenQuery{Logins: th.Bruteforce.Ports, Mail: []uint16{portSMTP}, ClosedTCP: p.shut, ClosedUDP: p.closed, UDPServer: p.answers, AnswerWeights: p.weights,
 		OneWay: drift * th.UDPFlood.Rate, UDP: drift * th.UDPFlood.Rate, SYN: driftSYN * th.SYNFlood.Rate,
 		TCP: drift * th.PacketFlood.Rate, Other: drift * th.PacketFlood.Rate, Echo: drift * th.ICMPFlood.Rate}
 	if th.UDPFlood.Mbps > 0 {
@@ -153,20 +159,24 @@ func synBound(s flow.Sign, cfg *SYNFloodConfig, r flow.Range) bound {
 	return bound{sign: s, least: 0.999 * (drift - driftSYN) * cfg.Rate * r.Seconds()}
 }
 
-// loginBound is for bruteforce. Its count c at 1:n is at most the openings as
-// exported, and, each of its two parts being rounded, at most twice those that they
-// stand for, divided by n. So mu, no less than R0·T/n, is no less than c/x for
-// x = 2·openings/(R0·T), and excess no more than c·(ln x − 1 + 1/x), or 0 where x
-// is below 1.
-func loginBound(cfg *BruteforceConfig, r flow.Range) bound {
-	if cfg.NotifyScore < leastScore {
-		return bound{sign: flow.SignOpenings}
+// excessBound is for a rule with excess(c, R0·T/n) of at least score: with the sums
+// of what c is made of, as exported (seen), and times the sampling rates divided by
+// R0 (stands, in seconds). c is at most seen and, its parts being rounded, at most
+// twice stands·R0/n. So the benign R0·T/n is no less than c/x for x = 2·stands/T, and
+// excess no more than c·(ln x − 1 + 1/x), or 0 where x is below 1.
+func excessBound(stands, seen flow.Sign, score, seconds float64) bound {
+	if score < leastScore {
+		return bound{sign: stands}
 	}
-	benign := cfg.Rate * r.Seconds()
-	return bound{sign: flow.SignOpenings, least: 0.999 * benign / 2, with: flow.SignOpened, enough: func(openings, opened float64) bool {
-		x := 2 * openings / benign
-		return x >= 1 && opened*(math.Log(x)-1+1/x) >= 0.999*cfg.NotifyScore
+	return bound{sign: stands, least: 0.999 * seconds / 2, with: seen, enough: func(stands, seen float64) bool {
+		x := 2 * stands / seconds
+		return x >= 1 && seen*(math.Log(x)-1+1/x) >= 0.999*score
 	}}
+}
+
+// loginBound is for bruteforce, whose openings are not divided by its rate.
+func loginBound(cfg *BruteforceConfig, r flow.Range) bound {
+	return excessBound(flow.SignOpenings, flow.SignOpened, cfg.NotifyScore, cfg.Rate*r.Seconds())
 }
 
 // closedBound is for blocked_port: as many attempts and established as samples, or

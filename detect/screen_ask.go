@@ -69,7 +69,7 @@ func (w *screened) ServiceTotals(ctx context.Context, r flow.Range, q flow.Servi
 		bounds = []bound{closedBound(flow.SignClosedUDP, &th.BlockedPort)}
 	case q.IPProto == flow.ProtoUDP && q.Role == flow.RoleServer:
 		main = q.Ports != nil && slices.Equal(q.Ports, w.ports.answers) && w.spans(r, th.Reflector.WindowsS)
-		bounds = []bound{{sign: flow.SignAnswers, least: float64(q.MinOutPackets)}}
+		bounds = []bound{excessBound(flow.SignAnswered, flow.SignAnswers, th.Reflector.NotifyScore, r.Seconds())}
 	}
 	narrow := w.narrow
 	if q.Role == flow.RoleClient {

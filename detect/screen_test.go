@@ -146,6 +146,45 @@ func TestLoginBound(t *testing.T) {
 	}
 }
 
+// What reflector finds, excessBound lets pass.
+func TestAnswersBound(t *testing.T) {
+	cfg := defaultReflector()
+	rng := rand.New(rand.NewPCG(5, 6))
+	found, stopped := 0, 0
+	for range 100_000 {
+		r := flow.Range{From: epoch, To: epoch.Add([]time.Duration{time.Minute, 5 * time.Minute}[rng.IntN(2)])}
+		port := []uint16{53, 123, 1900}[rng.IntN(3)]
+		benign := cfg.service(port).Rate * r.Seconds()
+		rates := []uint64{1, 2, 10, 256, 4096, 1 << 20}
+		rates = rates[rng.IntN(len(rates)):]
+		rates = rates[:1+rng.IntN(min(2, len(rates)))]
+		var packets, scaled, n uint64
+		for range 1 + rng.IntN(10) {
+			rate := rates[rng.IntN(len(rates))]
+			x := uint64(rng.ExpFloat64() * benign / 5 / float64(rate))
+			packets, scaled, n = packets+x, scaled+x*rate, max(n, rate)
+		}
+		s := flow.ServiceStat{IPProto: flow.ProtoUDP, SvcPort: port, Rate: float64(n)}
+		s.OutPackets = thinTo(scaled, n)
+		s.OutBytes = 1400 * s.OutPackets
+		b := excessBound(flow.SignAnswered, flow.SignAnswers, cfg.NotifyScore, r.Seconds())
+		stands := float64(scaled) / cfg.service(port).Rate
+		passes := stands >= b.least && b.enough(stands, float64(packets))
+		if _, ok := reflector(&cfg, &s, r); ok {
+			found++
+			if !passes {
+				t.Fatalf("%d packets of port %d, which stand for %d, at 1:%d over %s are found and not asked for", packets, port, scaled, n, r.To.Sub(r.From))
+			}
+		}
+		if !passes {
+			stopped++
+		}
+	}
+	if found < 1000 || stopped < 1000 {
+		t.Errorf("%d found and %d not asked for: nothing is shown", found, stopped)
+	}
+}
+
 // Who is asked for only because slots show something is found as if everybody
 // were: while a detector goes on, when rows come late for windows long past, and
 // by a detector that has just started.

@@ -27,6 +27,7 @@ const (
 	SignClosedTCP             // attempts and established, as exported, to ScreenQuery.ClosedTCP
 	SignClosedUDP             // attempts, as exported, to ScreenQuery.ClosedUDP
 	SignAnswers               // packets, as exported, from ScreenQuery.UDPServer
+	SignAnswered              // those times their sampling rates and by the ports' AnswerWeights
 	SignOneWay                // UDP packets of all ports
 	SignHostSYNs              // SYNs to all ports
 	SignPortScan              // of pairs
@@ -46,6 +47,7 @@ type ScreenQuery struct {
 	Step  time.Duration
 	// Service ports that count: tenants are clients of all but UDPServer.
 	Logins, Mail, ClosedTCP, ClosedUDP, UDPServer []uint16
+	AnswerWeights                                 []float64 // of UDPServer
 	// Packets per second, times their sampling rates, that are nothing.
 	OneWay, SYN, TCP, UDP, Echo, Other float64
 	// ByteWeight times the bytes of UDP stand for packets where that is more.

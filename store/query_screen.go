@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/flowcordon/flowcordon/flow"
@@ -39,9 +41,9 @@ const always = "1e30"
 // complete; where one holds a sample of them, the estimate may be anything.
 //
 // Servers of other protocols than UDP show nothing.
-var serviceScreenSQL = packed("tcp", "udp", "icmp", "opened", "openings", "mails", "closed_tcp", "closed_udp", "answers", "oneway", "syns") + ` FROM (
+var serviceScreenSQL = packed("tcp", "udp", "icmp", "opened", "openings", "mails", "closed_tcp", "closed_udp", "answers", "answered", "oneway", "syns") + ` FROM (
 SELECT slot, tenant, sum(scan) AS tcp, sum(sweep) AS udp, sum(ping) AS icmp, sum(open) AS opened, sum(opening) AS openings,
-	sum(mail) AS mails, sum(shut) AS closed_tcp, sum(closed) AS closed_udp, sum(answer) AS answers,
+	sum(mail) AS mails, sum(shut) AS closed_tcp, sum(closed) AS closed_udp, sum(answer) AS answers, sum(weight) AS answered,
 	greatest(0, sum(o) - {oneway:Float64}) AS oneway, greatest(0, sum(s) - {syn:Float64}) AS syns
 FROM (
 	SELECT slot, tenant, if(ip_proto = 17, toFloat64(sum(out_packets * rate)), 0) AS o, if(role = 1 AND ip_proto = 6, toFloat64(sum(syn_out * rate)), 0) AS s, toFloat64(sum(out_packets)) AS packets,
@@ -59,7 +61,8 @@ FROM (
 		if(role = 1 AND ip_proto = 6 AND svc_port IN {mail:Array(UInt16)}, packets, 0) AS mail,
 		if(role = 1 AND ip_proto = 6 AND svc_port IN {closed_tcp:Array(UInt16)}, tried, 0) AS shut,
 		if(role = 1 AND ip_proto = 17 AND svc_port IN {closed_udp:Array(UInt16)}, tried, 0) AS closed,
-		if(role = 2 AND ip_proto = 17 AND svc_port IN {udp_server:Array(UInt16)}, packets, 0) AS answer
+		if(role = 2 AND ip_proto = 17 AND svc_port IN {udp_server:Array(UInt16)}, packets, 0) AS answer,
+		if(answer > 0, o * transform(svc_port, {udp_server:Array(UInt16)}, {weights:Array(Float64)}, 0.), 0) AS weight
 	FROM service_window WHERE ` + inRange + ` AND (role = 1 OR ip_proto = 17)
 	GROUP BY ` + slotOf + ` AS slot, tenant, ip_proto, svc_port, role)
 GROUP BY slot, tenant
@@ -91,7 +94,7 @@ func (s *Store) ServiceScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.S
 	secs := q.Step.Seconds()
 	return s.screen(ctx, "screen of services", serviceScreenSQL, flow.SignTCPScan, flow.SignHostSYNs,
 		screenArgs(q, namedPorts("logins", q.Logins), namedPorts("mail", q.Mail), namedPorts("closed_tcp", q.ClosedTCP), namedPorts("closed_udp", q.ClosedUDP),
-			namedPorts("udp_server", q.UDPServer),
+			namedPorts("udp_server", q.UDPServer), clickhouse.Named("weights", floatsText(q.AnswerWeights)),
 			named("oneway", q.OneWay*secs), named("syn", q.SYN*secs)))
 }
 
@@ -101,6 +104,18 @@ func (s *Store) PairScreen(ctx context.Context, q flow.ScreenQuery) ([]flow.Scre
 	return s.screen(ctx, "screen of pairs", pairScreenSQL, flow.SignPortScan, flow.SignOther,
 		screenArgs(q, named("syn", q.SYN*secs), named("tcp", q.TCP*secs), named("udp", q.UDP*secs), named("echo", q.Echo*secs),
 			named("other", q.Other*secs), named("weight", q.ByteWeight)))
+}
+
+// floatsText is a parameter of type Array(Float64).
+func floatsText(l []float64) string {
+	b := []byte{'['}
+	for i, f := range l {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendFloat(b, f, 'g', -1, 64)
+	}
+	return string(append(b, ']'))
 }
 
 func screenArgs(q flow.ScreenQuery, more ...any) []any {
