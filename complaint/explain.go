@@ -84,6 +84,10 @@ func (t *Traffic) confirmed() (en, ru string) {
 	case WhyTried:
 		en, ru = t.bySumsOf("show that the host tried this address on this service, "+span+" UTC.", "показывают, что хост обращался к этому адресу и сервису, "+span+" UTC.")
 	default:
+		if t.coarse() {
+			en, ru = t.bySumsOf("show it, "+span+" UTC.", "это показывают, "+span+" UTC.")
+			break
+		}
 		what, ok := shownWords[t.Why]
 		if !ok {
 			what = [2]string{"it", "это"}
@@ -183,14 +187,24 @@ func (t *Traffic) notVisible() (en, ru string) {
 
 // skewText says what an offset means, English and Russian.
 func skewText(s *Skew) (en, ru string) {
-	en = fmt.Sprintf("With %s added to the times, %d of %d lines fit our flow data; as written, %d do.", s.Name, s.Explained, s.Of, s.AtZero)
-	ru = fmt.Sprintf("Если прибавить к времени %s, нашим данным соответствуют %d из %d строк; как записано — %d.", s.Name, s.Explained, s.Of, s.AtZero)
-	if s.Significant {
-		return en + " This is no accident: the clock or the time zone of the report is probably off. It was not corrected.",
-			ru + " Случайностью это не объяснить: часы или часовой пояс отчёта, вероятно, неверны. Поправка не применена."
+	data, dataRU := "flow data", "данным"
+	if s.Resolution == ResolutionHour {
+		data, dataRU = "sums by the hour", "суммам по часам"
 	}
-	return en + fmt.Sprintf(" The lines fall into %d moment(s), so that it may be an accident (%s). It was not corrected.", s.Moments, percent(s.Chance)),
-		ru + fmt.Sprintf(" Строки относятся к %d моментам, это может быть случайностью (%s). Поправка не применена.", s.Moments, percent(s.Chance))
+	en = fmt.Sprintf("With %s added to the times, %d of %d lines fit our %s; as written, %d do.", s.Name, s.Explained, s.Of, data, s.AtZero)
+	ru = fmt.Sprintf("Если прибавить к времени %s, нашим %s соответствуют %d из %d строк; как записано — %d.", s.Name, dataRU, s.Explained, s.Of, s.AtZero)
+	if s.Significant {
+		en += " This is no accident: the clock or the time zone of the report is probably off."
+		ru += " Случайностью это не объяснить: часы или часовой пояс отчёта, вероятно, неверны."
+	} else {
+		en += fmt.Sprintf(" The lines fall into %d moment(s), so that it may be an accident (%s).", s.Moments, percent(s.Chance))
+		ru += fmt.Sprintf(" Строки относятся к %d моментам, это может быть случайностью (%s).", s.Moments, percent(s.Chance))
+	}
+	if s.Resolution == ResolutionHour {
+		en += " The lines are so old that only whole hours can be told; an offset of minutes or a half hour cannot."
+		ru += " Строки так стары, что различимы только целые часы; сдвиг на минуты или полчаса не увидеть."
+	}
+	return en + " It was not corrected.", ru + " Поправка не применена."
 }
 
 // oneLine keeps what a reporter wrote from breaking a text of ours.

@@ -59,9 +59,10 @@ type run struct {
 	byTenant map[netip.Addr][]*claim
 	evs      map[netip.Addr]*evidence
 	groups   map[groupKey]*groupSum
-	since    time.Time          // of the earliest flow row; zero: there is none
-	fleet    map[int64]presence // by time, see collected
-	kept     map[keptKey]bool   // see rowsKept
+	since    time.Time                // of the earliest flow row; zero: there is none
+	fleet    map[int64]presence       // by time, see collected
+	kept     map[keptKey]bool         // see rowsKept
+	evsWide  map[netip.Addr]*evidence // sums by the hour around, if an offset was found in them
 }
 
 func (r *run) match(ctx context.Context) error {
@@ -88,7 +89,9 @@ func (r *run) match(ctx context.Context) error {
 	if err := r.judge(ctx); err != nil {
 		return err
 	}
-	r.skew()
+	if err := r.skew(ctx); err != nil {
+		return err
+	}
 	for i := range r.res.Lines {
 		l := &r.res.Lines[i]
 		l.Verdict = l.headline()
@@ -208,40 +211,6 @@ func (r *run) reading(l *Line, c *claim) {
 			l.Traffic = &t
 			l.note("reading", l.Zone.Alternatives[i].Name, l.Zone.Alternatives[i].Time.Format(time.RFC3339))
 			return
-		}
-	}
-}
-
-// skew looks for the offset of the reporter's clock, and marks the lines that
-// it explains when it is significant.
-func (r *run) skew() {
-	var named []*claim
-	evs := map[int]*evidence{}
-	for _, c := range r.claims {
-		// A thousand lines show an offset as well as all.
-		if c.remote.IsValid() && len(named) < 1000 && r.res.Lines[c.line].Traffic.Verdict != Shifted {
-			evs[len(named)] = r.evs[c.tenant]
-			named = append(named, c)
-		}
-	}
-	s := search(named, evs, r.m.cfg.Tolerance)
-	if s == nil {
-		return
-	}
-	s.Text, s.TextRU = skewText(s)
-	r.res.Skew = s
-	if !s.Significant {
-		return
-	}
-	for _, c := range r.claims {
-		l := &r.res.Lines[c.line]
-		if l.Traffic.Verdict == Confirmed || l.Traffic.Verdict == Shifted || !c.remote.IsValid() {
-			continue
-		}
-		if f := r.evs[c.tenant].look(c, time.Duration(s.OffsetS)*time.Second, r.m.cfg.Tolerance); f.rows > 0 {
-			t := l.Traffic.confirm(c, f)
-			t.Verdict, t.Why = Shifted, WhyOffset
-			l.Traffic = &t
 		}
 	}
 }

@@ -241,3 +241,53 @@ func (l lossy) ServicesWith(ctx context.Context, tenant netip.Addr, r flow.Range
 	s.Whole = false
 	return s, err
 }
+
+// TestOldSkew: a reporter whose zone is wrong by three hours, seven months ago: the
+// sums by the hour tell it, and say that they tell whole hours only.
+func TestOldSkew(t *testing.T) {
+	now := time.Now().UTC()
+	day := now.AddDate(0, -7, 0).Truncate(24 * time.Hour)
+	var hours []past
+	var written strings.Builder
+	for _, h := range []int{0, 5, 11, 26, 35, 47, 60} {
+		hours = append(hours, past{day.Add(time.Duration(h) * time.Hour), 1})
+		fmt.Fprintf(&written, "%s 198.18.0.7:40000 -> 203.0.113.9:22 tcp\n", day.Add(time.Duration(h)*time.Hour+12*time.Minute-3*time.Hour).Format(time.RFC3339))
+	}
+	m := oldMatcher(t, oldStore(t, hours...), now.AddDate(0, -3, 0))
+	match := func(text string) *complaint.Result {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		res, err := m.Match(ctx, complaint.Request{Data: []byte(text), Received: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	res := match(written.String())
+	s := res.Skew
+	if s == nil || s.Name != "+03:00" || !s.Significant || s.Explained != 7 || s.Of != 7 || s.AtZero != 0 || s.Resolution != complaint.ResolutionHour ||
+		!strings.Contains(s.Text, "only whole hours can be told") || !strings.Contains(s.TextRU, "только целые часы") {
+		t.Fatalf("%+v", s)
+	}
+	for _, l := range res.Lines {
+		if l.Verdict != complaint.Shifted || l.Traffic.Why != complaint.WhyOffset || l.Traffic.Resolution != complaint.ResolutionHour || !strings.Contains(l.Text, "with the offset of the clock named above: Single flows of that time are no longer stored") {
+			t.Errorf("%s/%s at %s: %s", l.Verdict, l.Traffic.Why, l.Traffic.Resolution, l.Text)
+		}
+	}
+	if !strings.Contains(res.Draft.EN, "only whole hours can be told") {
+		t.Errorf("the draft does not say it:\n%s", res.Draft.EN)
+	}
+	// The same with the right zone is confirmed, and no clock is blamed; nor is it
+	// for what the host did not do at all, or for one line.
+	right := strings.ReplaceAll(written.String(), "Z ", "-03:00 ")
+	if res := match(right); res.Skew != nil || res.Counts[complaint.Confirmed] != 7 {
+		t.Errorf("%+v, %v", res.Skew, res.Counts)
+	}
+	if res := match(strings.ReplaceAll(written.String(), "203.0.113.9:22", "203.0.113.77:22")); res.Skew != nil {
+		t.Errorf("%+v", res.Skew)
+	}
+	if res := match(strings.SplitAfterN(written.String(), "\n", 2)[0]); res.Skew != nil {
+		t.Errorf("%+v", res.Skew)
+	}
+}

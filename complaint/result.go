@@ -106,16 +106,17 @@ type Note struct {
 
 // Skew is an offset of the reporter's clock that would explain the complaint.
 type Skew struct {
-	OffsetS     int     `json:"offset_s" doc:"to be added to the times as read"`
-	Name        string  `json:"name" doc:"the offset for people, such as -03:00"`
-	Explained   int     `json:"explained" doc:"lines that flows confirm with it"`
-	Of          int     `json:"of" doc:"lines that name a target, and so can be looked for"`
-	AtZero      int     `json:"at_zero" doc:"lines confirmed without it"`
-	Moments     int     `json:"moments" doc:"separate moments that the lines fall into: one moment proves little"`
-	Chance      float64 `json:"chance" doc:"of the best of all offsets being as good by accident, at most"`
-	Significant bool    `json:"significant" doc:"chance is below one in a thousand"`
-	Text        string  `json:"text"`
-	TextRU      string  `json:"text_ru"`
+	OffsetS     int        `json:"offset_s" doc:"to be added to the times as read"`
+	Name        string     `json:"name" doc:"the offset for people, such as -03:00"`
+	Resolution  Resolution `json:"resolution" enum:"flow,1h" doc:"what it was searched in: single flows, to the minute; where none are left sums by the hour, to the hour"`
+	Explained   int        `json:"explained" doc:"lines that flows, or sums, confirm with it"`
+	Of          int        `json:"of" doc:"lines that name a target, and so can be looked for"`
+	AtZero      int        `json:"at_zero" doc:"lines confirmed without it"`
+	Moments     int        `json:"moments" doc:"separate moments that the lines fall into: one moment proves little"`
+	Chance      float64    `json:"chance" doc:"of the best of all offsets being as good by accident, at most"`
+	Significant bool       `json:"significant" doc:"chance is below one in a thousand"`
+	Text        string     `json:"text"`
+	TextRU      string     `json:"text_ru"`
 }
 
 // Case is what concerns one address of ours and one holder of it.

@@ -22,6 +22,15 @@ const ephemeral = 28232
 // offsets tried, in minutes: -searchSpan to searchSpan.
 const maxOffset = int(searchSpan / time.Minute)
 
+// grid is the offsets that are tried: -n to n steps.
+type grid struct {
+	step   time.Duration
+	n      int
+	weight func(o int) float64 // of an offset in steps; they add up to one at most, zero's aside
+}
+
+var byMinutes = grid{time.Minute, maxOffset, weight}
+
 // unit is one moment of the complaint: lines that are no farther apart than the
 // tolerances reach. All lines of a moment match, or fail, together, so that a
 // moment is one piece of evidence however many lines it has.
@@ -47,9 +56,20 @@ func search(claims []*claim, evs map[int]*evidence, tolerance time.Duration) *Sk
 		return nil
 	}
 	perClaim := coverage(claims, evs, tolerance)
-	units := unitsOf(claims, evs, perClaim, tolerance)
-	lines := make([]int, 2*maxOffset+1)
-	moments := make([]int, 2*maxOffset+1)
+	units := unitsOf(claims, perClaim, 2*tolerance+time.Minute)
+	for _, u := range units {
+		first := u.claims[0]
+		u.same = min(1, float64(len(u.claims)*hostPorts(claims[first], evs[first]))/ephemeral)
+	}
+	s, _ := byMinutes.best(perClaim, units)
+	return s
+}
+
+// best finds the offset that explains most of the claims, and how many others
+// explain as many; nil where none does better than the times as read.
+func (g grid) best(perClaim [][]uint8, units []*unit) (s *Skew, as int) {
+	lines := make([]int, 2*g.n+1)
+	moments := make([]int, 2*g.n+1)
 	for _, u := range units {
 		for o := range u.hit {
 			if u.hit[o] > 0 {
@@ -66,31 +86,36 @@ func search(claims []*claim, evs map[int]*evidence, tolerance time.Duration) *Sk
 	}
 	best := -1
 	for o := range lines {
-		if lines[o] > 0 && (best < 0 || better(o-maxOffset, lines[o], best-maxOffset, lines[best])) {
+		if lines[o] > 0 && (best < 0 || g.better(o-g.n, lines[o], best-g.n, lines[best])) {
 			best = o
 		}
 	}
-	total := len(claims)
-	zero := lines[maxOffset]
-	if best < 0 || best == maxOffset || lines[best]*10 < total*6 || lines[best] <= zero || zero*2 > total {
-		return nil
+	total := len(perClaim)
+	zero := lines[g.n]
+	if best < 0 || best == g.n || lines[best]*10 < total*6 || lines[best] <= zero || zero*2 > total {
+		return nil, 0
 	}
-	p := min(1, accident(units, best, moments[best])/weight(best-maxOffset))
+	p := min(1, accident(units, best, moments[best])/g.weight(best-g.n))
 	if p > skewShow {
-		return nil
+		return nil, 0
 	}
-	off := time.Duration(best-maxOffset) * time.Minute
-	return &Skew{OffsetS: int(off / time.Second), Name: offsetName(off), Explained: lines[best], Of: total, AtZero: zero,
-		Moments: len(units), Chance: p, Significant: p < skewAlpha}
+	for o := range lines {
+		if o != best && lines[o] == lines[best] {
+			as++
+		}
+	}
+	off := time.Duration(best-g.n) * g.step
+	return &Skew{OffsetS: int(off / time.Second), Name: offsetName(off), Resolution: ResolutionFlow, Explained: lines[best], Of: total, AtZero: zero,
+		Moments: len(units), Chance: p, Significant: p < skewAlpha}, as
 }
 
 // better compares two offsets by the lines that they explain; of equals the one
 // that is likelier to begin with, then the smaller.
-func better(a, linesA, b, linesB int) bool {
+func (g grid) better(a, linesA, b, linesB int) bool {
 	if linesA != linesB {
 		return linesA > linesB
 	}
-	if wa, wb := weight(a), weight(b); wa != wb {
+	if wa, wb := g.weight(a), g.weight(b); wa != wb {
 		return wa > wb
 	}
 	return abs(a) < abs(b)
@@ -144,8 +169,17 @@ func accident(units []*unit, at, n int) float64 {
 // maxUnits keeps the tail computable at once: 500² additions.
 const maxUnits = 500
 
-// unitsOf groups the claims into moments.
-func unitsOf(claims []*claim, evs map[int]*evidence, perClaim [][]uint8, tolerance time.Duration) []*unit {
+// unitsOf are the moments of the claims, with the offsets at which they match.
+func unitsOf(claims []*claim, perClaim [][]uint8, gap time.Duration) []*unit {
+	units := momentsOf(claims, gap)
+	for _, u := range units {
+		u.fill(perClaim)
+	}
+	return units
+}
+
+// momentsOf groups the claims into moments, which are more than gap apart.
+func momentsOf(claims []*claim, gap time.Duration) []*unit {
 	order := make([]int, len(claims))
 	for i := range order {
 		order[i] = i
@@ -155,24 +189,22 @@ func unitsOf(claims []*claim, evs map[int]*evidence, perClaim [][]uint8, toleran
 	var last time.Time
 	for _, i := range order {
 		c := claims[i]
-		if len(units) == 0 || c.from.Sub(last) > 2*tolerance+time.Minute {
+		if len(units) == 0 || c.from.Sub(last) > gap {
 			if len(units) == maxUnits {
 				break
 			}
-			units = append(units, &unit{hit: make([]uint8, 2*maxOffset+1), same: 1})
+			units = append(units, &unit{same: 1})
 		}
 		last = c.from
 		u := units[len(units)-1]
 		u.claims = append(u.claims, i)
 	}
-	for _, u := range units {
-		u.fill(claims, evs, perClaim)
-	}
 	return units
 }
 
 // fill marks the offsets at which at least half of the moment's lines match.
-func (u *unit) fill(claims []*claim, evs map[int]*evidence, perClaim [][]uint8) {
+func (u *unit) fill(perClaim [][]uint8) {
+	u.hit = make([]uint8, len(perClaim[u.claims[0]]))
 	for o := range u.hit {
 		n, exact := 0, 0
 		for _, i := range u.claims {
@@ -191,8 +223,6 @@ func (u *unit) fill(claims []*claim, evs map[int]*evidence, perClaim [][]uint8) 
 			}
 		}
 	}
-	c := claims[u.claims[0]]
-	u.same = min(1, float64(len(u.claims)*hostPorts(c, evs[u.claims[0]]))/ephemeral)
 }
 
 // hostPorts counts the distinct ports of ours in the flows with the claim's

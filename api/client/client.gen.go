@@ -155,6 +155,24 @@ func (e ComplaintLineVerdict) Valid() bool {
 	}
 }
 
+// Defines values for ComplaintSkewResolution.
+const (
+	ComplaintSkewResolutionFlow ComplaintSkewResolution = "flow"
+	ComplaintSkewResolutionN1H  ComplaintSkewResolution = "1h"
+)
+
+// Valid indicates whether the value is a known member of the ComplaintSkewResolution enum.
+func (e ComplaintSkewResolution) Valid() bool {
+	switch e {
+	case ComplaintSkewResolutionFlow:
+		return true
+	case ComplaintSkewResolutionN1H:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ComplaintTrafficResolution.
 const (
 	ComplaintTrafficResolutionFlow ComplaintTrafficResolution = "flow"
@@ -1495,7 +1513,7 @@ type ComplaintSkew struct {
 	// Chance of the best of all offsets being as good by accident, at most
 	Chance float64 `json:"chance"`
 
-	// Explained lines that flows confirm with it
+	// Explained lines that flows, or sums, confirm with it
 	Explained int64 `json:"explained"`
 
 	// Moments separate moments that the lines fall into: one moment proves little
@@ -1510,11 +1528,17 @@ type ComplaintSkew struct {
 	// OffsetS to be added to the times as read
 	OffsetS int64 `json:"offset_s"`
 
+	// Resolution what it was searched in: single flows, to the minute; where none are left sums by the hour, to the hour
+	Resolution ComplaintSkewResolution `json:"resolution"`
+
 	// Significant chance is below one in a thousand
 	Significant bool   `json:"significant"`
 	Text        string `json:"text"`
 	TextRu      string `json:"text_ru"`
 }
+
+// ComplaintSkewResolution what it was searched in: single flows, to the minute; where none are left sums by the hour, to the hour
+type ComplaintSkewResolution string
 
 // ComplaintTraffic defines model for ComplaintTraffic.
 type ComplaintTraffic struct {

@@ -43,7 +43,7 @@ export interface ComplaintLine {
 }
 export interface Complaint {
   subject?: string; from?: string; counts: Record<string, number>; lines: ComplaintLine[]; unread: { line: number; raw: string; detail: string }[]; unread_count: number;
-  skew?: { name: string; explained: number; of: number; at_zero: number };
+  skew?: { name: string; significant: boolean; text: string; text_ru: string };
   opened?: { id: string; joined: boolean }[];
   cases: { host: string; holder?: Holder; shared: boolean; first: string; last: string; lines: number; counts: Record<string, number>; incident?: { id: string; state: string }; notes: Note[] }[];
   notes: string[]; draft: { subject: string; en: string; ru: string };

@@ -38,7 +38,7 @@ export const en = {
 
   complaintText: 'Paste what arrived, or drop the file here: log lines of any shape, a whole mail with its headers, XARF or CSV. Each line is held against what we saw. Nothing is stored unless a case is opened.', complaintLabel: 'Complaint', complaintZone: 'Time zone, if the lines name none', complaintReceived: 'When it came in, if not now', complaintTarget: 'The reporter’s address, if the lines name none', draftIn: 'In', complaintGo: 'Match', matching: 'Matching…', file: 'Choose a file', openCase: 'open a case', noLines: 'No line was understood.',
   readLines: 'Lines read: {0}.', holderThen: 'Holder at that time', firstOnly: 'The first {0} of {1}.', caseOpened: 'A case was opened: ', caseJoined: 'It was added to the case: ',
-  verdict: 'Verdict', line: 'Line', cases: 'Who it is about', lines: 'Lines', draft: 'Draft of a reply', unread: 'Lines not understood: {0}', skew: 'With the clock off by {0}, {1} of {2} lines would be confirmed instead of {3}. This is not applied.', shared: 'Several customers share this address.',
+  verdict: 'Verdict', line: 'Line', cases: 'Who it is about', lines: 'Lines', draft: 'Draft of a reply', unread: 'Lines not understood: {0}', shared: 'Several customers share this address.',
 
   auditEmpty: 'Nothing matches.', kind: 'Event', outcome: 'Outcome', auditList: 'Who did what, newest first', auditBy: { actor: 'By', kind: 'Event', incident: 'Incident', tenant: 'Address', customer: 'Tenant' }, undoTitle: 'Undo', undoText: 'Gives back everything that was cut or limited without a human since then. It may be repeated.', undoSince: 'Since', undoGo: 'Give all of it back', undoHint: 'What went wrong', undone: '{0} are being given back, {1} were already.',
 

@@ -15,7 +15,7 @@ export function Answer({ c }: { c: Complaint }) {
     <p class="sums"><strong>{fill(w.readLines, whole(c.lines.length))}</strong> {total.map(([v, n]) => <span key={v}><Badge of={v} words={w.verdicts} /> {whole(n)} </span>)}
       {c.unread_count > 0 && <span class="warn-text">{fill(w.unread, whole(c.unread_count))}</span>}</p>
     {c.opened?.map(o => <p class="ok-text" key={o.id}>{fill(o.joined ? w.caseJoined : w.caseOpened, '')}<a href={'#/complaints/' + encodeURIComponent(o.id)}>{o.id}</a></p>)}
-    {c.skew && <p class="warn-text">{fill(w.skew, c.skew.name, c.skew.explained, c.skew.of, c.skew.at_zero)}</p>}
+    {c.skew && <p class={c.skew.significant ? 'warn-text' : 'note'}>{lang === 'ru' ? c.skew.text_ru : c.skew.text}</p>}
     <About c={c} />
     <Lines c={c} />
     {c.notes.map(n => <p class="warn-text" key={n}>{n}</p>)}
