@@ -75,7 +75,7 @@ func TestBurstsAreLeftOutWhereverTheyLie(t *testing.T) {
 	for _, c := range []struct {
 		ns   []float64
 		want bool
-	}{{nil, false}, {[]float64{0, 0, 0}, false}, {[]float64{5, 5}, false}, {[]float64{0, 4, 5, 6, 0}, true}, {[]float64{5, 1, 5, 5, 1, 5}, false}, {[]float64{9, 4, 5, 5}, true}, {[]float64{3, 3, 3}, false}} {
+	}{{nil, false}, {[]float64{0, 0, 0}, false}, {[]float64{5, 5}, false}, {[]float64{0, 4, 5, 6, 0}, true}, {[]float64{5, 1, 5, 5, 1, 5}, false}, {[]float64{9, 4, 5, 5}, true}, {[]float64{3, 3, 3}, false}, {[]float64{3, 3, 9}, false}, {[]float64{4, 4, 99}, true}} {
 		if got := even(c.ns, 3, 4); got != c.want {
 			t.Errorf("%g has three alike: %t", c.ns, got)
 		}

@@ -47,7 +47,10 @@ func (t *tickState) udpFlood() error {
 		judge: func(p *flow.PairStat, r flow.Range) (flow.Finding, bool) {
 			return udpFlood(&t.th(p.Tenant).UDPFlood, p, r)
 		},
-		packets: func(p *flow.PairStat) uint64 { return p.OutPackets }, tests: true,
+		packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
+		tests: func(p *flow.PairStat) float64 {
+			return t.th(p.Tenant).UDPFlood.packetRate(p.OutPackets, p.OutBytes)
+		},
 		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
 			own := &t.th(p.Tenant).UDPFlood
 			return own.goesOn(rest, own.packetRate(p.OutPackets, p.OutBytes), n, secs)
@@ -154,8 +157,8 @@ type floodRule struct {
 	windowsS []int
 	least    uint64 // packets below which no proportion can be proved
 	judge    func(*flow.PairStat, flow.Range) (flow.Finding, bool)
-	packets  func(*flow.PairStat) uint64 // those that are the flood
-	tests    bool                        // bandwidth is tested so, in short runs
+	packets  func(*flow.PairStat) uint64  // those that are the flood
+	tests    func(*flow.PairStat) float64 // what one remote may get, packets/s, where tests in short runs look the same; nil: they do not
 	goesOn   func(p *flow.PairStat, rest, n, secs float64) bool
 	see      func([]flow.PairStat) // gets the pairs of the longest range; nil: nobody
 	// own is the part of the tenant's totals that the pair itself is; nil: not

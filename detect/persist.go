@@ -98,9 +98,9 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 		return nil, nil
 	}
 	var steady map[pairKey]bool
-	if rule.tests {
+	if rule.tests != nil {
 		var err error
-		if steady, err = t.steadyPairs(rule, r, open); err != nil || len(steady) == 0 && length < minPulses {
+		if steady, err = t.steadyPairs(rule, r, open); err != nil {
 			return nil, err
 		}
 	}
@@ -128,7 +128,7 @@ func (t *tickState) withoutPeak(rule floodRule, r flow.Range, length time.Durati
 	rests := make(map[pairKey]rest, len(pieces))
 	for k, ns := range pieces {
 		without := 2
-		if rule.tests && !steady[k] {
+		if rule.tests != nil && !steady[k] {
 			if length < minPulses {
 				continue
 			}

@@ -25,11 +25,15 @@ const (
 	// be even for longer than five runs of 10 s with breaks of 10 s make them.
 	steadyWindows     = 11
 	steadyWindowsLook = steadyWindows + 1
-	// steadyPart of the mean is the least of a part without a break. Breaks of 8 s
-	// leave a fifth of some slice at most. The mean is steadyRate of the whole
-	// range's at least: other traffic beside a test may be steady.
+	// steadyPart of the median is the least of a part without a break. Breaks of 8 s
+	// leave a fifth of some slice at most. The median is steadyRate of the whole
+	// range's mean at least, and what one remote may get: other traffic beside a test
+	// may be steady.
 	steadyPart = 0.6
 	steadyRate = 0.5
+	// steadyPair is how many neighbouring windows of the pair must be even, too: a
+	// slice is of the network of the remote.
+	steadyPair = 3
 	// minPulses is the shortest length that what has breaks can be suspended on,
 	// without its three strongest fifths: five runs within three minutes are gone.
 	minPulses = 5 * time.Minute
@@ -42,25 +46,16 @@ func (t *tickState) steadyPairs(rule floodRule, r flow.Range, open map[pairKey]*
 	if err != nil {
 		return nil, err
 	}
-	rate := func(k pairKey) float64 {
-		return steadyRate * float64(rule.packets(open[k])) * effectiveRate(open[k].Rate) / r.Seconds()
-	}
-	for k, ns := range slices {
-		if even(ns, steadySlices, rate(k)*steadySlice.Seconds()) {
-			steady[k] = true
-		}
-	}
-	if len(steady) == len(open) {
-		return steady, nil
-	}
 	windows, err := t.windowsOf(rule, r, open)
 	if err != nil {
 		return nil, err
 	}
-	for k, ns := range windows {
-		if even(ns, steadyWindows, rate(k)*window.Seconds()) {
-			steady[k] = true
-		}
+	for k, p := range open {
+		n := float64(rule.packets(p))
+		least := max(rule.tests(p), steadyRate*n*effectiveRate(p.Rate)/r.Seconds())
+		inWindow := least * window.Seconds()
+		steady[k] = even(windows[k], steadyWindows, inWindow) ||
+			even(slices[k], steadySlices, least*steadySlice.Seconds()) && even(windows[k], steadyPair, inWindow)
 	}
 	return steady, nil
 }
@@ -69,15 +64,16 @@ func (t *tickState) steadyPairs(rule floodRule, r flow.Range, open map[pairKey]*
 // minute, by the times of the stored flow rows.
 func (t *tickState) slicesOf(open map[pairKey]*flow.PairStat) (map[pairKey][]float64, error) {
 	var tenants []netip.Addr
-	for k := range open {
-		tenants = append(tenants, k.tenant)
+	var proto uint8 // one for all of a rule's question
+	for k, p := range open {
+		tenants, proto = append(tenants, k.tenant), p.IPProto
 	}
 	slices.SortFunc(tenants, netip.Addr.Compare)
 	tenants = slices.Compact(tenants)
 	out := make(map[pairKey][]float64, len(open))
 	for i := range steadyLook {
 		from := floorTo(t.ts, steadySlice).Add(time.Duration(i-steadyLook) * steadySlice)
-		nets, err := t.d.deps.Windows.TopPrefixes(t.ctx, flow.Range{From: from, To: from.Add(steadySlice)}, tenants, flow.ProtoUDP)
+		nets, err := t.d.deps.Windows.TopPrefixes(t.ctx, flow.Range{From: from, To: from.Add(steadySlice)}, tenants, proto)
 		if err != nil {
 			return nil, fmt.Errorf("networks of a flood, for its breaks: %w", err)
 		}
@@ -119,15 +115,12 @@ func at(m map[pairKey][]float64, k pairKey, n int) []float64 {
 	return m[k]
 }
 
-// even reports whether so many neighbours of ns are least or more in the mean and
-// each is nearly as much.
+// even reports whether so many neighbours of ns are least or more in the median
+// and each is nearly as much.
 func even(ns []float64, run int, least float64) bool {
 	for i := 0; i+run <= len(ns); i++ {
-		part, all := ns[i:i+run], 0.
-		for _, n := range part {
-			all += n
-		}
-		if mean := all / float64(run); mean > 0 && mean >= least && slices.Min(part) >= steadyPart*mean {
+		part := slices.Sorted(slices.Values(ns[i : i+run]))
+		if median := part[run/2]; median > 0 && median >= least && part[0] >= steadyPart*median {
 			return true
 		}
 	}
