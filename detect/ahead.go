@@ -76,6 +76,7 @@ func (d *Detector) Warm(ctx context.Context, ts time.Time) error {
 // Ahead reads what the slot next will ask for and what is stored now. Run calls it
 // between the slots; without it the ticks take as long.
 func (d *Detector) Ahead(ctx context.Context, next time.Time) error {
+	ctx = flow.Unhurried(ctx)
 	hours := d.slowAhead(ctx, next)
 	if d.screen == nil {
 		return hours

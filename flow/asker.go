@@ -21,6 +21,20 @@ func Asker(ctx context.Context) (name string, ok bool) {
 	return name, ok
 }
 
+type unhurriedKey struct{}
+
+// Unhurried marks questions that nobody waits for: stores may answer those that
+// somebody does first, and take longer over these.
+func Unhurried(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unhurriedKey{}, true)
+}
+
+// IsUnhurried reports whether ctx is from Unhurried.
+func IsUnhurried(ctx context.Context) bool {
+	_, ok := ctx.Value(unhurriedKey{}).(bool)
+	return ok
+}
+
 // Busy is the error of a store that has more questions waiting than it will answer
 // in time.
 type Busy struct {

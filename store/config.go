@@ -25,8 +25,11 @@ const (
 	DefaultBatchRows = 100_000
 	// DefaultSenders overlap one batch's way with another's insertion.
 	DefaultSenders = 2
-	// DefaultBatchWait keeps ClickHouse at about one insert a second and table.
-	DefaultBatchWait = time.Second
+	// DefaultBatchWait keeps ClickHouse at about one insert in two seconds and table:
+	// at one a second a question about one tenant's rows opens twice as many parts,
+	// and each row is merged half a time more. A slot of the detector does not wait
+	// for it (Sync).
+	DefaultBatchWait = 2 * time.Second
 	DefaultFlowTTL   = 7 * 24 * time.Hour
 	DefaultWindowTTL = 14 * 24 * time.Hour
 	// DefaultMinuteTTL and DefaultHourTTL are what operators keep: half a year

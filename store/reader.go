@@ -78,6 +78,9 @@ type inLaneKey struct{}
 func (s *Store) begin(ctx context.Context) (qctx context.Context, conn driver.Conn, end func(), err error) {
 	asker, ok := flow.Asker(ctx)
 	if !ok {
+		if flow.IsUnhurried(ctx) {
+			ctx = s.gently(ctx, 1, priorityUnhurried)
+		}
 		return ctx, s.conn, func() {}, nil
 	}
 	end = func() {}
@@ -88,17 +91,27 @@ func (s *Store) begin(ctx context.Context) (qctx context.Context, conn driver.Co
 		}
 		end = s.reader.wide.leave
 	}
-	return s.gently(ctx), s.reader.conn, end, nil
+	return s.gently(ctx, max(1, runtime.NumCPU()/4), priorityAsked), s.reader.conn, end, nil
 }
 
+// The engine's priorities: while a query of the first reads, one of the second waits
+// for a moment after each block of its own. The detector's in a slot and inserts
+// have none: they wait for nobody, and nobody waits for them.
+const (
+	priorityAsked     = 1
+	priorityUnhurried = 2
+	// unhurriedWait is that moment at most, in ms: a minute's windows of 50,000
+	// hosts are 40 blocks.
+	unhurriedWait = 20
+)
+
 // gently bounds what a query takes of the embedded engine's machine. More threads
-// than one cost a fifth more CPU for the answers of a desk. There is no priority:
-// it would let a query wait while the detector's, which take seconds, are at work.
-func (s *Store) gently(ctx context.Context) context.Context {
+// than one cost a fifth more CPU for the answers of a desk.
+func (s *Store) gently(ctx context.Context, threads, priority int) context.Context {
 	if s.cfg.DialContext == nil {
 		return ctx
 	}
-	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_threads": max(1, runtime.NumCPU()/4)}))
+	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_threads": threads, "priority": priority, "low_priority_query_wait_time_ms": unhurriedWait}))
 }
 
 // question is what several may ask at once, with an answer of type T. Answers are

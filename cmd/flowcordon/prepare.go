@@ -12,7 +12,7 @@ const prepareFor = time.Second
 
 // storeReceived is detect.Deps.Prepare: the rows that are due go to the database
 // and are there when it returns, unless that takes too long. Without it a busy
-// key's rows wait for the next flush and for a batch to be full or a second old.
+// key's rows wait for the next flush and for a batch to be full or two seconds old.
 func (s *service) storeReceived(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, prepareFor)
 	defer cancel()
