@@ -19,10 +19,10 @@ const (
 	// DefaultSpoolMaxBytes holds ten minutes of 100,000 flow rows a second twice:
 	// compressed they and their windows take 45 to 60 bytes (BenchmarkSpoolBytes).
 	DefaultSpoolMaxBytes = 8 << 30
-	// DefaultBatchRows makes a batch of 100,000 rows: parts large enough that
+	// DefaultBatchRows makes a batch of 200,000 rows: parts large enough that
 	// merges stay cheap, small enough (tens of MB) to be held in memory once
-	// per sender.
-	DefaultBatchRows = 100_000
+	// per sender. 100,000 records a second are 75,000 rows.
+	DefaultBatchRows = 200_000
 	// DefaultSenders overlap one batch's way with another's insertion.
 	DefaultSenders = 2
 	// DefaultBatchWait keeps ClickHouse at about one insert in two seconds and table:
