@@ -78,10 +78,7 @@ type inLaneKey struct{}
 func (s *Store) begin(ctx context.Context) (qctx context.Context, conn driver.Conn, end func(), err error) {
 	asker, ok := flow.Asker(ctx)
 	if !ok {
-		if flow.IsUnhurried(ctx) {
-			ctx = s.gently(ctx, 1, priorityUnhurried)
-		}
-		return ctx, s.conn, func() {}, nil
+		return s.gently(ctx), s.conn, func() {}, nil
 	}
 	end = func() {}
 	if ctx.Value(inLaneKey{}) == nil {
@@ -91,7 +88,7 @@ func (s *Store) begin(ctx context.Context) (qctx context.Context, conn driver.Co
 		}
 		end = s.reader.wide.leave
 	}
-	return s.gently(ctx, max(1, runtime.NumCPU()/4), priorityAsked), s.reader.conn, end, nil
+	return s.gently(ctx), s.reader.conn, end, nil
 }
 
 // The engine's priorities: while a query of the first reads, one of the second waits
@@ -105,13 +102,28 @@ const (
 	unhurriedWait = 20
 )
 
-// gently bounds what a query takes of the embedded engine's machine. More threads
-// than one cost a fifth more CPU for the answers of a desk.
-func (s *Store) gently(ctx context.Context, threads, priority int) context.Context {
-	if s.cfg.DialContext == nil {
-		return ctx
+// gently bounds what a query takes of the embedded engine's machine.
+func (s *Store) gently(ctx context.Context) context.Context {
+	if set := s.manner(ctx); set != nil {
+		return clickhouse.Context(ctx, clickhouse.WithSettings(set))
 	}
-	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_threads": threads, "priority": priority, "low_priority_query_wait_time_ms": unhurriedWait}))
+	return ctx
+}
+
+// manner are the settings of a question; nil: the server's own. More threads than
+// one cost a fifth more CPU for the answers of a desk.
+func (s *Store) manner(ctx context.Context) clickhouse.Settings {
+	threads, priority := max(1, runtime.NumCPU()/4), priorityAsked
+	if _, asked := flow.Asker(ctx); !asked {
+		threads, priority = 1, priorityUnhurried
+		if !flow.IsUnhurried(ctx) {
+			return nil
+		}
+	}
+	if s.cfg.DialContext == nil {
+		return nil
+	}
+	return clickhouse.Settings{"max_threads": threads, "priority": priority, "low_priority_query_wait_time_ms": unhurriedWait}
 }
 
 // question is what several may ask at once, with an answer of type T. Answers are
