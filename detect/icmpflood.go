@@ -18,7 +18,7 @@ type ICMPFloodConfig struct {
 	PersistScore float64 `yaml:"persist_score" json:"persist_score"`
 }
 
-const icmpFloodVersion = 1
+const icmpFloodVersion = 2
 
 func defaultICMPFlood() ICMPFloodConfig {
 	return ICMPFloodConfig{WindowsS: []int{10, 60, 300}, Rate: 300, NotifyScore: 14, SuspendScore: 30, PersistScore: 10}
@@ -62,6 +62,18 @@ func icmpFlood(cfg *ICMPFloodConfig, p *flow.PairStat, totals icmpTotals, r flow
 	}
 	f.Reason = icmpFloodReason(&f)
 	return f, true
+}
+
+// answeredPings is the share of replies below which it is proved that a flood is not
+// ping -f: replies to nearly all of its requests make it as fast as it is.
+const answeredPings = 0.5
+
+// tests is floodRule's.
+func (cfg *ICMPFloodConfig) tests(p *flow.PairStat) float64 {
+	if shortfall(float64(p.InPackets), float64(p.OutPackets), answeredPings) >= cfg.PersistScore {
+		return 0
+	}
+	return cfg.Rate
 }
 
 // goesOn reports whether the flood is there without its strongest parts:

@@ -76,6 +76,7 @@ func (t *tickState) icmpFlood() error {
 				return icmpFlood(&t.th(p.Tenant).ICMPFlood, p, totals[p.Tenant], r)
 			},
 			packets: func(p *flow.PairStat) uint64 { return p.OutPackets },
+			tests:   func(p *flow.PairStat) float64 { return t.th(p.Tenant).ICMPFlood.tests(p) },
 			goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
 				out := float64(p.OutPackets)
 				return t.th(p.Tenant).ICMPFlood.goesOn(rest, totals[p.Tenant].echoAtLeast(out, n)/out, n, secs)
@@ -158,7 +159,7 @@ type floodRule struct {
 	least    uint64 // packets below which no proportion can be proved
 	judge    func(*flow.PairStat, flow.Range) (flow.Finding, bool)
 	packets  func(*flow.PairStat) uint64  // those that are the flood
-	tests    func(*flow.PairStat) float64 // what one remote may get, packets/s, where tests in short runs look the same; nil: they do not
+	tests    func(*flow.PairStat) float64 // what one remote may get, packets/s, where tests in short runs look the same; 0, or nil for all: they do not
 	goesOn   func(p *flow.PairStat, rest, n, secs float64) bool
 	see      func([]flow.PairStat) // gets the pairs of the longest range; nil: nobody
 	// own is the part of the tenant's totals that the pair itself is; nil: not

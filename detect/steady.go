@@ -13,7 +13,8 @@ import (
 // windows of 10 s runs of 10 s look like a flood of half the rate, wherever they
 // happen to lie across the edges; what tells them from a flood is that a flood has
 // no breaks. A flood that is sent in pulses on purpose has, and is known by how
-// long it goes on.
+// long it goes on. The same is true of ping -f, which sends as fast as replies come
+// back, or 100 a second (ping(8)): answered pings above a flood's rate may be a test.
 
 const (
 	// A flood without a break of about a slice has steadySlices of them in a row:
@@ -39,9 +40,20 @@ const (
 	minPulses = 5 * time.Minute
 )
 
-// steadyPairs returns those of open that went on without a break.
-func (t *tickState) steadyPairs(rule floodRule, r flow.Range, open map[pairKey]*flow.PairStat) (map[pairKey]bool, error) {
-	steady := make(map[pairKey]bool, len(open))
+// steadyPairs returns those of open that no test looks like, or that went on
+// without a break.
+func (t *tickState) steadyPairs(rule floodRule, r flow.Range, all map[pairKey]*flow.PairStat) (map[pairKey]bool, error) {
+	steady, open := make(map[pairKey]bool, len(all)), make(map[pairKey]*flow.PairStat, len(all))
+	for k, p := range all {
+		if rule.tests(p) > 0 {
+			open[k] = p
+		} else {
+			steady[k] = true
+		}
+	}
+	if len(open) == 0 {
+		return steady, nil
+	}
 	slices, err := t.slicesOf(open)
 	if err != nil {
 		return nil, err
