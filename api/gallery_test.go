@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flowcordon/flowcordon/collector"
 	"github.com/flowcordon/flowcordon/complaint"
 	"github.com/flowcordon/flowcordon/complaint/parse"
 	"github.com/flowcordon/flowcordon/detect"
@@ -238,12 +239,17 @@ func (m reader) Match(_ context.Context, req ComplaintRequest) (any, error) {
 func galleryExporters(now time.Time) func() []flow.ExporterHealth {
 	off, spread := 0.4, &flow.Spread{P50: 2, P99: 14, Max: 31}
 	return func() []flow.ExporterHealth {
-		return []flow.ExporterHealth{
+		out := []flow.ExporterHealth{
 			{Exporter: netip.MustParseAddr("192.0.2.1"), Protocols: []string{"netflow9"}, LastSeen: time.Now(), Records: 2_108_331, TemplatesKnown: 3, ClockOffsetS: &off, ExportDelayS: spread, FlowDurationS: &flow.Spread{P99: 61},
 				Samplers: []flow.SamplerHealth{{Rate: 1000, Source: "options"}}},
 			{Exporter: netip.MustParseAddr("2001:db8:ffff::2"), Protocols: []string{"sflow5"}, LastSeen: now.Add(-80 * time.Second), Records: 311_002, Lost: 1204, Dropped: map[string]uint64{"truncated": 7},
-				Samplers: []flow.SamplerHealth{{Source: hostile}, {Rate: 1000, Source: hostile}}, Problems: []string{"sampling rate unknown: add exporters.sampling: [{exporter: 2001:db8:ffff::2, default: 1000}]", hostile}},
+				Samplers: []flow.SamplerHealth{{Source: hostile}, {Rate: 1000, Source: hostile}}},
 		}
+		told := collector.Sentences()
+		out[1].Tell(told, "rate_unknown", 7, 311_002, out[1].Exporter)
+		out[1].Tell(told, "lost", 1204)
+		out[1].Problems = append(out[1].Problems, hostile)
+		return out
 	}
 }
 

@@ -155,3 +155,28 @@ func TestFleet(t *testing.T) {
 		t.Errorf("whoami: %+v", who)
 	}
 }
+
+// TestSearchOfABeginning: the first numbers of an address are its network, and may
+// be part of a name as well; nothing comes twice.
+func TestSearchOfABeginning(t *testing.T) {
+	b := newBench(t, nil)
+	for q, want := range map[string]string{"198.18": "prefix", "198.18.0": "prefix", "198.18.0.": "prefix", "198.18.0.*": "prefix", "198.18.300": "text", "198": "text", "1.2.3.4.5": "text", "198.18.0.7": "address"} {
+		var out struct {
+			Kind string
+			Hits []struct{ Type, ID, Href string }
+		}
+		b.get(t, Prefix+"/search?limit=100&q="+q).into(t, &out)
+		seen, host := map[string]bool{}, false
+		for _, h := range out.Hits {
+			key := h.Type + " " + h.ID + " " + h.Href
+			if seen[key] {
+				t.Errorf("%s: %s twice", q, key)
+			}
+			seen[key] = true
+			host = host || h.Type == "host" && h.ID == "198.18.0.7"
+		}
+		if out.Kind != want || host != (want != "text") {
+			t.Errorf("%s: read as %s, want %s; the host is found: %v", q, out.Kind, want, host)
+		}
+	}
+}

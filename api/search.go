@@ -20,7 +20,7 @@ import (
 const remoteBack = time.Hour
 
 type searchInput struct {
-	Q     string `query:"q" required:"true" minLength:"1" maxLength:"200" doc:"an address, a prefix, or a part of a customer id, VDS, incident, complaint or exemption" example:"198.18.0.7"`
+	Q     string `query:"q" required:"true" minLength:"1" maxLength:"200" doc:"an address or its beginning, a prefix, or a part of a customer id, VDS, incident, complaint or exemption" example:"198.18.0.7"`
 	Limit int    `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"of each type"`
 }
 
@@ -52,10 +52,16 @@ type finder struct {
 	h     *Handler
 	limit int
 	n     map[string]int
+	seen  map[[3]string]bool
 	hits  []searchHit
 }
 
 func (f *finder) add(hit searchHit) {
+	key := [3]string{hit.Type, hit.ID, hit.Href}
+	if f.seen[key] {
+		return
+	}
+	f.seen[key] = true
 	if f.n[hit.Type]++; f.n[hit.Type] <= f.limit {
 		f.hits = append(f.hits, hit)
 	}
@@ -66,7 +72,7 @@ func (h *Handler) search(ctx context.Context, in *searchInput) (*searchOutput, e
 	if q == "" {
 		return nil, invalid("no_search")
 	}
-	f := &finder{h: h, limit: in.Limit, n: map[string]int{}, hits: []searchHit{}}
+	f := &finder{h: h, limit: in.Limit, n: map[string]int{}, seen: map[[3]string]bool{}, hits: []searchHit{}}
 	incidents, err := h.allIncidents(ctx)
 	if err != nil {
 		return nil, err
@@ -81,11 +87,30 @@ func (h *Handler) search(ctx context.Context, in *searchInput) (*searchOutput, e
 	} else if p, err := netip.ParsePrefix(q); err == nil {
 		out.Body.Kind = "prefix"
 		f.prefix(p.Masked(), incidents)
+	} else if p, ok := beginning(q); ok { // which may be part of a name as well
+		out.Body.Kind = "prefix"
+		f.prefix(p, incidents)
+		f.text(ctx, strings.ToLower(q), incidents)
 	} else {
 		f.text(ctx, strings.ToLower(q), incidents)
 	}
 	out.Body.Hits = f.hits
 	return out, nil
+}
+
+// beginning reads the first two or three numbers of an IPv4 address, as people
+// type them: 198.18, 198.18.7. or 198.18.7.*
+func beginning(q string) (netip.Prefix, bool) {
+	q = strings.TrimSuffix(strings.TrimSuffix(q, "*"), ".")
+	n := strings.Count(q, ".") + 1
+	if n < 2 || n > 3 {
+		return netip.Prefix{}, false
+	}
+	a, err := netip.ParseAddr(q + strings.Repeat(".0", 4-n))
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(a, 8*n), true
 }
 
 func (f *finder) address(ctx context.Context, a netip.Addr, incidents []flow.Incident) error {

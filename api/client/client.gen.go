@@ -2902,7 +2902,7 @@ type PrecisionParams struct {
 
 // SearchParams defines parameters for Search.
 type SearchParams struct {
-	// Q an address, a prefix, or a part of a customer id, VDS, incident, complaint or exemption
+	// Q an address or its beginning, a prefix, or a part of a customer id, VDS, incident, complaint or exemption
 	Q string `form:"q" json:"q"`
 
 	// Limit of each type

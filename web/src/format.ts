@@ -7,12 +7,16 @@ export function setZone(z: 'utc' | 'local') { zone = z; localStorage.setItem(ZON
 
 export const whole = (n: number): string => n.toLocaleString(lang);
 
+// decimal is a number with so many digits behind the sign that the language has.
+export const decimal = (n: number, digits: number): string => n.toFixed(digits).replace('.', lang === 'ru' ? ',' : '.');
+
 // num is a number with three digits and an SI prefix.
 export function num(n: number, unit: string): string {
-  for (const [f, p] of [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']] as const) {
-    if (n >= f) return (n / f).toFixed(n / f < 10 ? 2 : 1) + '\u00a0' + p + unit;
+  const prefixes = lang === 'ru' ? 'ТГМк' : 'TGMk';
+  for (const [i, f] of [1e12, 1e9, 1e6, 1e3].entries()) {
+    if (n >= f) return decimal(n / f, n / f < 10 ? 2 : 1) + '\u00a0' + prefixes[i] + unit;
   }
-  return (n < 10 && n % 1 ? n.toFixed(1) : Math.round(n)) + '\u00a0' + unit;
+  return (n < 10 && n % 1 ? decimal(n, 1) : Math.round(n)) + '\u00a0' + unit;
 }
 
 export const isTime = (t?: string): t is string => !!t && !t.startsWith('0001-');
@@ -42,4 +46,4 @@ export const who = (h?: Holder): string => [h?.tenant, h?.vds].filter(Boolean).j
 
 export const proto = (n: number): string => ({ 1: 'icmp', 6: 'tcp', 17: 'udp', 47: 'gre', 58: 'icmpv6' } as Record<number, string>)[n] ?? String(n);
 
-export const seconds = (s?: number): string => s === undefined ? '–' : Math.abs(s) < 1 ? Math.round(s * 1000) + ' ms' : s.toFixed(s < 10 ? 1 : 0) + ' s';
+export const seconds = (s?: number): string => s === undefined ? '–' : Math.abs(s) < 1 ? Math.round(s * 1000) + '\u00a0' + w.ms : decimal(s, s < 10 ? 1 : 0) + '\u00a0' + w.ages.s;

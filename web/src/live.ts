@@ -6,6 +6,8 @@ import type { News } from './feed';
 const EVERY = 3000;
 const CALM = 30_000; // between questions whose answers the feed tells of
 const GATHER = 250; // events that come together are one question
+const LATE = 12_000; // without an answer so long the header says that what is shown is old
+const DEAD = 60_000; // the service answers within 30 s, or it never will
 
 export interface Live<T> {
   data?: T;
@@ -35,8 +37,11 @@ export function useLive<T>(ask: (signal: AbortSignal) => Promise<T>, on: unknown
       if (busy || ctl.signal.aborted) return;
       busy = true;
       if (!document.hidden) {
+        const one = new AbortController(), end = () => one.abort(); // a service that hangs refuses nothing
+        ctl.signal.addEventListener('abort', end);
+        const late = window.setTimeout(() => told(new Problem(0, 'late')), LATE), dead = window.setTimeout(end, DEAD);
         try {
-          const data = await ask(ctl.signal);
+          const data = await ask(one.signal);
           if (!ctl.signal.aborted) { set({ data }); told(undefined); }
         } catch (e) {
           if (ctl.signal.aborted) return;
@@ -44,6 +49,10 @@ export function useLive<T>(ask: (signal: AbortSignal) => Promise<T>, on: unknown
           stop = error.status === 404 || error.status === 422;
           set(s => ({ data: s.old ? undefined : s.data, error }));
           told(error);
+        } finally {
+          clearTimeout(late);
+          clearTimeout(dead);
+          ctl.signal.removeEventListener('abort', end);
         }
       }
       busy = false;

@@ -24,7 +24,7 @@ export const codeText = (code = ''): string => (reasons as Record<string, Record
 
 export function problemText(e: Problem): string {
   const form = lang === 'ru' && e.code ? (problems as Record<string, string>)[e.code] : undefined;
-  return form ? put(form, e.values) : e.message;
+  return form ? put(form, e.values) : e.message.replace(/; GET \/api\/v1\/\S+ lists them$/, ''); // programs are told that; people have the pages
 }
 
 const inRussian = (forms: Record<string, string>, why: Told | undefined, text: string): string => {

@@ -88,6 +88,10 @@ export async function live() {
   await page.unroute('**/api/v1/**');
   await page.unroute('**/api/v1/events');
   await page.getByText('live', { exact: true }).waitFor();
+  // A service that hangs refuses nothing: what it does not answer is told as well.
+  await page.route('**/api/v1/**', () => {});
+  await page.getByText(/stale since \d\d:\d\d:\d\d/).waitFor();
+  check(await page.getByRole('row').filter({ hasText: '198.18.77.2' }).count() === 1, 'what was shown is gone when the service hangs');
   await page.context().close();
 }
 

@@ -38,8 +38,8 @@ function About({ c }: { c: Complaint }) {
 }
 
 function Lines({ c }: { c: Complaint }) {
-  return <Section title={w.lines}>
-    <Table caption={w.lines} rows={c.lines.slice(0, MOST)} empty={w.noLines} keyOf={(l, i) => l.line + '/' + i} columns={[
+  return <Section title={w.lineList}>
+    <Table caption={w.lineList} rows={c.lines.slice(0, MOST)} empty={w.noLines} keyOf={(l, i) => l.line + '/' + i} columns={[
       { head: '№', right: true, cell: l => l.line }, { head: w.verdict, cell: l => <><Badge of={l.verdict} words={w.verdicts} />{w.readBy[l.traffic?.resolution ?? ''] && <p class="note tight">{w.readBy[l.traffic?.resolution ?? '']}</p>}</> },
       { head: w.time, cell: l => <span class="when">{stamp(l.time)}</span> },
       { head: w.line, cell: l => <><span class="mono raw">{l.raw}</span><br />{lang === 'ru' ? l.text_ru : l.text}{l.notes.map(n => <span class="note" key={n.code}> {said(n)}</span>)}</> },

@@ -30,7 +30,7 @@ export function CaseTable({ list, empty }: { list: ComplaintCase[]; empty: strin
     { head: w.state, cell: c => <Badge of={'case_' + c.status} words={{ ['case_' + c.status]: named(w.caseStates, c.status) }} /> },
     { head: w.reporter, cell: c => c.reporter ?? '–' },
     { head: w.address, cell: c => <HostLink ip={c.host} /> },
-    { head: w.tenant, cell: c => [c.customer, c.vds].filter(Boolean).join(' · ') || '–' },
+    { head: w.tenant, cell: c => <span class="raw">{[c.customer, c.vds].filter(Boolean).join(' · ') || '–'}</span> },
     { head: w.verdict, cell: c => <Verdicts of={c.verdicts} /> },
     { head: w.mails, right: true, cell: c => whole(c.mails) },
     { head: w.changed, cell: c => <span title={stamp(c.updated)}>{ago(c.updated)}</span> },

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { get, save } from '../api';
 import type { Event, Evidence, Incident, Me, Problem } from '../api';
-import { ago, clockOf, isTime, stamp, who, whole } from '../format';
+import { ago, clockOf, decimal, isTime, stamp, who, whole } from '../format';
 import { fill, named, w } from '../i18n';
 import { codeText, findingText, toldText } from '../told';
 import { aboutIncident, useLive } from '../live';
@@ -43,7 +43,7 @@ function Findings({ i }: { i: Incident }) {
   if (!i.findings.length) return <Empty>{w.noFindings}</Empty>;
   return <ul class="findings">{i.findings.map(f => <li key={f.rule + f.port + f.remote}>
     <strong>{named(w.rules, f.rule)}: </strong><span title={f.reason}>{findingText(f)}</span>
-    <p class="note tight">{fill(w.score, f.score.toFixed(1), f.threshold.toFixed(1), whole(f.samples), whole(Math.round(f.sampling_rate)), stamp(f.from), clockOf(f.to))}
+    <p class="note tight">{fill(w.score, decimal(f.score, 1), decimal(f.threshold, 1), whole(f.samples), whole(Math.round(f.sampling_rate)), stamp(f.from), clockOf(f.to))}
       {f.gates?.length ? ' ' + fill(w.heldBy, f.gates.map(g => named(w.gates, g)).join(', ')) : ''}{f.exempt && <> <a href={'#/exemptions?status=all&id=' + encodeURIComponent(f.exempt)}>{fill(w.exemptBy, f.exempt)}</a></>}</p>
   </li>)}</ul>;
 }

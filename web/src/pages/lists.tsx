@@ -1,5 +1,5 @@
 import type { Exporter, Incident, TopRow } from '../api';
-import { age, ago, num, seconds, stamp, who, whole } from '../format';
+import { age, ago, decimal, num, seconds, stamp, who, whole } from '../format';
 import { named, w } from '../i18n';
 import { exporterProblems, findingText, toldText } from '../told';
 import { Badge, HostLink, IncidentLink, Table } from '../ui';
@@ -46,7 +46,7 @@ export function Top({ list, windowS, by }: { list: TopRow[]; windowS: number; by
 const sum = (m: Record<string, number>) => Object.values(m).reduce((a, b) => a + b, 0);
 export const SILENT = 60_000; // ms after which an exporter counts as silent
 const silent = (e: Exporter) => !(Date.now() - Date.parse(e.last_seen) < SILENT);
-export const lossOf = (lost: number, records: number) => lost && records + lost ? (100 * lost / (records + lost)).toFixed(2) + '\u00a0%' : '0\u00a0%';
+export const lossOf = (lost: number, records: number) => lost && records + lost ? decimal(100 * lost / (records + lost), 2) + '\u00a0%' : '0\u00a0%';
 
 export function Exporters({ list, full }: { list: Exporter[]; full?: boolean }) {
   const more = full ? [

@@ -18,7 +18,7 @@ export function Peers({ ip, range }: { ip: string; range: Range }) {
   if (!p) return <Section title={w.tabs.peers}><Failed error={got.error} /><Empty>{got.error ? '' : w.loading}</Empty></Section>;
   const link = (k: string, v: string) => { const q = new URLSearchParams(location.hash.split('?')[1]); q.set('tab', 'flows'); q.set(k, v); return `#${at}?${q}`; };
   const numbers = [
-    { head: w.out, right: true, cell: (t: PeerSum) => num(t.est_out_bytes, 'B') }, { head: w.in, right: true, cell: (t: PeerSum) => num(t.est_in_bytes, 'B') },
+    { head: w.out, right: true, cell: (t: PeerSum) => num(t.est_out_bytes, w.byte) }, { head: w.in, right: true, cell: (t: PeerSum) => num(t.est_in_bytes, w.byte) },
     { head: w.estPackets, right: true, cell: (t: PeerSum) => whole(t.est_out_packets + t.est_in_packets) }, { head: w.notEstablished, right: true, cell: (t: PeerSum) => whole(t.not_established) },
   ];
   return <>

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { get, post, Problem } from '../api';
 import type { Case, Me, Precision, Proposal } from '../api';
-import { stamp, whole } from '../format';
+import { decimal, stamp, whole } from '../format';
 import { fill, named, w } from '../i18n';
 import { adviceText, findingText, problemText } from '../told';
 import { useLive } from '../live';
@@ -10,7 +10,7 @@ import { Badge, Choice, Empty, Failed, HostLink, may, Section, Table } from '../
 
 const DAY = 864e5;
 const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
-const percent = (x: number) => (100 * x).toFixed(x > 0.995 && x < 1 || x < 0.1 && x > 0 ? 1 : 0) + '\u00a0%';
+const percent = (x: number) => decimal(100 * x, x > 0.995 && x < 1 || x < 0.1 && x > 0 ? 1 : 0) + '\u00a0%';
 
 export function RulesPage({ me }: { me: Me }) {
   const { query } = useRoute();
@@ -85,7 +85,7 @@ function Cases({ me, from, marked }: { me: Me; from: string; marked: () => void 
       { head: w.day, cell: c => <><span class="when">{c.day}</span><br /><span class="note">{stamp(c.first).slice(11)}–{stamp(c.last).slice(11)}</span></> },
       { head: w.address, cell: c => <a class="mono" href={`#/hosts/${encodeURIComponent(c.tenant)}?from=${encodeURIComponent(c.best.from)}&to=${encodeURIComponent(c.best.to)}`}>{c.tenant}</a> },
       { head: w.rule, cell: c => <>{named(w.rules, c.rule)}<br /><Badge of={'tier_' + c.tier} words={w.tiers} /></> },
-      { head: w.why, cell: c => <><span title={c.best.reason}>{findingText(c.best)}</span> <span class="note">{fill(w.scoreShort, c.best.score.toFixed(1), c.best.threshold.toFixed(1), whole(c.findings))}</span></> },
+      { head: w.why, cell: c => <><span title={c.best.reason}>{findingText(c.best)}</span> <span class="note">{fill(w.scoreShort, decimal(c.best.score, 1), decimal(c.best.threshold, 1), whole(c.findings))}</span></> },
       { head: w.mark, cell: c => <MarkForm key={c.id + (c.mark?.verdict ?? '')} c={c} me={me} done={() => { got.refresh(); marked(); }} /> },
     ]} /> : <Empty>{got.error ? '' : w.loading}</Empty>}
   </Section>;

@@ -18,12 +18,12 @@ export function TenantPage({ id, me }: { id: string; me: Me }) {
     <div class="pair">
       <Section title={w.holdings}>
         <Table caption={w.holdings} rows={t.holdings} empty={w.none} keyOf={(_, i) => i} columns={[
-          { head: w.address, cell: h => h.prefix ? <><HostLink ip={h.prefix.replace(/\/\d+$/, '')} />{/\/(32|128)$/.test(h.prefix) ? '' : /\/\d+$/.exec(h.prefix)?.[0]}</> : '–' }, { head: 'VDS', cell: h => h.vds ?? '–' }, { head: w.hypervisor, cell: h => h.hypervisor ?? '–' },
+          { head: w.address, cell: h => h.prefix ? <><HostLink ip={h.prefix.replace(/\/\d+$/, '')} />{/\/(32|128)$/.test(h.prefix) ? '' : /\/\d+$/.exec(h.prefix)?.[0]}</> : '–' }, { head: 'VDS', cell: h => <span class="raw">{h.vds ?? '–'}</span> }, { head: w.hypervisor, cell: h => <span class="raw">{h.hypervisor ?? '–'}</span> },
           { head: w.held, cell: h => isTime(h.from) || isTime(h.to) ? <span class="when">{stamp(h.from).slice(0, 10)} – {isTime(h.to) ? stamp(h.to).slice(0, 10) : w.today}</span> : w.today }]} />
       </Section>
       <Section title={w.standing}>
         <Table caption={w.standing} rows={t.standing} empty={w.none} keyOf={(_, i) => i} columns={[
-          { head: 'VDS', cell: x => x.vds ?? '–' }, { head: w.offences, right: true, cell: x => whole(x.offences) }, { head: w.probationHead, cell: x => x.probation ? <span class="badge warn">{w.yes}</span> : w.no }]} />
+          { head: 'VDS', cell: x => <span class="raw">{x.vds ?? '–'}</span> }, { head: w.offences, right: true, cell: x => whole(x.offences) }, { head: w.probationHead, cell: x => x.probation ? <span class="badge warn">{w.yes}</span> : w.no }]} />
       </Section>
     </div>
     <Section title={w.incidents}><Incidents list={t.incidents} empty={w.noIncidentsTenant} /></Section>
