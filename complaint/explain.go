@@ -68,7 +68,7 @@ func (t *Traffic) confirmed() (en, ru string) {
 	// Of a few sampled packets no total can be told: its error is one part in
 	// the square root of their number.
 	if t.Rate == 1 || t.Rows >= 10 {
-		en += fmt.Sprintf(", about %d packets sent", t.Packets)
+		en += fmt.Sprintf(", about %s sent", packets(t.Packets))
 		ru += fmt.Sprintf(", отправлено около %d пакетов", t.Packets)
 	}
 	switch t.Why {
@@ -119,7 +119,14 @@ func (t *Traffic) about(lang string) string {
 	if lang == "ru" {
 		return fmt.Sprintf(", отправлено около %d пакетов", t.Packets)
 	}
-	return fmt.Sprintf(", about %d packets sent", t.Packets)
+	return fmt.Sprintf(", about %s sent", packets(t.Packets))
+}
+
+func packets(n uint64) string {
+	if n == 1 {
+		return "1 packet"
+	}
+	return strconv.FormatUint(n, 10) + " packets"
 }
 
 // bySumsOf says of which sums it is the word, and that nothing finer is left.

@@ -221,7 +221,7 @@ func (o *office) refused(t *testing.T) {
 		{"the prefix of the API is no path too many", append([]string{"whoami"}, "--url", o.base+"/api/v1/", "--token-file", filepath.Join(o.dir, "token")), 0, ""},
 		{"TLS where there is none", []string{"top", "--url", strings.Replace(o.base, "http:", "https:", 1), "--token-file", wrong}, exitAway, "speaks no TLS"},
 		{"nobody there", []string{"top", "--url", "http://127.0.0.1:1", "--token-file", wrong}, exitAway, "nobody listens there"},
-		{"no such incident", append([]string{"incidents", "show", "none"}, viewer...), exitFailed, `there is no incident "none"`},
+		{"no such incident", append([]string{"incidents", "show", "none"}, viewer...), exitFailed, `there is no incident "none"; flowcordon incidents --state all lists them`},
 		{"a foreign address", append([]string{"hosts", "8.8.8.8"}, viewer...), exitFailed, "none of our networks"},
 		{"a wrong rule", append([]string{"incidents", "--rule", "nothing"}, viewer...), exitFailed, "write one of netscan"},
 		{"a wrong order", append([]string{"top", "--by", "luck"}, viewer...), exitFailed, "out_bytes"},

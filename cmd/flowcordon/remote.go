@@ -225,6 +225,14 @@ func (e *serviceAt) unreached(err error) error {
 	return say("cannot be asked: " + err.Error())
 }
 
+// asCommands says to a person what the API says to programs.
+var asCommands = strings.NewReplacer(
+	"GET /api/v1/incidents lists them", "flowcordon incidents --state all lists them",
+	"GET /api/v1/complaints?status=all lists them", "flowcordon cases --status all lists them",
+	"GET /api/v1/exemptions?status=all lists them", "flowcordon exemptions --status all lists them",
+	"GET /api/v1/tenants lists them", "flowcordon tenants lists them",
+)
+
 // check reads an answer, and gives its body if it is a success.
 func (e *serviceAt) check(res *http.Response) ([]byte, error) {
 	defer func() { _ = res.Body.Close() }() // read to its end, or given up
@@ -247,7 +255,7 @@ func (e *serviceAt) check(res *http.Response) ([]byte, error) {
 	case isProblem && res.StatusCode == http.StatusNotFound && strings.HasPrefix(p.Detail, "there is nothing at this address"):
 		return nil, failf(exitAway, "%s has nothing of the kind; is --url right, without a path? Else it is another version", e.base)
 	case isProblem:
-		return nil, failf(exitFailed, "%s", p.Detail)
+		return nil, failf(exitFailed, "%s", asCommands.Replace(p.Detail))
 	case res.StatusCode/100 == 3:
 		return nil, failf(exitAway, "%s sends on to %s; write the address that answers itself", e.base, res.Header.Get("Location"))
 	case strings.Contains(string(body), "HTTP request to an HTTPS server"):
