@@ -122,6 +122,7 @@ func (t *tickState) judge() error {
 	d := t.d
 	if d.screen != nil {
 		d.screen.begin(t.ts)
+		defer d.m.seeScreen(d.screen)
 	}
 	steps := []struct {
 		rule flow.Rule

@@ -18,6 +18,8 @@ type metrics struct {
 	missed   prometheus.Counter
 	errors   *prometheus.CounterVec
 	findings *prometheus.CounterVec
+	suspects *prometheus.GaugeVec
+	held     prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,6 +40,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flowcordon_findings_total", Help: "Findings by rule and tier after the gates, one for each tick they are seen in.",
 		}, []string{"rule", "tier"}),
+		suspects: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "flowcordon_detect_suspects", Help: "Tenants that the last tick asked the store about, by question.",
+		}, []string{"question"}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flowcordon_detect_held_bytes", Help: "Suspects' rows kept in memory, so that they need not be read each tick.",
+		}),
 	}
 	for _, s := range []string{stepTick, stepEmit, stepKnownPeers, stepSources, stepFleet, stepMemory, stepHours} {
 		m.errors.WithLabelValues(s)
@@ -47,6 +55,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.findings.WithLabelValues(string(r), t)
 		}
 	}
-	reg.MustRegister(m.tick, m.missed, m.errors, m.findings)
+	reg.MustRegister(m.tick, m.missed, m.errors, m.findings, m.suspects, m.held)
 	return m
+}
+
+// seeScreen notes whom the tick was about.
+func (m *metrics) seeScreen(w *screened) {
+	for question, l := range w.suspects {
+		m.suspects.WithLabelValues(question).Set(float64(len(l)))
+	}
+	m.held.Set(float64(w.held.size))
 }

@@ -107,7 +107,11 @@ func (w *screened) PairStats(ctx context.Context, r flow.Range, ipProto uint8, p
 		main = packets == leastPings && w.spans(r, th.ICMPFlood.WindowsS)
 		bounds = []bound{rateBound(flow.SignEchoes, th.ICMPFlood.NotifyScore, th.ICMPFlood.Rate, r)}
 	}
-	ctx, none, err := w.narrow(ctx, fmt.Sprint("pairs ", ipProto, ports != 0), r, main, bounds...)
+	key := fmt.Sprint("pairs ", ipProto)
+	if ports != 0 {
+		key = fmt.Sprint("ports ", ipProto)
+	}
+	ctx, none, err := w.narrow(ctx, key, r, main, bounds...)
 	if none || err != nil {
 		return nil, err
 	}
