@@ -28,6 +28,7 @@ func trafficFlags(fs *flag.FlagSet, cfg *load.Config) (finish func() error) {
 	fs.IntVar(&cfg.Remotes, "remotes", 20, "remotes of a host; 0: a new one with each record")
 	fs.IntVar(&cfg.Templates, "templates", 1, "different templates of a router (v9, ipfix)")
 	fs.IntVar(&cfg.Ring, "ring", 0, "different datagrams of a router; 0: 80,000 over all")
+	fs.BoolVar(&cfg.Paired, "paired", cfg.Paired, "both directions of each conversation, with flags that fit, as an honest fleet's (not sflow); false: directions and flags are drawn for each record")
 	fs.BoolVar(&cfg.GSO, "gso", false, "let the kernel cut batches into datagrams: a third of the sender's cost")
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "the same seed gives the same datagrams")
 	duration := fs.String("duration", "router", "how long every record lasts, or router: as timeouts of 60 s and 15 s make them")

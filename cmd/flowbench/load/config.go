@@ -23,6 +23,9 @@ type Config struct {
 	// the time and so on as Zipf's law has it; each of these conversations keeps
 	// its protocol, port and role. 0: a new remote with each record.
 	Remotes int
+	// Paired: both directions of a conversation are exported, with flags that fit
+	// (not of sFlow). Otherwise directions and flags are drawn for each record.
+	Paired bool
 	// Duration is how long every record lasts; RouterDurations: as in a router
 	// with an active timeout of 60 s and an inactive one of 15 s.
 	Duration time.Duration

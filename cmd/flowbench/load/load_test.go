@@ -507,3 +507,50 @@ func BenchmarkRenew(b *testing.B) {
 		})
 	}
 }
+
+// TestPairs: what a client sends is answered once, somewhat later, by flags that
+// fit, but for one in some dozens.
+func TestPairs(t *testing.T) {
+	cfg := config(flow.NetFlow9)
+	cfg.Hosts, cfg.Remotes, cfg.Paired, cfg.Duration = 5000, 20, true, RouterDurations
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	m := newMix(&cfg, 0)
+	type key struct {
+		src, dst     uint32
+		sport, dport uint16
+		proto        uint8
+	}
+	open := map[key]record{}
+	var r record
+	var asked, answered, refused int
+	for range 100_000 {
+		if m.next(&r); r.proto == flow.ProtoICMP {
+			continue // nothing tells two of them apart
+		}
+		k := key{r.src, r.dst, r.sport, r.dport, r.proto}
+		c, ok := open[key{r.dst, r.src, r.dport, r.sport, r.proto}]
+		if !ok {
+			if r.proto == flow.ProtoTCP && r.flags&flow.RST != 0 && r.flags&flow.SYN == 0 {
+				t.Fatalf("%+v resets what nobody has sent", r)
+			}
+			open[k], asked = r, asked+1
+			continue
+		}
+		answered++
+		if r.endAgo != c.endAgo || r.startAgo != c.startAgo || r.packets == 0 || r.bytes == 0 {
+			t.Fatalf("%+v answers %+v", r, c)
+		}
+		if r.flags == flow.RST|flow.ACK {
+			refused++
+			if c.flags != flow.SYN {
+				t.Fatalf("%+v refuses %+v", r, c)
+			}
+		}
+		delete(open, key{r.dst, r.src, r.dport, r.sport, r.proto})
+	}
+	if silent := asked - answered; silent < asked/50 || silent > asked/20 || refused < asked/100 || refused > asked/25 {
+		t.Errorf("%d asked, %d answered, %d refused", asked, answered, refused)
+	}
+}

@@ -27,11 +27,19 @@ type mix struct {
 	zipf     []uint32 // chance of a rank below i, scaled to 2^32
 	duration time.Duration
 	sampled  bool
+
+	paired  bool
+	answers [answerLag]record // in a ring; those without a protocol are none
+	begun   int               // conversations, of paired
 }
+
+// answerLag is how many conversations later the other direction is exported: a
+// cache lets go of both in the same second, and not one after the other.
+const answerLag = 256
 
 func newMix(c *Config, exporter int) *mix {
 	m := &mix{
-		rng: hash(c.Seed, uint64(exporter)), hosts: uint32(c.Hosts), duration: c.Duration, sampled: c.Protocol == flow.SFlow5,
+		rng: hash(c.Seed, uint64(exporter)), hosts: uint32(c.Hosts), duration: c.Duration, sampled: c.Protocol == flow.SFlow5, paired: c.Paired && c.Protocol != flow.SFlow5,
 		base: binary.BigEndian.Uint32(c.Prefix.Masked().Addr().AsSlice()),
 	}
 	total := 0.0
@@ -85,6 +93,24 @@ var flagSets = [...]uint8{
 
 // next fills r with a record of either direction between a host and a remote.
 func (m *mix) next(r *record) {
+	if m.paired {
+		m.nextOfPair(r)
+		return
+	}
+	serves := m.talk(r)
+	if r.proto == flow.ProtoTCP {
+		r.flags = flagSets[m.below(uint32(len(flagSets)))]
+	}
+	if m.below(2) == 0 != serves {
+		r.turn()
+	}
+	m.times(r)
+	m.volume(r)
+}
+
+// talk fills r with what a client sends to a server, without flags, times and
+// counters, and reports whether the server is ours.
+func (m *mix) talk(r *record) (serves bool) {
 	host := m.base + m.below(m.hosts)
 	talk := m.random()
 	if len(m.zipf) > 0 {
@@ -97,7 +123,6 @@ func (m *mix) next(r *record) {
 	// Remotes are in 11.0.0.0/8: allocated, never announced in earnest, and in
 	// no list of bogons, so that a made-up record points at nobody's server.
 	remote := 11<<24 | uint32(talk)&0xffffff
-	client := uint16(32768 + m.below(19_000)) // below WireGuard's port
 	// Half of the conversations are with a server of ours, which offers one or
 	// two services to all.
 	service, serves := clientPort(talk>>24), talk>>63 == 0
@@ -105,44 +130,39 @@ func (m *mix) next(r *record) {
 		own := hash(uint64(host), talk>>62&1)
 		service = services[own%uint64(len(services))]
 	}
-	switch p := (talk >> 40) % 100; {
-	case p < 3:
-		r.proto, r.flags = flow.ProtoICMP, 0
-	case isUDP(service), service == 443 && p < 28: // QUIC
-		r.proto, r.flags = flow.ProtoUDP, 0
-	default:
-		r.proto, r.flags = flow.ProtoTCP, flagSets[m.below(uint32(len(flagSets)))]
-	}
-	out := m.below(2) == 0
-	r.icmp, r.sport, r.dport = 0, client, service
-	if out == serves {
-		r.sport, r.dport = service, client
-	}
-	if r.proto == flow.ProtoICMP {
-		r.sport, r.dport, r.icmp = 0, 0, 8<<8 // echo request and reply
-		if out == serves {
-			r.icmp = 0
-		}
-	}
-	r.src, r.dst, r.inIf, r.outIf = host, remote, 2, 1
-	if !out {
+	*r = record{src: host, dst: remote, sport: uint16(32768 + m.below(19_000)), dport: service, inIf: 2, outIf: 1} // clients' ports are below WireGuard's
+	if serves {
 		r.src, r.dst, r.inIf, r.outIf = remote, host, 1, 2
 	}
-	m.volume(r)
+	switch p := (talk >> 40) % 100; {
+	case p < 3:
+		r.proto, r.sport, r.dport, r.icmp = flow.ProtoICMP, 0, 0, 8<<8 // echo request
+	case isUDP(service), service == 443 && p < 28: // QUIC
+		r.proto = flow.ProtoUDP
+	default:
+		r.proto = flow.ProtoTCP
+	}
+	return serves
 }
 
-// volume sets counters and times. Most flows are short and a few are long:
-// 40 % are one packet, 45 % end within 5 s, 10 % within 30 s, and 5 % are cut
-// by the active timeout. What a FIN or RST does not end waits for the inactive
-// timeout.
-func (m *mix) volume(r *record) {
-	const active, inactive = 60_000, 15_000
+// turn makes r the other direction's.
+func (r *record) turn() {
+	r.src, r.dst, r.sport, r.dport, r.inIf, r.outIf = r.dst, r.src, r.dport, r.sport, r.outIf, r.inIf
+	if r.proto == flow.ProtoICMP {
+		r.icmp ^= 8 << 8 // echo reply
+	}
+}
+
+// times sets how long ago the flow was. Most are short and a few are long: 40 %
+// are one packet, 45 % end within 5 s, 10 % within 30 s, and 5 % are cut by the
+// active timeout. What a FIN or RST does not end waits for the inactive timeout.
+func (m *mix) times(r *record) {
+	if m.sampled {
+		return
+	}
 	ms := uint32(0)
 	kind := m.below(20)
 	switch {
-	case m.sampled:
-		r.packets, r.bytes = 1, 114+m.below(1387) // Ethernet and IP of at least 128 bytes, at most 1,500
-		return
 	case m.duration != RouterDurations:
 		ms = uint32(m.duration / time.Millisecond)
 	case kind < 8:
@@ -151,15 +171,26 @@ func (m *mix) volume(r *record) {
 	case kind < 19:
 		ms = 5000 + m.below(25_000)
 	default:
-		ms = active
+		ms = activeTimeout
 	}
 	r.endAgo = m.below(1000)
-	if m.duration == RouterDurations && ms != active && r.flags&(flow.FIN|flow.RST) == 0 {
-		r.endAgo += inactive
+	if m.duration == RouterDurations && ms != activeTimeout && r.flags&(flow.FIN|flow.RST) == 0 {
+		r.endAgo += inactiveTimeout
 	}
 	r.startAgo = r.endAgo + ms
+}
+
+// Timeouts of the router's cache, ms.
+const activeTimeout, inactiveTimeout = 60_000, 15_000
+
+// volume sets the counters.
+func (m *mix) volume(r *record) {
 	r.packets = 1
-	if ms > 0 {
+	if m.sampled {
+		r.bytes = 114 + m.below(1387) // Ethernet and IP of at least 128 bytes, at most 1,500
+		return
+	}
+	if r.startAgo > r.endAgo {
 		r.packets += 1 + m.below(1<<(1+m.below(8)))
 	}
 	r.bytes = r.packets*40 + m.below(r.packets*1460)
