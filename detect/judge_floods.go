@@ -51,6 +51,7 @@ func (t *tickState) udpFlood() error {
 		tests: func(p *flow.PairStat) float64 {
 			return t.th(p.Tenant).UDPFlood.packetRate(p.OutPackets, p.OutBytes)
 		},
+		ports: true,
 		goesOn: func(p *flow.PairStat, rest, n, secs float64) bool {
 			own := &t.th(p.Tenant).UDPFlood
 			return own.goesOn(rest, own.packetRate(p.OutPackets, p.OutBytes), n, secs)
@@ -160,6 +161,7 @@ type floodRule struct {
 	judge    func(*flow.PairStat, flow.Range) (flow.Finding, bool)
 	packets  func(*flow.PairStat) uint64  // those that are the flood
 	tests    func(*flow.PairStat) float64 // what one remote may get, packets/s, where tests in short runs look the same; 0, or nil for all: they do not
+	ports    bool                         // there are ports that tests go to
 	goesOn   func(p *flow.PairStat, rest, n, secs float64) bool
 	see      func([]flow.PairStat) // gets the pairs of the longest range; nil: nobody
 	// own is the part of the tenant's totals that the pair itself is; nil: not

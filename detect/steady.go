@@ -41,7 +41,7 @@ const (
 )
 
 // steadyPairs returns those of open that no test looks like, or that went on
-// without a break.
+// without a break and not to a port of tests.
 func (t *tickState) steadyPairs(rule floodRule, r flow.Range, all map[pairKey]*flow.PairStat) (map[pairKey]bool, error) {
 	steady, open := make(map[pairKey]bool, len(all)), make(map[pairKey]*flow.PairStat, len(all))
 	for k, p := range all {
@@ -62,14 +62,49 @@ func (t *tickState) steadyPairs(rule floodRule, r flow.Range, all map[pairKey]*f
 	if err != nil {
 		return nil, err
 	}
+	tested := map[netip.Addr]float64{}
+	if rule.ports {
+		if tested, err = t.onTestPorts(r, open); err != nil {
+			return nil, err
+		}
+	}
 	for k, p := range open {
 		n := float64(rule.packets(p))
+		if tested[k.tenant] >= testShare*n*effectiveRate(p.Rate) {
+			continue
+		}
 		least := max(rule.tests(p), steadyRate*n*effectiveRate(p.Rate)/r.Seconds())
 		inWindow := least * window.Seconds()
 		steady[k] = even(windows[k], steadyWindows, inWindow) ||
 			even(slices[k], steadySlices, least*steadySlice.Seconds()) && even(windows[k], steadyPair, inWindow)
 	}
 	return steady, nil
+}
+
+// testPorts are those that iperf 3 and iperf 2 test bandwidth on unless told
+// otherwise (their manuals): a run of a minute is as even as a flood.
+var testPorts = []uint16{5001, 5201}
+
+// testShare is the least part of a flood that goes to testPorts for it to be taken
+// for a test.
+const testShare = 0.9
+
+// onTestPorts returns the packets, scaled to 1:1, that the tenants of open sent to
+// testPorts.
+func (t *tickState) onTestPorts(r flow.Range, open map[pairKey]*flow.PairStat) (map[netip.Addr]float64, error) {
+	tenants := make(map[netip.Addr]struct{}, len(open))
+	for k := range open {
+		tenants[k.tenant] = struct{}{}
+	}
+	stats, err := t.d.deps.Windows.ServiceTotals(amongThem(t.ctx, tenants), r, flow.ServiceQuery{IPProto: flow.ProtoUDP, Role: flow.RoleClient, Ports: testPorts, MinOutPackets: 1})
+	if err != nil {
+		return nil, fmt.Errorf("service windows of bandwidth tests: %w", err)
+	}
+	out := make(map[netip.Addr]float64, len(stats))
+	for i := range stats {
+		out[stats[i].Tenant] += float64(stats[i].OutPackets) * effectiveRate(stats[i].Rate)
+	}
+	return out, nil
 }
 
 // slicesOf returns what was sent to the network of each pair's remote in the last
